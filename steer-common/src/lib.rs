@@ -1,0 +1,2 @@
+//! Shared by the kernel programs and user space.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,1 @@
+//! steer as a library: configuration, host discovery, loading of the kernel programs, routing.

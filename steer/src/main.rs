@@ -1,0 +1,3 @@
+//! The `steer` command.
+
+fn main() {}
