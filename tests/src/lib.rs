@@ -1,1 +1,6 @@
-//! The lab, as a library.
+//! The lab and the end-to-end tests on it.
+//!
+//! [`lab`] builds a Docker host, an Internet with a geo-block and a VPN in network
+//! namespaces of one machine, out of real parts.
+
+pub mod lab;
