@@ -1,2 +1,8 @@
-//! Shared by the kernel programs and user space.
+//! What steer's kernel programs and its user space share: the layouts of the maps, and every parser and every
+//! decision as pure functions over values, so that the code the kernel runs is tested on the host.
 #![cfg_attr(not(test), no_std)]
+
+pub mod slot;
+
+pub mod suffix;
+pub mod types;

@@ -1,0 +1,354 @@
+//! Keys and values of the maps, and the events of the ring buffer.
+//!
+//! All are `repr(C)` without padding, so that equal keys are equal octet by octet, and so that `bpftool map dump`
+//! prints each field by its name. Addresses and ports are in network order; accessors hide it.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::suffix::Key;
+
+/// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Address {
+    octets: [u8; 16],
+}
+
+impl Address {
+    /// An IPv6 address, or an IPv4 one in mapped form.
+    #[inline(always)]
+    pub const fn new(octets: [u8; 16]) -> Self {
+        Self { octets }
+    }
+
+    /// An IPv4 address.
+    #[inline(always)]
+    pub const fn v4([a, b, c, d]: [u8; 4]) -> Self {
+        Self {
+            octets: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+        }
+    }
+
+    /// The sixteen octets.
+    #[inline(always)]
+    pub const fn octets(&self) -> &[u8; 16] {
+        &self.octets
+    }
+
+    /// The address of the standard library.
+    pub fn to_ip(self) -> IpAddr {
+        Ipv6Addr::from(self.octets).to_canonical()
+    }
+
+    /// Whether flows to it may be steered at all. What names the host itself, everybody or a single link never is:
+    /// unspecified, loopback, multicast, broadcast and link-local addresses.
+    #[inline(always)]
+    pub fn is_steerable(&self) -> bool {
+        let o = &self.octets;
+        let high = u64::from_be_bytes([o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7]]);
+        let low = u64::from_be_bytes([o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15]]);
+        if high == 0 && low >> 32 == 0xffff {
+            let first = o[12];
+            return first != 0 && first != 127 && first < 224 && !(first == 169 && o[13] == 254);
+        }
+        if high == 0 && low <= 1 {
+            return false;
+        }
+        o[0] != 0xff && !(o[0] == 0xfe && o[1] & 0xc0 == 0x80)
+    }
+}
+
+impl From<Ipv4Addr> for Address {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::v4(address.octets())
+    }
+}
+
+impl From<Ipv6Addr> for Address {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::new(address.octets())
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => v6.into(),
+        }
+    }
+}
+
+/// A port in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Port {
+    octets: [u8; 2],
+}
+
+impl Port {
+    /// A port from its number.
+    #[inline(always)]
+    pub const fn new(number: u16) -> Self {
+        Self {
+            octets: number.to_be_bytes(),
+        }
+    }
+
+    /// Its number.
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        u16::from_be_bytes(self.octets)
+    }
+}
+
+/// Which path a flow takes, as the maps hold it: zero is "nothing said".
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Verdict(u32);
+
+impl Verdict {
+    /// No rule speaks of it: the flow is left alone.
+    pub const NONE: Self = Self(0);
+    /// The direct path, by a rule.
+    pub const DIRECT: Self = Self(1);
+    /// The VPN, by a rule.
+    pub const VPN: Self = Self(2);
+
+    /// The number in the maps.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Value of `RULES`, keyed by the hash of a suffix ([`crate::suffix`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleEntry {
+    /// For the name itself.
+    pub exact: Verdict,
+    /// For the names below it.
+    pub below: Verdict,
+}
+
+/// Value of `ADDRS`, keyed by [`Address`]: which verdicts names gave it, and until when. An address that answers for
+/// names of both verdicts holds both. Times are nanoseconds of the monotonic clock; zero is never.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddrEntry {
+    /// The VPN's verdict holds until then.
+    pub vpn_until: u64,
+    /// The direct verdict holds until then.
+    pub direct_until: u64,
+    /// Hash of the suffix whose rule gave the VPN's verdict last.
+    pub vpn_rule: u64,
+    /// Hash of the suffix whose rule gave the direct verdict last.
+    pub direct_rule: u64,
+}
+
+/// Where a flow or a question was seen: the cookie of a process's socket, or the index of a bridge.
+pub type Origin = u64;
+
+/// Key of `FLOWS` and `DIRECT`, seen from the one who began the flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// A socket's cookie or a bridge's index.
+    pub origin: Origin,
+    /// The near side; unspecified for a socket that sends unconnected datagrams.
+    pub local: Address,
+    /// The far side.
+    pub remote: Address,
+    /// The near port; zero where there is none.
+    pub local_port: Port,
+    /// The far port; zero where there is none.
+    pub remote_port: Port,
+    /// Protocol number of IP.
+    pub protocol: u32,
+}
+
+/// Value of `FLOWS` and `DIRECT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEntry {
+    /// The tick ([`Config::tick`]) of its last packet.
+    pub seen: u32,
+    /// Not zero once a FIN or RST passed.
+    pub closing: u32,
+}
+
+/// Key of `QUERIES`: a DNS question on its way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct QueryKey {
+    /// A socket's cookie or a bridge's index.
+    pub origin: Origin,
+    /// Who asks.
+    pub client: Address,
+    /// Who is asked.
+    pub server: Address,
+    /// The port of who asks.
+    pub client_port: Port,
+    /// The message's ID (RFC 1035 section 4.1.1).
+    pub id: u16,
+    /// Padding.
+    pub zero: u32,
+}
+
+/// Value of `QUERIES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryEntry {
+    /// Hash of the name asked for.
+    pub name: u64,
+    /// When, in nanoseconds of the monotonic clock.
+    pub asked: u64,
+}
+
+/// Value of `CONFIG`: what user space tells the programs while they run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Key of the hashes of names.
+    pub key: Key,
+    /// Cookie of the network namespace whose flows are steered; zero where the kernel cannot tell (before 5.14).
+    pub netns: u64,
+    /// Nanoseconds that an address lives at least, whatever its TTL.
+    pub floor: u64,
+    /// Nanoseconds that an address lives beyond its TTL, for clients that cache.
+    pub grace: u64,
+    /// The VPN's IPv6 address, for unconnected datagrams; unspecified while there is none.
+    pub vpn6: [u8; 16],
+    /// The VPN's IPv4 address, likewise.
+    pub vpn4: [u8; 4],
+    /// Index of the VPN's interface; zero while there is none.
+    pub vpn_ifindex: u32,
+    /// The mark that sends a packet to the VPN.
+    pub mark: u32,
+    /// The bits of the mark that are steer's.
+    pub mask: u32,
+    /// Counts on every [`TICK_SECONDS`] while the daemon lives: the age of flows.
+    pub tick: u32,
+    /// Not zero: while the VPN is down, its flows go direct by the user's choice.
+    pub open: u32,
+}
+
+/// Seconds from one tick to the next.
+pub const TICK_SECONDS: u64 = 10;
+
+/// First field of every event.
+pub mod event {
+    /// A [`super::Learned`] follows.
+    pub const LEARNED: u32 = 1;
+    /// A [`super::Steered`] follows.
+    pub const STEERED: u32 = 2;
+}
+
+/// Octets of a name in wire form (RFC 1035 section 2.3.4).
+pub const NAME_MAX: usize = 256;
+
+/// Event: an address has a verdict that it had not before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// [`event::LEARNED`].
+    pub kind: u32,
+    /// What the name's rule says.
+    pub verdict: Verdict,
+    /// Who asked: a socket's cookie or a bridge's index.
+    pub origin: Origin,
+    /// Hash of the suffix whose rule matched.
+    pub rule: u64,
+    /// The address.
+    pub address: Address,
+    /// Seconds, as the answer has it.
+    pub ttl: u32,
+    /// Octets of the name that count.
+    pub name_size: u32,
+    /// The name asked for, in wire form without its root.
+    pub name: [u8; NAME_MAX],
+}
+
+/// Event: a flow begins and takes the VPN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steered {
+    /// [`event::STEERED`].
+    pub kind: u32,
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// Whose: a socket's cookie or a bridge's index.
+    pub origin: Origin,
+    /// Hash of the suffix whose rule gave the address its verdict.
+    pub rule: u64,
+    /// The near side; unspecified where the kernel has not chosen it yet.
+    pub local: Address,
+    /// The far side.
+    pub remote: Address,
+    /// The near port.
+    pub local_port: Port,
+    /// The far port.
+    pub remote_port: Port,
+    /// Padding.
+    pub zero: u32,
+}
+
+macro_rules! layout {
+    ($($kind:ty = $size:literal),+ $(,)?) => {$(
+        const _: () = assert!(size_of::<$kind>() == $size);
+        #[cfg(feature = "user")]
+        // SAFETY: repr(C), no padding (the size is the sum of the fields), and every bit pattern is a value.
+        unsafe impl aya::Pod for $kind {}
+    )+};
+}
+
+layout! {
+    Address = 16,
+    RuleEntry = 8,
+    AddrEntry = 32,
+    FlowKey = 48,
+    FlowEntry = 8,
+    QueryKey = 48,
+    QueryEntry = 16,
+    Config = 80,
+    Learned = 304,
+    Steered = 64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_never_steered() {
+        for (text, steerable) in [
+            ("0.0.0.0", false),
+            ("127.0.0.53", false),
+            ("169.254.1.1", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("203.0.113.7", true),
+            ("10.0.0.1", true),
+            ("169.253.0.1", true),
+            ("::", false),
+            ("::1", false),
+            ("fe80::1", false),
+            ("febf::1", false),
+            ("ff02::fb", false),
+            ("fec0::1", true),
+            ("2001:db8::1", true),
+            ("::2", true),
+        ] {
+            let address: IpAddr = text.parse().expect("an address");
+            assert_eq!(Address::from(address).is_steerable(), steerable, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_survive_the_round_trip() {
+        for text in ["1.2.3.4", "2001:db8::1"] {
+            let address: IpAddr = text.parse().expect("an address");
+            assert_eq!(Address::from(address).to_ip(), address);
+        }
+    }
+}
