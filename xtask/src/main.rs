@@ -1,3 +1,73 @@
-//! The `cargo xtask` command.
+//! The `cargo xtask` command: everything that building and testing steer takes.
 
-fn main() {}
+mod build_ebpf;
+mod setup;
+mod stamp;
+mod step;
+mod system;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use setup::compiler::Route;
+
+/// Sets up, builds and tests steer.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Makes this machine able to build and test: compiler for eBPF, bpf-linker, the lab's programs.
+    Setup {
+        /// Change nothing; list what is missing, and fail if something is.
+        #[arg(long)]
+        check: bool,
+        /// Take this way to an eBPF compiler and no other.
+        #[arg(long)]
+        route: Option<Route>,
+    },
+    /// Compiles the kernel programs to target/bpf/steer-ebpf.o, which the steer binary embeds.
+    BuildEbpf {
+        /// Show the compiler's output as it comes.
+        #[arg(long)]
+        log: bool,
+        /// Compile anew by this way to an eBPF compiler.
+        #[arg(long)]
+        route: Option<Route>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup { check: true, route } => {
+            return Ok(if setup::check(route) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        Task::Setup {
+            check: false,
+            route,
+        } => setup::run(route)?,
+        Task::BuildEbpf { log, route } => {
+            build_ebpf::run(route, log)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,104 @@
+//! Compiles the kernel programs into the object that the `steer` binary embeds.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    setup::{
+        self, Toolchain,
+        compiler::{Core, Route, TARGET},
+    },
+    stamp::{self, Stamp},
+    step, system,
+};
+
+/// Makes the object unless it is there and fits its sources.
+///
+/// # Errors
+/// When the tools are missing and cannot be installed, or the sources do not compile.
+pub fn run(route: Option<Route>, show_output: bool) -> Result<PathBuf> {
+    let root = system::workspace();
+    let object = root.join(stamp::OBJECT);
+    // A route that was asked for is taken, whatever made the object that is there.
+    if route.is_none() && stamp::check(&root).is_ok() {
+        eprintln!("build-ebpf: {} is up to date", stamp::OBJECT);
+        return Ok(object);
+    }
+
+    eprintln!("build-ebpf: compiling the kernel programs");
+    let toolchain = setup::toolchain(route)?;
+    // Summed before the build: what is edited while it runs makes the stamp stale, as it should.
+    let sources = stamp::sources(&root).context("the eBPF sources cannot be read")?;
+    let mut cargo = cargo(&toolchain, "build", &root);
+    if show_output {
+        let status = cargo
+            .status()
+            .with_context(|| format!("{} cannot be started", toolchain.compiler.cargo.display()))?;
+        anyhow::ensure!(
+            status.success(),
+            "the kernel programs did not compile ({status})"
+        );
+    } else {
+        step::run("compiling for bpfel-unknown-none", &mut cargo)?;
+    }
+
+    let made = root
+        .join("target/bpf")
+        .join(TARGET)
+        .join("release/steer-ebpf");
+    let content = fs::read(&made).with_context(|| format!("{} cannot be read", made.display()))?;
+    replace(&object, &content)?;
+    replace(
+        &root.join(stamp::STAMP),
+        Stamp::new(sources, &content).render().as_bytes(),
+    )?;
+    eprintln!(
+        "build-ebpf: {} ({} KiB)",
+        stamp::OBJECT,
+        content.len().div_ceil(1024)
+    );
+    Ok(object)
+}
+
+/// A cargo that runs `verb` on the kernel programs for the BPF target.
+pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
+    let compiler = &toolchain.compiler;
+    let mut command = Command::new(&compiler.cargo);
+    system::clean_environment(&mut command);
+    command
+        .current_dir(root)
+        .arg(verb)
+        .args([
+            "--release",
+            "--locked",
+            "--package",
+            "steer-ebpf",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
+        .arg(root.join("target/bpf"))
+        .env("RUSTC", &compiler.rustc)
+        // aya-ebpf uses one unstable feature (asm_experimental_arch), and build-std is one.
+        .env("RUSTC_BOOTSTRAP", "1");
+    if compiler.core == Core::Source {
+        command.args(["-Z", "build-std=core"]);
+    }
+    let linker = format!("-Clinker={}", toolchain.linker.display());
+    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", linker.as_str()];
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    command
+}
+
+/// Puts `content` at `path` at once, so that nobody reads half of it.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&new, content)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,114 @@
+//! Makes a machine able to build and test steer.
+
+pub mod compiler;
+mod linker;
+mod packages;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::step;
+use compiler::{Compiler, Route};
+
+/// What turns the eBPF sources into an object.
+pub struct Toolchain {
+    /// The compiler.
+    pub compiler: Compiler,
+    /// bpf-linker, for the same LLVM.
+    pub linker: PathBuf,
+}
+
+/// Installs all that is missing, saying each step.
+///
+/// # Errors
+/// When something cannot be installed: the message names it and what to do.
+pub fn run(route: Option<Route>) -> Result<()> {
+    let started = Instant::now();
+    eprintln!("setup: {}", packages::distribution());
+    programs()?;
+    toolchain(route)?;
+    eprintln!("setup: all is there ({})", step::seconds(started.elapsed()));
+    Ok(())
+}
+
+/// Installs the lab's programs where they are missing.
+///
+/// # Errors
+/// When they cannot be installed here: the message lists them.
+pub fn programs() -> Result<()> {
+    let missing = packages::missing(packages::LAB);
+    if missing.is_empty() {
+        step::note(&format!(
+            "the lab's {} programs: there",
+            packages::LAB.len()
+        ));
+        return Ok(());
+    }
+    if packages::has_apt() {
+        return packages::install_needs(&missing);
+    }
+    for need in &missing {
+        step::note(&format!(
+            "missing: {} ({}), in Debian's package {}",
+            need.program, need.purpose, need.packages[0]
+        ));
+    }
+    let programs: Vec<_> = missing.iter().map(|need| need.program).collect();
+    bail!(
+        "packages can be installed by apt only, and {} has none: install {} with its own package manager, then run this again",
+        packages::distribution(),
+        programs.join(", ")
+    )
+}
+
+/// Finds what compiles eBPF, and installs it where it is missing.
+///
+/// # Errors
+/// When it cannot be had here.
+pub fn toolchain(route: Option<Route>) -> Result<Toolchain> {
+    let compiler = compiler::find(route).map_or_else(|| compiler::install(route), Ok)?;
+    step::note(&format!("eBPF compiler: {compiler}"));
+    let linker = linker::find(compiler.llvm)
+        .map_or_else(|| linker::install(compiler.llvm), Ok)
+        .context("no linker for eBPF")?;
+    step::note(&format!(
+        "bpf-linker for LLVM {}: {}",
+        compiler.llvm,
+        linker.display()
+    ));
+    Ok(Toolchain { compiler, linker })
+}
+
+/// Lists what is missing and changes nothing; whether all is there.
+pub fn check(route: Option<Route>) -> bool {
+    let mut complete = true;
+    let mut missing = |line: String| {
+        complete = false;
+        println!("missing: {line}");
+    };
+    for need in packages::missing(packages::LAB) {
+        missing(format!(
+            "{} ({}): package {}",
+            need.program,
+            need.purpose,
+            need.packages.join(" or ")
+        ));
+    }
+    match compiler::find(route) {
+        None => missing(
+            "a compiler for eBPF: rustup's component rust-src, or the distribution's rustc with its standard library for BPF".to_owned(),
+        ),
+        Some(compiler) => {
+            println!("eBPF compiler: {compiler}");
+            match linker::find(compiler.llvm) {
+                None => missing(format!("bpf-linker for LLVM {}: built by setup, with package {}", compiler.llvm, linker::package(compiler.llvm))),
+                Some(linker) => println!("bpf-linker: {}", linker.display()),
+            }
+        }
+    }
+    if complete {
+        println!("all is there");
+    }
+    complete
+}
