@@ -2,7 +2,10 @@
 //! decision as pure functions over values, so that the code the kernel runs is tested on the host.
 #![cfg_attr(not(test), no_std)]
 
+pub mod decide;
+pub mod dns;
+pub mod packet;
 pub mod slot;
-
+pub mod stats;
 pub mod suffix;
 pub mod types;

@@ -10,6 +10,11 @@
 pub struct Slot(u32);
 
 impl Slot {
+    /// Zero.
+    pub const fn zero() -> Self {
+        Self(0)
+    }
+
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> u32 {

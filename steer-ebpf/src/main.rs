@@ -1,5 +1,254 @@
+//! steer's kernel programs: they load, call `steer-common`, and act on what it says.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+#![expect(
+    missing_docs,
+    reason = "the entry points are found by name, not by documentation"
+)]
+
+mod maps;
+mod names;
+mod skb;
+mod sockets;
+mod tables;
+
+use aya_ebpf::{
+    macros::{cgroup_skb, cgroup_sock_addr, classifier},
+    programs::{SkBuffContext, SockAddrContext, TcContext},
+};
+use aya_log_ebpf::debug;
+use steer_common::{
+    decide,
+    packet::{Packet, UDP},
+    stats::{Action, Outcome},
+    types::{Address, Config, FlowKey, Port},
+};
+
+use crate::{
+    maps::{Scratch, config, count},
+    skb::Skb,
+    sockets::Sock,
+    tables::Maps,
+};
+
+/// `lo` has this index in every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// A container sends.
+#[classifier]
+pub fn bridge_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb::of_bridge(ctx.skb.skb);
+    let outcome = from_container(skb).unwrap_or_else(|outcome| outcome);
+    debug!(
+        &ctx,
+        "bridge {}: from a container: outcome {}",
+        skb.ifindex(),
+        outcome as u32
+    );
+    classify(skb, outcome)
+}
+
+/// A container receives.
+#[classifier]
+pub fn bridge_egress(ctx: TcContext) -> i32 {
+    let skb = Skb::of_bridge(ctx.skb.skb);
+    let outcome = to_container(skb).unwrap_or_else(|outcome| outcome);
+    debug!(
+        &ctx,
+        "bridge {}: to a container: outcome {}",
+        skb.ifindex(),
+        outcome as u32
+    );
+    classify(skb, outcome)
+}
+
+/// A process sends.
+#[cgroup_skb]
+pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
+    let outcome = from_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "cgroup: from a process: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+/// A process receives.
+#[cgroup_skb]
+pub fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
+    let outcome = to_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "cgroup: to a process: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+/// A process connects over IPv4.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    let outcome = sockets::connect4(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "connect4: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+/// A process connects over IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    let outcome = sockets::connect6(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "connect6: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+/// A process sends an unconnected datagram over IPv4.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    let outcome = sockets::sendmsg4(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "sendmsg4: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+/// A process sends an unconnected datagram over IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    let outcome = sockets::sendmsg6(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
+    debug!(&ctx, "sendmsg6: outcome {}", outcome as u32);
+    allow(outcome)
+}
+
+#[inline(always)]
+fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
+    if !skb.is_ip() {
+        return Ok(Outcome::NotIp);
+    }
+    let config = config()?;
+    let Scratch { head, message } = maps::softirq_scratch()?;
+    let packet = skb.packet(head)?;
+    let origin = u64::from(skb.ifindex());
+    if names::may_ask(&packet) {
+        look(names::ask(skb, &packet, message, config, origin))?;
+    }
+    Ok(decide::outgoing(&Maps { config }, origin, &packet))
+}
+
+#[inline(always)]
+fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
+    if !skb.is_ip() {
+        return Ok(Outcome::NotIp);
+    }
+    let config = config()?;
+    let Scratch { head, message } = maps::softirq_scratch()?;
+    let packet = skb.packet(head)?;
+    let origin = u64::from(skb.ifindex());
+    if names::may_answer(&packet) {
+        look(names::learn(skb, &packet, message, config, origin))?;
+        return Ok(Outcome::Left);
+    }
+    let by_vpn = config.vpn_ifindex != 0 && skb.ingress_ifindex() == config.vpn_ifindex;
+    let maps = Maps { config };
+    Ok(decide::incoming(&maps, origin, &packet, by_vpn).unwrap_or(Outcome::Left))
+}
+
+#[inline(always)]
+fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    maps::with_task_scratch(|Scratch { head, message }| {
+        let packet = skb.packet(head)?;
+        if names::may_ask(&packet) {
+            look(names::ask(skb, &packet, message, config, skb.cookie()))?;
+        }
+        Ok(if strays(skb, &packet, config) {
+            Outcome::WrongPath
+        } else {
+            Outcome::Left
+        })
+    })
+}
+
+#[inline(always)]
+fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    let Scratch { head, message } = maps::softirq_scratch()?;
+    let packet = skb.packet(head)?;
+    if names::may_answer(&packet) {
+        look(names::learn(skb, &packet, message, config, skb.cookie()))?;
+    }
+    Ok(Outcome::Left)
+}
+
+/// Whether a packet that must take the VPN is about to leave by another interface.
+#[inline(always)]
+fn strays(skb: Skb, packet: &Packet, config: &Config) -> bool {
+    let out = skb.ifindex();
+    if out == config.vpn_ifindex || out == LOOPBACK || config.open != 0 || config.netns == 0 {
+        return false;
+    }
+    if skb.mark() & config.mask == config.mark {
+        return true;
+    }
+    if packet.protocol != UDP || !is_vpn(&packet.source, config) {
+        return false;
+    }
+    let key = FlowKey {
+        origin: skb.cookie(),
+        local: Address::default(),
+        remote: packet.destination,
+        local_port: Port::default(),
+        remote_port: packet.destination_port,
+        protocol: UDP,
+    };
+    maps::FLOWS.get_ptr(&key).is_some()
+}
+
+#[inline(always)]
+fn is_vpn(address: &Address, config: &Config) -> bool {
+    *address == Address::v4(config.vpn4) || *address == Address::new(config.vpn6)
+}
+
+/// Counts what became of a DNS message; only one that must not pass stops the packet.
+#[inline(always)]
+fn look(result: Result<Outcome, Outcome>) -> Result<(), Outcome> {
+    let outcome = result.unwrap_or_else(|outcome| outcome);
+    match outcome.action() {
+        Action::Drop => Err(outcome),
+        Action::Pass | Action::Steer => {
+            count(outcome);
+            Ok(())
+        }
+    }
+}
+
+#[inline(always)]
+fn classify(skb: Skb, outcome: Outcome) -> i32 {
+    /// Goes on to the next filter: `TC_ACT_UNSPEC`, which is `TCX_NEXT`.
+    const NEXT: i32 = -1;
+    /// `TC_ACT_SHOT`.
+    const DROP: i32 = 2;
+    count(outcome);
+    match outcome.action() {
+        Action::Pass => NEXT,
+        Action::Steer => match config() {
+            Ok(config) => {
+                skb.set_mark(skb.mark() & !config.mask | config.mark);
+                NEXT
+            }
+            Err(_) => DROP,
+        },
+        Action::Drop => DROP,
+    }
+}
+
+#[inline(always)]
+fn allow(outcome: Outcome) -> i32 {
+    count(outcome);
+    match outcome.action() {
+        Action::Pass | Action::Steer => 1,
+        Action::Drop => 0,
+    }
+}
+
+/// The licence that the kernel checks before it lets a program call GPL-only helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: no panic is reachable; one that were would be a call, which the verifier refuses.
+    unsafe { core::hint::unreachable_unchecked() }
+}

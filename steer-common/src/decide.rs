@@ -1,0 +1,190 @@
+//! Names to verdicts, addresses to verdicts, flows to paths.
+
+use crate::{
+    dns,
+    packet::{Packet, Place},
+    stats::Outcome,
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, RuleEntry, Verdict},
+};
+
+/// What the rules say of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// The verdict; none where no rule matches.
+    pub verdict: Verdict,
+    /// Hash of the suffix whose rule matched.
+    pub rule: u64,
+}
+
+impl Match {
+    /// Takes in the rule of a suffix. Called with ever longer suffixes, so that the most specific rule stays.
+    #[inline(always)]
+    pub fn suffix(&mut self, hash: u64, whole: bool, entry: &RuleEntry) {
+        let verdict = if whole { entry.exact } else { entry.below };
+        if verdict != Verdict::NONE {
+            *self = Self {
+                verdict,
+                rule: hash,
+            };
+        }
+    }
+}
+
+impl AddrEntry {
+    /// What is known of the address at a time. The VPN wins, so that what must work does.
+    #[inline(always)]
+    pub fn at(&self, now: u64) -> Match {
+        if self.vpn_until > now {
+            Match {
+                verdict: Verdict::VPN,
+                rule: self.vpn_rule,
+            }
+        } else if self.direct_until > now {
+            Match {
+                verdict: Verdict::DIRECT,
+                rule: self.direct_rule,
+            }
+        } else {
+            Match::default()
+        }
+    }
+
+    /// Takes in an answer, and says whether it told something new: a verdict that the address had not.
+    /// An answer never shortens what an earlier one granted.
+    #[inline(always)]
+    pub fn learn(&mut self, matched: &Match, ttl: u32, config: &Config, now: u64) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let granted = (u64::from(ttl) * SECOND).max(config.floor);
+        let until = now + granted + config.grace;
+        let (end, rule) = if matched.verdict == Verdict::VPN {
+            (&mut self.vpn_until, &mut self.vpn_rule)
+        } else {
+            (&mut self.direct_until, &mut self.direct_rule)
+        };
+        let news = *end <= now;
+        *end = until.max(*end);
+        *rule = matched.rule;
+        news
+    }
+}
+
+/// What the programs remember, as the decisions need it; in the kernel the maps, in tests whatever serves.
+pub trait Tables {
+    /// A flow that takes the VPN, if it is one; it was seen now.
+    fn held(&self, key: &FlowKey) -> Option<FlowEntry>;
+    /// Whether a flow without beginnings is known to go direct; it was seen now.
+    fn left(&self, key: &FlowKey) -> bool;
+    /// What is known of an address now.
+    fn address(&self, address: &Address) -> Match;
+    /// Holds a flow on the VPN; `false` if there is no room.
+    fn hold(&self, key: &FlowKey) -> bool;
+    /// Leaves a flow without beginnings on the direct path.
+    fn leave(&self, key: &FlowKey);
+    /// A flow on the VPN is ending.
+    fn close(&self, key: &FlowKey);
+    /// Forgets a flow on the VPN that has ended.
+    fn release(&self, key: &FlowKey);
+    /// Tells user space that a flow begins and takes the VPN.
+    fn tell(&self, key: &FlowKey, matched: &Match);
+}
+
+/// The path of a packet that one behind a bridge sends.
+///
+/// A verdict is taken at a flow's first packet and held. TCP tells its first packet, so a later one of no flow in
+/// `FLOWS` began on the direct path or before there were rules, and stays there; flows without such beginnings are
+/// remembered on both paths.
+#[inline(always)]
+pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcome {
+    if packet.place == Place::Stateless {
+        return match tables.address(&packet.destination).verdict {
+            Verdict::VPN => Outcome::Stateless,
+            _ => Outcome::Left,
+        };
+    }
+    let key = FlowKey {
+        origin,
+        local: packet.source,
+        remote: packet.destination,
+        local_port: packet.source_port,
+        remote_port: packet.destination_port,
+        protocol: packet.protocol,
+    };
+    begin_or_hold(tables, &key, packet.place)
+}
+
+/// The path of an unconnected datagram of a process: the key's near side is unspecified.
+#[inline(always)]
+pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Outcome {
+    begin_or_hold(tables, key, Place::Unknown)
+}
+
+/// Notes a flow that comes in to one behind a bridge, so that its replies leave the way it came.
+#[inline(always)]
+pub fn incoming(
+    tables: &impl Tables,
+    origin: Origin,
+    packet: &Packet,
+    by_vpn: bool,
+) -> Option<Outcome> {
+    let key = FlowKey {
+        origin,
+        local: packet.destination,
+        remote: packet.source,
+        local_port: packet.destination_port,
+        remote_port: packet.source_port,
+        protocol: packet.protocol,
+    };
+    match packet.place {
+        Place::First if by_vpn => {}
+        Place::Unknown if !tables.left(&key) && tables.held(&key).is_none() => {
+            if !by_vpn {
+                tables.leave(&key);
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    Some(if tables.hold(&key) {
+        Outcome::CameByVpn
+    } else {
+        Outcome::FlowsFull
+    })
+}
+
+#[inline(always)]
+fn begin_or_hold(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
+    if let Some(flow) = tables.held(key) {
+        let anew = place == Place::First && flow.closing != 0;
+        if place == Place::Last {
+            tables.close(key);
+        }
+        if !anew {
+            return Outcome::Held;
+        }
+        tables.release(key);
+    } else if matches!(place, Place::Later | Place::Last) {
+        return Outcome::Left;
+    }
+    // A question and its answer are a whole flow: remembering it would only fill the table.
+    let brief = key.remote_port.number() == dns::PORT;
+    let remembered = place == Place::Unknown && !brief;
+    if remembered && tables.left(key) {
+        return Outcome::Left;
+    }
+    let matched = tables.address(&key.remote);
+    if matched.verdict == Verdict::VPN {
+        if !tables.hold(key) {
+            return Outcome::FlowsFull;
+        }
+        tables.tell(key, &matched);
+        return Outcome::Begun;
+    }
+    if remembered {
+        tables.leave(key);
+    }
+    if matched.verdict == Verdict::DIRECT {
+        Outcome::Direct
+    } else {
+        Outcome::Unmatched
+    }
+}

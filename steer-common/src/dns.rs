@@ -1,0 +1,302 @@
+//! DNS messages (RFC 1035 section 4), read in bounded steps that the kernel's verifier can follow.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    slot::Slot,
+    suffix::{Hasher, Key, keep, lower},
+    types::Address,
+};
+
+/// The port of DNS.
+pub const PORT: u16 = 53;
+/// Octets of a message that are read; the rest is not looked at. A power of two.
+pub const SIZE: usize = 2048;
+/// Octets of the header.
+pub const HEADER: u32 = 12;
+
+const MASK: u32 = SIZE as u32 - 1;
+/// A read at any masked offset stays within the buffer, an address of 16 octets too.
+const SLACK: usize = 16;
+const LABELS: u32 = 128;
+/// Labels of names and records of an answer that are walked before giving up.
+const STEPS: u32 = 224;
+const TYPE_A: u32 = 1;
+const TYPE_AAAA: u32 = 28;
+const CLASS_IN: u32 = 1;
+
+/// Why a message teaches nothing, or nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It contradicts itself or RFC 1035.
+    Malformed,
+    /// It ends in the middle of something, or goes on beyond what is read.
+    CutShort,
+}
+
+/// Whether a message asks or answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A question.
+    Question,
+    /// An answer without an error.
+    Answer,
+    /// Anything else: an error, an update, a status.
+    Other,
+}
+
+/// A message and how far it was read.
+#[repr(C)]
+pub struct Message {
+    octets: [u8; SIZE + SLACK],
+    starts: [u8; LABELS as usize],
+    size: Slot,
+    at: Slot,
+    labels: Slot,
+    label: Slot,
+    fed: Slot,
+    left: Slot,
+}
+
+impl Message {
+    /// An empty message.
+    pub const fn new() -> Self {
+        const ZERO: Slot = Slot::zero();
+        Self {
+            octets: [0; SIZE + SLACK],
+            starts: [0; LABELS as usize],
+            size: ZERO,
+            at: ZERO,
+            labels: ZERO,
+            label: ZERO,
+            fed: ZERO,
+            left: ZERO,
+        }
+    }
+
+    /// Where the octets of the message go; [`Self::filled`] says how many came.
+    #[inline(always)]
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.octets[..SIZE]
+    }
+
+    /// The first `size` octets of the buffer are a message.
+    #[inline(always)]
+    pub fn filled(&mut self, size: u32) {
+        self.size.set(size);
+    }
+
+    /// The ID, as it stands in the message.
+    #[inline(always)]
+    pub fn id(&self) -> u16 {
+        u16::from_ne_bytes([self.octets[0], self.octets[1]])
+    }
+
+    /// What the header says; a standard query of one question is all that is read (RFC 9619).
+    #[inline(always)]
+    pub fn role(&self) -> Role {
+        const RESPONSE: u8 = 0x80;
+        const OPCODE: u8 = 0x78;
+        const RCODE: u8 = 0x0f;
+        let o = &self.octets;
+        if self.size.get() < HEADER || o[2] & OPCODE != 0 || o[4] != 0 || o[5] != 1 {
+            return Role::Other;
+        }
+        if o[2] & RESPONSE == 0 {
+            return Role::Question;
+        }
+        if o[3] & RCODE == 0 {
+            Role::Answer
+        } else {
+            Role::Other
+        }
+    }
+
+    /// Reads the question's name, type and class, and stops before the first answer.
+    #[inline(always)]
+    pub fn read_question(&mut self) -> Result<(), Error> {
+        const TYPE_AND_CLASS: u32 = 4;
+        const NAME_OCTETS: u32 = 255;
+        self.at.set(HEADER);
+        self.labels.set(0);
+        for _ in 0..LABELS {
+            let at = self.at.get();
+            if at >= self.size.get() {
+                return Err(Error::CutShort);
+            }
+            let length = u32::from(self.octet(at));
+            let before = at.wrapping_sub(HEADER);
+            if length == 0 {
+                let after = at + 1 + TYPE_AND_CLASS;
+                if after > self.size.get() {
+                    return Err(Error::CutShort);
+                }
+                self.at.set(after);
+                self.left.set(self.short(6));
+                return Ok(());
+            }
+            if length > 63 || before + length + 2 > NAME_OCTETS {
+                return Err(Error::Malformed);
+            }
+            let label = self.labels.get();
+            self.starts[(label & (LABELS - 1)) as usize] = before as u8;
+            self.labels.set(label + 1);
+            self.at.set(at + 1 + length);
+        }
+        Err(Error::Malformed)
+    }
+
+    /// Hashes the question's name, and shows each suffix's hash on the way, the shortest first; `true` with the last,
+    /// which is the whole name. The root has no suffix.
+    #[inline(always)]
+    pub fn hash_question(&mut self, key: &Key, mut each: impl FnMut(u64, bool)) -> u64 {
+        let mut hasher = Hasher::new(key);
+        let labels = self.labels.get();
+        if labels == 0 {
+            return hasher.finish();
+        }
+        self.label.set(labels - 1);
+        self.fed.set(0);
+        // A label of n octets takes one word for each eight of its n + 1, so a name of 255 never takes more.
+        for _ in 0..LABELS {
+            let label = self.label.get();
+            let fed = self.fed.get();
+            let start = HEADER + u32::from(self.starts[(label & (LABELS - 1)) as usize]);
+            let rest = (u32::from(self.octet(start)) + 1).wrapping_sub(fed);
+            hasher.word(lower(keep(self.word(start + fed), rest)));
+            if rest > 8 {
+                self.fed.set(fed + 8);
+                continue;
+            }
+            let hash = hasher.finish();
+            each(hash, label == 0);
+            if label == 0 {
+                return hash;
+            }
+            self.label.set(label - 1);
+            self.fed.set(0);
+        }
+        hasher.finish()
+    }
+
+    /// Octets of the question's name without its root, from [`HEADER`] on.
+    #[inline(always)]
+    pub fn name_size(&self) -> u32 {
+        let last = self.labels.get();
+        if last == 0 {
+            return 0;
+        }
+        let start = u32::from(self.starts[((last - 1) & (LABELS - 1)) as usize]);
+        start + 1 + u32::from(self.octet(HEADER + start))
+    }
+
+    /// The octets from the question's name on.
+    #[inline(always)]
+    pub fn name_octets(&self) -> &[u8; 256] {
+        // The bounds are constants, so that this cannot fail and the compiler knows.
+        match self.octets[HEADER as usize..HEADER as usize + 256].first_chunk() {
+            Some(name) => name,
+            None => &[0; 256],
+        }
+    }
+
+    /// Shows each A and AAAA record of the answer section with its TTL in seconds, after [`Self::read_question`].
+    /// Stops early when `each` breaks.
+    #[inline(always)]
+    pub fn addresses<B>(
+        &mut self,
+        mut each: impl FnMut(&Address, u32) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, Error> {
+        const POINTER: u8 = 0xc0;
+        const FIXED: u32 = 10;
+        for _ in 0..STEPS {
+            let left = self.left.get();
+            if left == 0 {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let at = self.at.get();
+            let size = self.size.get();
+            if at >= size {
+                return Err(Error::CutShort);
+            }
+            let length = self.octet(at);
+            let record = match length {
+                0 => at + 1,
+                POINTER.. => at + 2,
+                1..=63 => {
+                    self.at.set(at + 1 + u32::from(length));
+                    continue;
+                }
+                _ => return Err(Error::Malformed),
+            };
+            let data = record + FIXED;
+            if data > size {
+                return Err(Error::CutShort);
+            }
+            let kind = self.short(record);
+            let class = self.short(record + 2);
+            let octets = self.short(record + 8);
+            if data + octets > size {
+                return Err(Error::CutShort);
+            }
+            self.left.set(left - 1);
+            self.at.set(data + octets);
+            let address = match (class, kind, octets) {
+                (CLASS_IN, TYPE_A, 4) => self.v4(data),
+                (CLASS_IN, TYPE_AAAA, 16) => self.v6(data),
+                (CLASS_IN, TYPE_A | TYPE_AAAA, _) => return Err(Error::Malformed),
+                _ => continue,
+            };
+            if let stop @ ControlFlow::Break(_) = each(&address, self.ttl(record + 4)) {
+                return Ok(stop);
+            }
+        }
+        Err(Error::CutShort)
+    }
+
+    #[inline(always)]
+    fn octet(&self, at: u32) -> u8 {
+        self.octets[(at & MASK) as usize]
+    }
+
+    #[inline(always)]
+    fn short(&self, at: u32) -> u32 {
+        let [a, b] = self.array(at);
+        u32::from(a) << 8 | u32::from(b)
+    }
+
+    /// A TTL has 31 bits; one with the highest set counts as zero (RFC 2181 section 8).
+    #[inline(always)]
+    fn ttl(&self, at: u32) -> u32 {
+        let ttl = u32::from_be_bytes(self.array(at));
+        if ttl > i32::MAX as u32 { 0 } else { ttl }
+    }
+
+    #[inline(always)]
+    fn word(&self, at: u32) -> u64 {
+        u64::from_le_bytes(self.array(at))
+    }
+
+    #[inline(always)]
+    fn v4(&self, at: u32) -> Address {
+        Address::v4(self.array(at))
+    }
+
+    #[inline(always)]
+    fn v6(&self, at: u32) -> Address {
+        Address::new(self.array(at))
+    }
+
+    #[inline(always)]
+    fn array<const N: usize>(&self, at: u32) -> [u8; N] {
+        const { assert!(N <= SLACK) };
+        let at = (at & MASK) as usize;
+        core::array::from_fn(|i| self.octets[at + i])
+    }
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,245 @@
+//! IPv4 (RFC 791), IPv6 (RFC 8200), and what of TCP, UDP and ICMP tells one flow from another.
+
+use network_types::{
+    icmp::{Icmpv4Type, Icmpv6Type},
+    ip::IpProto,
+};
+
+use crate::types::{Address, Port};
+
+/// Octets from the IP header on that are looked at: the longest IPv4 header and TCP's flags behind it.
+pub const SIZE: usize = 128;
+
+const MASK: u32 = SIZE as u32 - 1;
+/// A read at any masked offset stays within the buffer, an address of 16 octets too.
+const SLACK: usize = 16;
+const EXTENSIONS: u32 = 4;
+
+/// The first octets of a packet, from its IP header on.
+#[repr(C)]
+pub struct Head {
+    octets: [u8; SIZE + SLACK],
+}
+
+/// Where in a flow a packet stands, as far as the packet alone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The first packet of a TCP connection.
+    First,
+    /// A later one.
+    Later,
+    /// A later one that ends its direction or the whole connection.
+    Last,
+    /// The protocol does not tell.
+    Unknown,
+    /// Nothing tells its flow (a later fragment, an echo request, headers beyond what is looked at): its address
+    /// alone decides.
+    Stateless,
+}
+
+/// What is needed to tell a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Who sends it.
+    pub source: Address,
+    /// Who is to get it.
+    pub destination: Address,
+    /// The sender's port; zero where there is none.
+    pub source_port: Port,
+    /// The receiver's port; zero where there is none.
+    pub destination_port: Port,
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// Where in its flow it stands.
+    pub place: Place,
+    /// Octets from the IP header to what UDP carries; zero if it is not UDP.
+    pub payload: u32,
+    /// Octets that UDP carries.
+    pub payload_size: u32,
+}
+
+/// TCP's protocol number.
+pub const TCP: u32 = IpProto::Tcp as u32;
+/// UDP's protocol number.
+pub const UDP: u32 = IpProto::Udp as u32;
+
+const ICMP: u32 = IpProto::Icmp as u32;
+const ICMPV6: u32 = IpProto::Ipv6Icmp as u32;
+
+impl Head {
+    /// An empty head.
+    pub const fn new() -> Self {
+        Self {
+            octets: [0; SIZE + SLACK],
+        }
+    }
+
+    /// Where the octets go.
+    #[inline(always)]
+    pub fn buffer(&mut self) -> &mut [u8] {
+        &mut self.octets[..SIZE]
+    }
+
+    /// Reads the headers in the first `size` octets; `None` if they contradict themselves or are cut off.
+    #[inline(always)]
+    pub fn parse(&self, size: u32) -> Option<Packet> {
+        match self.octets[0] >> 4 {
+            4 => self.v4(size),
+            6 => self.v6(size),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn v4(&self, size: u32) -> Option<Packet> {
+        const FRAGMENT_OFFSET: u16 = 0x1fff;
+        let header = u32::from(self.octets[0] & 0x0f) * 4;
+        if header < 20 || header > size {
+            return None;
+        }
+        let packet = Packet {
+            source: Address::v4(self.array(12)),
+            destination: Address::v4(self.array(16)),
+            source_port: Port::default(),
+            destination_port: Port::default(),
+            protocol: u32::from(self.octets[9]),
+            place: Place::Stateless,
+            payload: 0,
+            payload_size: 0,
+        };
+        if u16::from_be_bytes(self.array(6)) & FRAGMENT_OFFSET != 0 {
+            return Some(packet);
+        }
+        self.transport(packet, header, size)
+    }
+
+    #[inline(always)]
+    fn v6(&self, size: u32) -> Option<Packet> {
+        const FRAGMENT_OFFSET: u16 = 0xfff8;
+        const HOP_BY_HOP: u32 = IpProto::HopOpt as u32;
+        const ROUTING: u32 = IpProto::Ipv6Route as u32;
+        const FRAGMENT: u32 = IpProto::Ipv6Frag as u32;
+        const DESTINATION: u32 = IpProto::Ipv6Opts as u32;
+        let mut header = 40;
+        if header > size {
+            return None;
+        }
+        let mut packet = Packet {
+            source: Address::new(self.array(8)),
+            destination: Address::new(self.array(24)),
+            source_port: Port::default(),
+            destination_port: Port::default(),
+            protocol: u32::from(self.octets[6]),
+            place: Place::Stateless,
+            payload: 0,
+            payload_size: 0,
+        };
+        for _ in 0..EXTENSIONS {
+            let octets = match packet.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(self.octet(header + 1)) + 1) * 8,
+                FRAGMENT => {
+                    if u16::from_be_bytes(self.array(header + 2)) & FRAGMENT_OFFSET != 0 {
+                        return Some(packet);
+                    }
+                    8
+                }
+                _ => return self.transport(packet, header, size),
+            };
+            packet.protocol = u32::from(self.octet(header));
+            header += octets;
+            if header + 8 > size {
+                return Some(packet);
+            }
+        }
+        Some(packet)
+    }
+
+    #[inline(always)]
+    fn transport(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+        match packet.protocol {
+            TCP => self.tcp(packet, at, size),
+            UDP => self.udp(packet, at, size),
+            ICMP => self.icmp(packet, at, size, Icmpv4Type::Echo as u8),
+            ICMPV6 => self.icmp(packet, at, size, Icmpv6Type::EchoRequest as u8),
+            _ => Some(Packet {
+                place: Place::Unknown,
+                ..packet
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn tcp(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+        const FIN: u8 = 0x01;
+        const SYN: u8 = 0x02;
+        const RST: u8 = 0x04;
+        const ACK: u8 = 0x10;
+        if at + 14 > size {
+            return None;
+        }
+        let flags = self.octet(at + 13);
+        let place = if flags & (FIN | RST) != 0 {
+            Place::Last
+        } else if flags & (SYN | ACK) == SYN {
+            Place::First
+        } else {
+            Place::Later
+        };
+        Some(self.with_ports(packet, at, place))
+    }
+
+    #[inline(always)]
+    fn udp(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+        const HEADER: u32 = 8;
+        if at + HEADER > size {
+            return None;
+        }
+        let octets = u32::from(u16::from_be_bytes(self.array(at + 4)));
+        let mut packet = self.with_ports(packet, at, Place::Unknown);
+        packet.payload = at + HEADER;
+        packet.payload_size = octets.saturating_sub(HEADER);
+        Some(packet)
+    }
+
+    /// Only an echo request begins anything; its replies and all errors belong to flows of others.
+    #[inline(always)]
+    fn icmp(&self, packet: Packet, at: u32, size: u32, echo: u8) -> Option<Packet> {
+        if at + 8 > size {
+            return None;
+        }
+        let place = if self.octet(at) == echo {
+            Place::Stateless
+        } else {
+            Place::Later
+        };
+        Some(Packet { place, ..packet })
+    }
+
+    #[inline(always)]
+    fn with_ports(&self, packet: Packet, at: u32, place: Place) -> Packet {
+        Packet {
+            source_port: Port::new(u16::from_be_bytes(self.array(at))),
+            destination_port: Port::new(u16::from_be_bytes(self.array(at + 2))),
+            place,
+            ..packet
+        }
+    }
+
+    #[inline(always)]
+    fn octet(&self, at: u32) -> u8 {
+        self.octets[(at & MASK) as usize]
+    }
+
+    #[inline(always)]
+    fn array<const N: usize>(&self, at: u32) -> [u8; N] {
+        const { assert!(N <= SLACK) };
+        let at = (at & MASK) as usize;
+        core::array::from_fn(|i| self.octets[at + i])
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::new()
+    }
+}

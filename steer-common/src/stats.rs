@@ -1,0 +1,124 @@
+//! Why the programs did what they did: one counter for each outcome.
+
+/// What becomes of a packet, a connect or a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on as if steer were not there.
+    Pass,
+    /// It takes the VPN.
+    Steer,
+    /// It goes nowhere: the only path left would be a wrong one.
+    Drop,
+}
+
+macro_rules! outcomes {
+    ($($(#[doc = $doc:literal])+ $name:ident, $field:ident => $action:ident;)+) => {
+        /// How a program came out. Each has a counter of its own in [`Stats`] and leads to one [`Action`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Outcome {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        /// Value of `STATS`, one for each CPU: how often each [`Outcome`] was come to.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl Outcome {
+            /// All of them, in the order of the counters.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// What it leads to.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self {
+                    $(Self::$name => Action::$action,)+
+                }
+            }
+
+            /// The name of its counter.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($field),)+
+                }
+            }
+        }
+
+        impl Stats {
+            /// The counter of an outcome.
+            #[inline(always)]
+            pub const fn counter(&mut self, outcome: Outcome) -> &mut u64 {
+                match outcome {
+                    $(Outcome::$name => &mut self.$field,)+
+                }
+            }
+
+            /// Adds the counters of another CPU.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)+
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// A flow begins and takes the VPN.
+    Begun, flow_begun => Steer;
+    /// A packet of a flow that takes the VPN.
+    Held, flow_held => Steer;
+    /// A flow begins that came in by the VPN; its replies will leave by it.
+    CameByVpn, flow_came_by_vpn => Pass;
+    /// A packet of a flow that goes direct or began before steer did.
+    Left, flow_left => Pass;
+    /// A flow begins and goes direct, because a rule says so.
+    Direct, flow_direct => Pass;
+    /// A flow begins and goes direct, because no rule speaks of its address.
+    Unmatched, flow_unmatched => Pass;
+    /// A packet that tells no flow (a later fragment, an echo request) takes the VPN by its address alone.
+    Stateless, packet_stateless => Steer;
+    /// A flow that must take the VPN found no room in `FLOWS`, and is stopped rather than let go half-way.
+    FlowsFull, flows_full => Drop;
+    /// Not IP.
+    NotIp, packet_not_ip => Pass;
+    /// The headers contradict themselves or are cut off.
+    BadPacket, packet_bad => Pass;
+    /// A process's socket is in another network namespace; its packets are judged on their bridge.
+    OtherNetns, socket_other_netns => Pass;
+    /// The kernel refused to mark a socket that must take the VPN.
+    NotMarked, socket_not_marked => Drop;
+    /// An unconnected datagram that must take the VPN came from a socket bound to another address.
+    BoundElsewhere, datagram_bound_elsewhere => Drop;
+    /// An unconnected datagram must take the VPN, which has no address now.
+    NoVpn, datagram_without_vpn => Drop;
+    /// A packet with the VPN's mark was about to leave by another interface.
+    WrongPath, packet_wrong_path => Drop;
+    /// A DNS question was remembered.
+    Asked, dns_asked => Pass;
+    /// A DNS question or answer that is none, or not whole.
+    BadMessage, dns_bad => Pass;
+    /// A DNS answer to no question that was seen, or to one that was answered already.
+    Unasked, dns_unasked => Pass;
+    /// A DNS answer with the right ID and another name than was asked for.
+    OtherName, dns_other_name => Pass;
+    /// A DNS answer for a name that no rule speaks of.
+    NoRule, dns_no_rule => Pass;
+    /// A DNS answer whose addresses were learned.
+    Learned, dns_learned => Pass;
+    /// A DNS answer for a name with a rule, of which only the beginning could be read.
+    CutShort, dns_cut_short => Pass;
+    /// An address for the VPN found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
+    AddrsFull, addrs_full => Drop;
+    /// An event found no room in `EVENTS`.
+    EventLost, event_lost => Pass;
+    /// More programs were at work on one CPU than there are buffers: what was to be read is held back.
+    Busy, buffers_busy => Drop;
+    /// `CONFIG` or a buffer of the programs is not there.
+    NoConfig, config_missing => Pass;
+}
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), all fields u64, so no padding, and every bit pattern is a value.
+unsafe impl aya::Pod for Stats {}

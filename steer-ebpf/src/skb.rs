@@ -1,0 +1,124 @@
+//! The one way to a packet.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes},
+};
+use steer_common::{
+    dns,
+    dns::Message,
+    packet::{self, Head, Packet},
+    stats::Outcome,
+};
+
+/// A packet, and where its IP header begins.
+#[derive(Clone, Copy)]
+pub struct Skb {
+    skb: *mut __sk_buff,
+    ip: u32,
+}
+
+impl Skb {
+    /// Seen from a cgroup: begins with its IP header.
+    #[inline(always)]
+    pub fn of_cgroup(skb: *mut __sk_buff) -> Self {
+        Self { skb, ip: 0 }
+    }
+
+    /// Seen on a bridge: begins with its Ethernet header.
+    #[inline(always)]
+    pub fn of_bridge(skb: *mut __sk_buff) -> Self {
+        Self { skb, ip: 14 }
+    }
+
+    /// Whether it is an IP packet at all.
+    #[inline(always)]
+    pub fn is_ip(self) -> bool {
+        const IPV4: u32 = 0x0800u16.to_be() as u32;
+        const IPV6: u32 = 0x86ddu16.to_be() as u32;
+        // SAFETY: the kernel hands the program a valid context.
+        matches!(unsafe { (*self.skb).protocol }, IPV4 | IPV6)
+    }
+
+    /// The interface it is on: the one it leaves by, or came in by.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// The interface by which it came into this network namespace; zero if it began here.
+    #[inline(always)]
+    pub fn ingress_ifindex(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
+    /// Its mark.
+    #[inline(always)]
+    pub fn mark(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).mark }
+    }
+
+    /// Replaces its mark; classifiers only.
+    #[inline(always)]
+    pub fn set_mark(self, mark: u32) {
+        // SAFETY: the kernel hands the program a valid context, and the verifier checks that it may be written.
+        unsafe { (*self.skb).mark = mark }
+    }
+
+    /// The number of its socket, unlike any other since boot; zero if it has none.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: the helper takes the context it was handed.
+        unsafe { bpf_get_socket_cookie(self.skb.cast()) }
+    }
+
+    /// Reads its headers.
+    #[inline(always)]
+    pub fn packet(self, head: &mut Head) -> Result<Packet, Outcome> {
+        let size = self
+            .read(self.ip, head.buffer(), packet::SIZE as u32)
+            .ok_or(Outcome::BadPacket)?;
+        head.parse(size).ok_or(Outcome::BadPacket)
+    }
+
+    /// Reads the DNS message that it carries.
+    #[inline(always)]
+    pub fn message(self, packet: &Packet, message: &mut Message) -> Result<(), Outcome> {
+        let most = packet.payload_size.min(dns::SIZE as u32);
+        let size = self
+            .read(self.ip + packet.payload, message.buffer(), most)
+            .ok_or(Outcome::BadMessage)?;
+        message.filled(size);
+        Ok(())
+    }
+
+    /// Reads at most `most` octets from `offset` on, as many as there are and the buffer takes.
+    #[inline(always)]
+    fn read(self, offset: u32, buffer: &mut [u8], most: u32) -> Option<u32> {
+        // SAFETY: the kernel hands the program a valid context.
+        let size = unsafe { (*self.skb).len }.checked_sub(offset)?.min(most);
+        let size = opaque(size);
+        if size == 0 || size as usize > buffer.len() {
+            return None;
+        }
+        // SAFETY: the buffer has at least `size` octets.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.skb.cast(), offset, buffer.as_mut_ptr().cast(), size)
+        };
+        (result == 0).then_some(size)
+    }
+}
+
+/// A number that the compiler knows nothing about, so that it keeps the bounds check which the verifier needs to see.
+#[inline(always)]
+fn opaque(number: u32) -> u32 {
+    let mut opaque = u64::from(number);
+    // SAFETY: a register is assigned to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) opaque, options(nomem, nostack, preserves_flags)) };
+    opaque as u32
+}

@@ -1,0 +1,237 @@
+//! Sockets of the steered processes: marked when they connect, and unconnected datagrams one by one.
+
+use aya_ebpf::{
+    bindings::bpf_sock_addr,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
+};
+use steer_common::{
+    decide::{self, Match, Tables as _},
+    packet::UDP,
+    stats::{Action, Outcome},
+    types::{Address, Config, FlowKey, Port, Verdict},
+};
+
+use crate::{maps::config, tables::Maps};
+
+const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
+
+/// The address a socket turns to, or sends to.
+#[derive(Clone, Copy)]
+pub struct Sock {
+    addr: *mut bpf_sock_addr,
+}
+
+impl Sock {
+    /// From a program's context.
+    #[inline(always)]
+    pub fn new(addr: *mut bpf_sock_addr) -> Self {
+        Self { addr }
+    }
+
+    #[inline(always)]
+    fn remote4(self) -> Address {
+        // SAFETY: the kernel hands the program a valid context.
+        Address::v4(unsafe { (*self.addr).user_ip4 }.to_ne_bytes())
+    }
+
+    #[inline(always)]
+    fn remote6(self) -> Address {
+        // SAFETY: the kernel hands the program a valid context.
+        let [a, b, c, d] = unsafe { (*self.addr).user_ip6 };
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&a.to_ne_bytes());
+        octets[4..8].copy_from_slice(&b.to_ne_bytes());
+        octets[8..12].copy_from_slice(&c.to_ne_bytes());
+        octets[12..].copy_from_slice(&d.to_ne_bytes());
+        Address::new(octets)
+    }
+
+    #[inline(always)]
+    fn port(self) -> Port {
+        // SAFETY: the kernel hands the program a valid context. The field holds a port in network order.
+        Port::new(u16::from_be(unsafe { (*self.addr).user_port } as u16))
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.addr).protocol }
+    }
+
+    #[inline(always)]
+    fn cookie(self) -> u64 {
+        // SAFETY: the helper takes the context it was handed.
+        unsafe { bpf_get_socket_cookie(self.addr.cast()) }
+    }
+
+    #[inline(always)]
+    fn mark(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context, whose socket is never null (5.3).
+        unsafe { (*(*self.addr).__bindgen_anon_1.sk).mark }
+    }
+
+    #[inline(always)]
+    fn set_mark(self, mut mark: u32) -> bool {
+        // SAFETY: the helper reads four octets, which `mark` has.
+        let result = unsafe {
+            bpf_setsockopt(
+                self.addr.cast(),
+                SOL_SOCKET,
+                SO_MARK,
+                (&raw mut mark).cast(),
+                size_of::<u32>() as i32,
+            )
+        };
+        result == 0
+    }
+
+    #[inline(always)]
+    fn is_elsewhere(self, config: &Config) -> bool {
+        // SAFETY: the helper takes the context it was handed.
+        config.netns != 0 && unsafe { bpf_get_netns_cookie(self.addr.cast()) } != config.netns
+    }
+}
+
+/// A socket connects over IPv4.
+#[inline(always)]
+pub fn connect4(sock: Sock) -> Result<Outcome, Outcome> {
+    connect(sock, sock.remote4())
+}
+
+/// A socket connects over IPv6, which may carry a mapped IPv4 address.
+#[inline(always)]
+pub fn connect6(sock: Sock) -> Result<Outcome, Outcome> {
+    connect(sock, sock.remote6())
+}
+
+/// A socket sends an unconnected datagram over IPv4.
+#[inline(always)]
+pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
+    let maps = Maps { config: config()? };
+    let outcome = datagram(sock, &maps, sock.remote4())?;
+    if outcome.action() != Action::Steer {
+        return Ok(outcome);
+    }
+    let vpn = u32::from_ne_bytes(maps.config.vpn4);
+    if vpn == 0 {
+        return without_vpn(maps.config);
+    }
+    // SAFETY: the kernel hands the program a valid context.
+    let source = unsafe { (*sock.addr).msg_src_ip4 };
+    if source != 0 && source != vpn {
+        return Err(Outcome::BoundElsewhere);
+    }
+    // SAFETY: likewise, and the verifier checks that this field may be written.
+    unsafe { (*sock.addr).msg_src_ip4 = vpn };
+    Ok(outcome)
+}
+
+/// A socket sends an unconnected datagram over IPv6.
+#[inline(always)]
+pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
+    let maps = Maps { config: config()? };
+    let outcome = datagram(sock, &maps, sock.remote6())?;
+    if outcome.action() != Action::Steer {
+        return Ok(outcome);
+    }
+    let vpn = words(&maps.config.vpn6);
+    if vpn == [0; 4] {
+        return without_vpn(maps.config);
+    }
+    // SAFETY: the kernel hands the program a valid context.
+    let source = unsafe { (*sock.addr).msg_src_ip6 };
+    if source != [0; 4] && source != vpn {
+        return Err(Outcome::BoundElsewhere);
+    }
+    // SAFETY: likewise, and the verifier checks that these fields may be written.
+    unsafe {
+        let field = &raw mut (*sock.addr).msg_src_ip6;
+        (*field)[0] = vpn[0];
+        (*field)[1] = vpn[1];
+        (*field)[2] = vpn[2];
+        (*field)[3] = vpn[3];
+    }
+    Ok(outcome)
+}
+
+#[inline(always)]
+fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    if sock.is_elsewhere(config) {
+        return Ok(Outcome::OtherNetns);
+    }
+    let maps = Maps { config };
+    let matched = maps.address(&remote);
+    let before = sock.mark();
+    let others = before & !config.mask;
+    if matched.verdict == Verdict::VPN {
+        if !sock.set_mark(others | config.mark) {
+            return Err(Outcome::NotMarked);
+        }
+        maps.tell(&flow(sock, remote), &matched);
+        return Ok(Outcome::Begun);
+    }
+    // A datagram socket may connect again, to another place.
+    if before & config.mask == config.mark && !sock.set_mark(others) {
+        return Err(Outcome::NotMarked);
+    }
+    Ok(direct(&matched))
+}
+
+#[inline(always)]
+fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Outcome, Outcome> {
+    if sock.is_elsewhere(maps.config) {
+        return Ok(Outcome::OtherNetns);
+    }
+    let key = FlowKey {
+        protocol: UDP,
+        ..flow(sock, remote)
+    };
+    match decide::datagram(maps, &key) {
+        stopped if stopped.action() == Action::Drop => Err(stopped),
+        outcome => Ok(outcome),
+    }
+}
+
+#[inline(always)]
+fn flow(sock: Sock, remote: Address) -> FlowKey {
+    FlowKey {
+        origin: sock.cookie(),
+        local: Address::default(),
+        remote,
+        local_port: Port::default(),
+        remote_port: sock.port(),
+        protocol: sock.protocol(),
+    }
+}
+
+#[inline(always)]
+fn direct(matched: &Match) -> Outcome {
+    if matched.verdict == Verdict::DIRECT {
+        Outcome::Direct
+    } else {
+        Outcome::Unmatched
+    }
+}
+
+#[inline(always)]
+fn without_vpn(config: &Config) -> Result<Outcome, Outcome> {
+    if config.open != 0 {
+        Ok(Outcome::Left)
+    } else {
+        Err(Outcome::NoVpn)
+    }
+}
+
+#[inline(always)]
+fn words(octets: &[u8; 16]) -> [u32; 4] {
+    core::array::from_fn(|i| {
+        u32::from_ne_bytes([
+            octets[4 * i],
+            octets[4 * i + 1],
+            octets[4 * i + 2],
+            octets[4 * i + 3],
+        ])
+    })
+}
