@@ -1,9 +1,6 @@
 //! The three acts that `cargo xtask lab` shows, and the table they end with.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -73,16 +70,4 @@ impl Demo {
 /// each act's lines as they come.
 pub fn demo(_options: &DemoOptions, _progress: &mut dyn FnMut(&str)) -> Result<Demo> {
     bail!("the lab cannot be built yet")
-}
-
-/// Removes every lab that was kept or that a killed run left, and returns their names.
-/// A lab whose process still runs is left alone.
-pub fn down() -> Result<Vec<String>> {
-    bail!("the lab cannot be removed yet")
-}
-
-/// Fetches Debian sid's Docker into `cache`, signatures checked, and returns the folder with
-/// its binaries. Quick when it is already there.
-pub fn fetch_sid_docker(_cache: &Path, _progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    bail!("sid's Docker cannot be fetched yet")
 }

@@ -5,27 +5,308 @@
 //!          |          |       isp: masquerades, resets TCP to the blocked ranges
 //!          +-- vpn ---+       vpn: the far end of the tunnel, masquerades
 //! ```
+//!
+//! Every part is real: dockerd, a registry behind nginx with TLS, dnsmasq, OpenVPN or
+//! WireGuard. A server's own log is the judge of the path that a request took. Two labs can
+//! be up at once, and a lab is removed with the process that made it, however that ends.
 
 mod acts;
+mod docker;
+mod exec;
+mod hub;
+mod image;
+mod keeper;
+pub mod plan;
+mod sid;
+mod tls;
+mod topology;
+mod tunnel;
 
-pub use acts::{Act, Demo, DemoOptions, Row, demo, down, fetch_sid_docker};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-/// Which Docker runs in the box.
+use anyhow::{Context, Result, ensure};
+
+pub use acts::{Act, Demo, DemoOptions, Row, demo};
+pub use docker::{DockerVersion, Network};
+pub use exec::Ran;
+pub use hub::Seen;
+pub use image::{FILLING, IMAGE};
+pub use keeper::down;
+pub use sid::fetch_sid_docker;
+pub use topology::Ns;
+pub use tunnel::{Tunnel, TunnelBytes};
+
+use docker::Docker;
+use exec::{Daemon, Place, script};
+use keeper::Keeper;
+
+/// Which kinds of address the lab's resolver gives, and by which it is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DockerVersion {
-    /// The `docker.io` that is installed on this machine.
+pub enum Families {
+    /// A and AAAA.
     #[default]
-    Installed,
-    /// Debian sid's `docker.io`, fetched by [`fetch_sid_docker`] and unpacked beside the system.
-    Sid,
+    Both,
+    /// A alone.
+    V4,
+    /// AAAA alone, from a resolver that is reached over IPv6.
+    V6,
 }
 
-/// Which tunnel joins the box and the VPN's far end. Both carry IPv4 and IPv6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tunnel {
-    /// OpenVPN with certificates of the lab's own CA; `tun0` in the box.
-    #[default]
-    OpenVpn,
-    /// wireguard-go; `wg0` in the box.
-    WireGuardGo,
+impl Families {
+    fn v4(self) -> bool {
+        self != Self::V6
+    }
+
+    fn v6(self) -> bool {
+        self != Self::V4
+    }
+}
+
+/// What a lab is to have; [`up`](Builder::up) builds it.
+#[derive(Default)]
+pub struct Builder<'a> {
+    docker: Option<DockerVersion>,
+    tunnel: Tunnel,
+    families: Families,
+    progress: Option<&'a mut dyn FnMut(&str)>,
+}
+
+impl<'a> Builder<'a> {
+    /// Adds Docker, and a Docker Hub for it. Without, the lab is light: namespaces and a tunnel.
+    pub fn docker(mut self, version: DockerVersion) -> Self {
+        self.docker = Some(version);
+        self
+    }
+
+    /// Chooses the tunnel.
+    pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
+        self.tunnel = tunnel;
+        self
+    }
+
+    /// Limits the addresses that the lab's resolver gives.
+    pub fn families(mut self, families: Families) -> Self {
+        self.families = families;
+        self
+    }
+
+    /// Has each step told as it begins.
+    pub fn progress(mut self, tell: &'a mut dyn FnMut(&str)) -> Self {
+        self.progress = Some(tell);
+        self
+    }
+
+    /// Builds the lab. What was built is removed again when a step fails.
+    pub fn up(mut self) -> Result<Lab> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the lab needs root to make network namespaces: run it by sudo, or by `cargo xtask`"
+        );
+        let mut tell = |line: &str| {
+            if let Some(progress) = &mut self.progress {
+                progress(line);
+            }
+        };
+        tell("network namespaces: box, isp, internet, vpn");
+        let mut lab = Lab::bare(self.tunnel)?;
+        fs::write(lab.dir.join("resolv.conf"), hub::resolv_conf(self.families))?;
+        lab.build_topology()
+            .context("cannot build the lab's network")?;
+        tell(&format!(
+            "the tunnel {} ({:?})",
+            self.tunnel.interface(),
+            self.tunnel
+        ));
+        lab.daemons = tunnel::start(&lab, self.tunnel).context("the tunnel does not come up")?;
+        if let Some(version) = self.docker {
+            tell("the registry, its token service, the layer host, the resolver");
+            let daemons = hub::start(&lab, self.families)?;
+            lab.daemons.extend(daemons);
+            tell(&format!("an image to pull: {IMAGE}"));
+            image::publish(&lab)?;
+            tell("dockerd");
+            lab.docker = Some(Docker::start(&lab, version)?);
+        }
+        Ok(lab)
+    }
+}
+
+/// A lab that is up. Dropping it removes it.
+pub struct Lab {
+    name: String,
+    dir: PathBuf,
+    cgroup: PathBuf,
+    tunnel: Tunnel,
+    docker: Option<Docker>,
+    daemons: Vec<Daemon>,
+    // Last: it removes what the others ran in.
+    keeper: Keeper,
+}
+
+impl Lab {
+    /// Begins a lab.
+    pub fn builder<'a>() -> Builder<'a> {
+        Builder::default()
+    }
+
+    /// What the names of its namespaces and cgroups begin with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its own folder, removed with it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its cgroup, above all others of the lab.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// The network namespace `ns`, a file that can be opened for setns.
+    pub fn netns(&self, ns: Ns) -> PathBuf {
+        Path::new("/run/netns").join(format!("{}-{}", self.name, ns.suffix()))
+    }
+
+    /// Makes a cgroup in the box, if it is not there, and returns its folder.
+    pub fn box_cgroup(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.cgroup.join(name);
+        fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot make the cgroup {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// A command that will run in the namespace `ns`, in a cgroup that nothing steers.
+    pub fn command(&self, ns: Ns, program: impl AsRef<OsStr>) -> Result<Command> {
+        self.place(ns, &self.box_cgroup("shell")?).command(program)
+    }
+
+    /// A command that will run in the box, in the cgroup that [`box_cgroup`](Lab::box_cgroup)
+    /// returned.
+    pub fn command_in(&self, cgroup: &Path, program: impl AsRef<OsStr>) -> Result<Command> {
+        self.place(Ns::Box, cgroup).command(program)
+    }
+
+    /// Runs a command in the namespace `ns`.
+    pub fn run(&self, ns: Ns, line: &[&str]) -> Result<Ran> {
+        let (program, args) = line.split_first().context("there is no command to run")?;
+        Ran::of(self.command(ns, program)?.args(args))
+    }
+
+    /// Runs `work` on a thread of its own in the namespace `ns`. Sockets that it opens stay there.
+    pub fn within<T: Send>(&self, ns: Ns, work: impl FnOnce() -> T + Send) -> Result<T> {
+        exec::within(&self.netns(ns), work)
+    }
+
+    /// The requests that the lab's HTTP servers have answered, oldest first.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        // nginx logs a request after the client has had its answer.
+        thread::sleep(Duration::from_millis(100));
+        hub::seen(&self.dir)
+    }
+
+    /// Bytes that went through the tunnel since it came up.
+    pub fn tunnel_bytes(&self) -> Result<TunnelBytes> {
+        tunnel::bytes(self)
+    }
+
+    /// The tunnel's interface in the box.
+    pub fn tunnel_interface(&self) -> &'static str {
+        self.tunnel.interface()
+    }
+
+    /// Packets from the box that the ISP reset (TCP) or dropped (UDP) for where they went.
+    pub fn blocked_by_isp(&self) -> Result<u64> {
+        let text = self.run(Ns::Isp, &["nft", "list", "counters"])?.stdout()?;
+        let counts = text
+            .split("packets ")
+            .skip(1)
+            .filter_map(|rest| rest.split(' ').next());
+        counts
+            .map(|count| count.parse::<u64>().context("cannot read nft's counters"))
+            .sum()
+    }
+
+    /// Lets the lab outlive this process, and tells how to enter it.
+    pub fn keep(self) -> Result<String> {
+        let Self {
+            name,
+            dir,
+            docker,
+            daemons,
+            keeper,
+            ..
+        } = self;
+        fs::write(dir.join("kept"), "")?;
+        std::mem::forget((docker, daemons));
+        keeper.keep()?;
+        Ok(format!(
+            "nsenter --net=/run/netns/{name}-box unshare -m sh -c \
+             'mount --bind {0}/resolv.conf /etc/resolv.conf; \
+             DOCKER_HOST=unix://{0}/docker.sock CURL_CA_BUNDLE={0}/ca.pem exec bash'",
+            dir.display()
+        ))
+    }
+
+    fn bare(tunnel: Tunnel) -> Result<Self> {
+        let (name, dir) = keeper::new_lab()?;
+        let cgroup2 = cgroup2()?;
+        let keeper = Keeper::watch(&name, &dir, &cgroup2)?;
+        let cgroup = cgroup2.join(&name);
+        Ok(Self {
+            name,
+            dir,
+            cgroup,
+            tunnel,
+            docker: None,
+            daemons: Vec::new(),
+            keeper,
+        })
+    }
+
+    fn build_topology(&self) -> Result<()> {
+        script(Command::new("sh"), &topology::links(&self.name))?;
+        for ns in Ns::ALL {
+            script(self.command(ns, "sh")?, &topology::inside(ns))?;
+        }
+        Ok(())
+    }
+
+    fn server(&self, ns: Ns, program: &str) -> Result<Command> {
+        self.place(ns, &self.box_cgroup("servers")?)
+            .command(program)
+    }
+
+    fn place(&self, ns: Ns, cgroup: &Path) -> Place {
+        Place {
+            netns: self.netns(ns),
+            cgroup: cgroup.to_owned(),
+            over: vec![(self.dir.join("resolv.conf"), "/etc/resolv.conf")],
+            certificates: Some(self.dir.join("ca.pem")).filter(|file| file.exists()),
+        }
+    }
+}
+
+/// Where cgroup2 is mounted: `/sys/fs/cgroup`, or below it on a hybrid layout.
+pub fn cgroup2() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mount = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let place = fields.next()?;
+            (fields.next()? == "cgroup2").then_some(place)
+        })
+        .next();
+    mount.map(PathBuf::from).context(
+        "cgroup2 is not mounted: mount it by `mount -t cgroup2 none /sys/fs/cgroup/unified`",
+    )
 }

@@ -1,0 +1,213 @@
+//! dockerd in the box: in a cgroup of its own, with folders and a socket of its own.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Lab, Ns,
+    exec::{Daemon, Ran},
+};
+
+/// Which Docker runs in the box.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DockerVersion {
+    /// The `docker.io` that is installed on this machine.
+    #[default]
+    Installed,
+    /// Debian sid's `docker.io`, unpacked beside the system by
+    /// [`fetch_sid_docker`](super::fetch_sid_docker).
+    Sid,
+}
+
+impl DockerVersion {
+    /// `PATH` with this version's binaries first.
+    fn path(self) -> OsString {
+        let mut path = OsString::new();
+        if self == Self::Sid {
+            let root = super::sid::folder(super::sid::CACHE.as_ref());
+            for dir in ["usr/bin", "usr/sbin"] {
+                path.push(root.join(dir));
+                path.push(":");
+            }
+        }
+        path.push(
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        );
+        path
+    }
+}
+
+/// A Docker network that containers can be put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// docker0: no embedded DNS.
+    DefaultBridge,
+    /// A bridge of its own, IPv4 and IPv6, with embedded DNS.
+    UserDefined,
+}
+
+impl Network {
+    /// Its name for `docker run --network`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DefaultBridge => "bridge",
+            Self::UserDefined => "lab",
+        }
+    }
+}
+
+pub(super) struct Docker {
+    version: DockerVersion,
+    daemon: Daemon,
+}
+
+impl Docker {
+    pub fn start(lab: &Lab, version: DockerVersion) -> Result<Self> {
+        let cgroup = lab.box_cgroup("dockerd")?;
+        let config = lab.dir.join("daemon.json");
+        fs::write(&config, "{}")?;
+        fs::create_dir_all(lab.dir.join("etc-docker"))?;
+        let mut place = lab.place(Ns::Box, &cgroup);
+        // dockerd writes a key there whatever it is told.
+        place.over.push((lab.dir.join("etc-docker"), "/etc/docker"));
+        let path = version.path();
+        // Command looks for a bare name on this process's own PATH.
+        let mut command = place.command("/usr/bin/env")?;
+        command.arg("dockerd").env("PATH", path);
+        for (option, name) in [
+            ("--data-root", "docker"),
+            ("--exec-root", "docker-exec"),
+            ("--pidfile", "docker.pid"),
+        ] {
+            command.arg(option).arg(lab.dir.join(name));
+        }
+        command.arg("--config-file").arg(&config);
+        command.arg("-H").arg(host(&lab.dir));
+        command.args([
+            "--storage-driver",
+            "overlay2",
+            "--exec-opt",
+            "native.cgroupdriver=cgroupfs",
+        ]);
+        command.args([
+            "--experimental",
+            "--ipv6",
+            "--ip6tables",
+            "--fixed-cidr-v6",
+            "fd00:d0::/64",
+        ]);
+        command
+            .arg("--cgroup-parent")
+            .arg(format!("/{}/docker", lab.name));
+        let daemon = Daemon::start("dockerd", command, &lab.dir)?;
+        let mut docker = Self { version, daemon };
+
+        let info = || -> Result<Ran> { Ran::of(docker_command(lab, docker.version)?.arg("info")) };
+        docker
+            .daemon
+            .wait(Duration::from_secs(60), || info().is_ok_and(|ran| ran.ok()))?;
+        let name = Network::UserDefined.name();
+        let make = [
+            "network",
+            "create",
+            "--ipv6",
+            "--subnet",
+            "fd00:d1::/64",
+            name,
+        ];
+        Ran::of(docker_command(lab, docker.version)?.args(make))?.stdout()?;
+        Ok(docker)
+    }
+
+    pub fn command(&self, lab: &Lab) -> Result<Command> {
+        docker_command(lab, self.version)
+    }
+}
+
+impl Lab {
+    /// Runs `docker` with `args` against the box's dockerd.
+    pub fn docker(&self, args: &[&str]) -> Result<Ran> {
+        let docker = self
+            .docker
+            .as_ref()
+            .context("this lab has no Docker: build it with one")?;
+        Ran::of(docker.command(self)?.args(args))
+    }
+
+    /// Pulls an image, after removing what an earlier pull brought.
+    pub fn pull(&self, image: &str) -> Result<Ran> {
+        let stale = self.docker(&["images", "-q"])?.stdout()?;
+        for id in stale.split_whitespace() {
+            self.docker(&["rmi", "-f", id])?.stdout()?;
+        }
+        self.docker(&["pull", image])
+    }
+
+    /// Runs `command` in a new container on `network`, and removes it. The image must have been
+    /// pulled, or [loaded](Lab::load_image).
+    pub fn container(&self, network: Network, command: &[&str]) -> Result<Ran> {
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            network.name(),
+            "--pull",
+            "never",
+            super::IMAGE,
+        ];
+        self.docker(&[&run, command].concat())
+    }
+
+    /// Gives the box [`IMAGE`](super::IMAGE) without a pull.
+    pub fn load_image(&self) -> Result<()> {
+        let tar = self.dir.join(super::image::TOOLS);
+        let tar = tar.to_str().context("the lab's folder is not UTF-8")?;
+        let environment = "ENV CURL_CA_BUNDLE=/etc/ca.pem";
+        self.docker(&["import", "--change", environment, tar, super::IMAGE])?
+            .stdout()
+            .map(drop)
+    }
+
+    /// The socket of the box's dockerd.
+    pub fn docker_socket(&self) -> PathBuf {
+        socket(&self.dir)
+    }
+
+    /// The cgroup that dockerd and its containerd run in.
+    pub fn dockerd_cgroup(&self) -> PathBuf {
+        self.cgroup.join("dockerd")
+    }
+
+    /// dockerd's version, as it says itself.
+    pub fn docker_version(&self) -> Result<String> {
+        let said = self
+            .docker(&["version", "--format", "{{.Server.Version}}"])?
+            .stdout()?;
+        ensure!(!said.trim().is_empty(), "dockerd does not tell its version");
+        Ok(said.trim().to_owned())
+    }
+}
+
+fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {
+    let mut command = lab.command(Ns::Box, "/usr/bin/env")?;
+    command.arg("docker").arg("-H").arg(host(&lab.dir));
+    command
+        .env("PATH", version.path())
+        .env("DOCKER_CONFIG", lab.dir.join("docker-config"));
+    Ok(command)
+}
+
+fn host(dir: &Path) -> String {
+    format!("unix://{}", socket(dir).display())
+}
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("docker.sock")
+}

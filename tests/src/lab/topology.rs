@@ -1,0 +1,143 @@
+//! The namespaces, links, addresses and routes, as the commands one would type.
+
+use super::plan::{DIRECT_V4, DIRECT_V6, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, Range};
+
+/// One of the lab's network namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ns {
+    /// The Docker host.
+    Box,
+    /// Its provider, which blocks.
+    Isp,
+    /// All servers.
+    Internet,
+    /// The far end of the tunnel.
+    Vpn,
+}
+
+impl Ns {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Box, Self::Isp, Self::Internet, Self::Vpn];
+
+    /// What its name ends with.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Box => "box",
+            Self::Isp => "isp",
+            Self::Internet => "net",
+            Self::Vpn => "vpn",
+        }
+    }
+}
+
+/// Makes the namespaces and joins them; run outside of them.
+pub(super) fn links(name: &str) -> String {
+    let mut script = String::new();
+    for ns in Ns::ALL {
+        let ns = ns.suffix();
+        script += &format!("ip netns add {name}-{ns}\nip -n {name}-{ns} link set lo up\n");
+    }
+    for (near, far) in [
+        ("box", "isp"),
+        ("isp", "net"),
+        ("isp", "vpn"),
+        ("vpn", "net"),
+    ] {
+        let near_dev = if near == "box" { "eth0" } else { far };
+        script += &format!(
+            "ip link add {near_dev} netns {name}-{near} type veth peer name {near} netns {name}-{far}\n\
+             ip -n {name}-{near} link set {near_dev} up\n\
+             ip -n {name}-{far} link set {near} up\n"
+        );
+    }
+    script
+}
+
+/// What is to be run inside `ns`.
+pub(super) fn inside(ns: Ns) -> String {
+    let common = "
+        sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1
+        sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0";
+    let own = match ns {
+        Ns::Box => "
+            sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
+            ip addr add 10.10.0.2/24 dev eth0
+            ip addr add fd00:10::2/64 dev eth0 nodad
+            ip route add default via 10.10.0.1
+            ip -6 route add default via fd00:10::1"
+            .to_owned(),
+        Ns::Isp => isp(),
+        Ns::Internet => internet(),
+        Ns::Vpn => "
+            ip addr add 10.30.0.2/24 dev isp
+            ip addr add 10.40.0.1/24 dev net
+            ip addr add fd00:40::1/64 dev net nodad
+            ip route add default via 10.40.0.254
+            ip -6 route add default via fd00:40::fe
+            nft -f - <<'NFT'
+            table inet vpn {
+                chain postrouting {
+                    type nat hook postrouting priority srcnat
+                    oifname net masquerade
+                }
+            }\nNFT\n"
+            .to_owned(),
+    };
+    let relaxed = "
+        sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+        for dev in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $dev; done";
+    match ns {
+        Ns::Box => format!("{common}{own}"),
+        _ => format!("{common}{relaxed}{own}"),
+    }
+}
+
+fn isp() -> String {
+    let (blocked_v4, blocked_v6) = (Range::Blocked.v4(), Range::Blocked.v6());
+    format!(
+        "
+        ip addr add 10.10.0.1/24 dev box
+        ip addr add fd00:10::1/64 dev box nodad
+        ip addr add {DIRECT_V4}/24 dev net
+        ip addr add {DIRECT_V6}/64 dev net nodad
+        ip addr add 10.30.0.1/24 dev vpn
+        ip route add default via 10.20.0.254
+        ip -6 route add default via fd00:20::fe
+        nft -f - <<'NFT'
+        table inet isp {{
+            counter blocked_tcp {{ }}
+            counter blocked_udp {{ }}
+            chain forward {{
+                type filter hook forward priority filter
+                iifname box ip daddr {blocked_v4} goto blocked
+                iifname box ip6 daddr {blocked_v6} goto blocked
+            }}
+            chain blocked {{
+                meta l4proto tcp counter name blocked_tcp reject with tcp reset
+                meta l4proto udp counter name blocked_udp drop
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority srcnat
+                oifname {{ net, vpn }} masquerade
+            }}
+        }}\nNFT\n"
+    )
+}
+
+fn internet() -> String {
+    let mut script = format!(
+        "
+        ip addr add 10.20.0.254/24 dev isp
+        ip addr add fd00:20::fe/64 dev isp nodad
+        ip addr add 10.40.0.254/24 dev vpn
+        ip addr add fd00:40::fe/64 dev vpn nodad
+        ip addr add {RESOLVER_V4}/32 dev lo
+        ip addr add {RESOLVER_V6}/128 dev lo nodad
+        ip addr add {PUBLIC_RESOLVER_V4}/32 dev lo\n"
+    );
+    for range in Range::ALL {
+        script += &format!("ip route add local {} dev lo\n", range.v4());
+        script += &format!("ip -6 route add local {} dev lo\n", range.v6());
+    }
+    script
+}
