@@ -149,9 +149,11 @@ fn nginx_conf(dir: &Path, certificates: &Certificates) -> String {
         )
     };
     let refusing = |name: &str, rest: &str| {
+        let refusal = r#"'{"errors":[{"code":"DENIED","message":"not served in your country"}]}'"#;
+        let guard = format!("if ($refused) {{ return 403 {refusal}; }}");
         site(
             name,
-            &format!("if ($refused) {{ return 403 \"Not in your country.\\n\"; }} {rest}"),
+            &format!("default_type application/json; {guard} {rest}"),
         )
     };
     let sites = [

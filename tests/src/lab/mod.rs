@@ -18,6 +18,8 @@ mod image;
 mod keeper;
 pub mod plan;
 mod sid;
+mod snapshot;
+mod steer;
 mod tls;
 mod topology;
 mod tunnel;
@@ -40,6 +42,8 @@ pub use hub::Seen;
 pub use image::{FILLING, IMAGE};
 pub use keeper::down;
 pub use sid::fetch_sid_docker;
+pub use snapshot::HostSnapshot;
+pub use steer::Steer;
 pub use topology::Ns;
 pub use tunnel::{Tunnel, TunnelBytes};
 
@@ -75,6 +79,7 @@ pub struct Builder<'a> {
     docker: Option<DockerVersion>,
     tunnel: Tunnel,
     families: Families,
+    steer: Option<PathBuf>,
     progress: Option<&'a mut dyn FnMut(&str)>,
 }
 
@@ -97,6 +102,12 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Names the steer binary that the lab is to run; by default the one that cargo built.
+    pub fn steer(mut self, binary: &Path) -> Self {
+        self.steer = Some(binary.to_owned());
+        self
+    }
+
     /// Has each step told as it begins.
     pub fn progress(mut self, tell: &'a mut dyn FnMut(&str)) -> Self {
         self.progress = Some(tell);
@@ -116,6 +127,7 @@ impl<'a> Builder<'a> {
         };
         tell("network namespaces: box, isp, internet, vpn");
         let mut lab = Lab::bare(self.tunnel)?;
+        lab.steer = self.steer;
         fs::write(lab.dir.join("resolv.conf"), hub::resolv_conf(self.families))?;
         lab.build_topology()
             .context("cannot build the lab's network")?;
@@ -144,6 +156,7 @@ pub struct Lab {
     dir: PathBuf,
     cgroup: PathBuf,
     tunnel: Tunnel,
+    steer: Option<PathBuf>,
     docker: Option<Docker>,
     daemons: Vec<Daemon>,
     // Last: it removes what the others ran in.
@@ -169,6 +182,11 @@ impl Lab {
     /// Its cgroup, above all others of the lab.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    /// A BPF file system of its own.
+    pub fn bpffs(&self) -> PathBuf {
+        self.dir.join("bpf")
     }
 
     /// The network namespace `ns`, a file that can be opened for setns.
@@ -266,6 +284,7 @@ impl Lab {
             dir,
             cgroup,
             tunnel,
+            steer: None,
             docker: None,
             daemons: Vec::new(),
             keeper,
@@ -273,6 +292,9 @@ impl Lab {
     }
 
     fn build_topology(&self) -> Result<()> {
+        fs::create_dir_all(self.bpffs())?;
+        let mount = format!("mount -t bpf bpf {}", self.bpffs().display());
+        script(Command::new("sh"), &mount).context("cannot mount a BPF file system")?;
         script(Command::new("sh"), &topology::links(&self.name))?;
         for ns in Ns::ALL {
             script(self.command(ns, "sh")?, &topology::inside(ns))?;

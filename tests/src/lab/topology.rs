@@ -35,7 +35,14 @@ pub(super) fn links(name: &str) -> String {
     let mut script = String::new();
     for ns in Ns::ALL {
         let ns = ns.suffix();
-        script += &format!("ip netns add {name}-{ns}\nip -n {name}-{ns} link set lo up\n");
+        // Without duplicate address detection link-local addresses are there at once, not
+        // between two snapshots.
+        script += &format!(
+            "ip netns add {name}-{ns}
+             ip netns exec {name}-{ns} sysctl -qw net.ipv6.conf.all.accept_dad=0
+             ip netns exec {name}-{ns} sysctl -qw net.ipv6.conf.default.accept_dad=0
+             ip -n {name}-{ns} link set lo up\n"
+        );
     }
     for (near, far) in [
         ("box", "isp"),
@@ -56,8 +63,7 @@ pub(super) fn links(name: &str) -> String {
 /// What is to be run inside `ns`.
 pub(super) fn inside(ns: Ns) -> String {
     let common = "
-        sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1
-        sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0";
+        sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1";
     let own = match ns {
         Ns::Box => "
             sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1

@@ -1,0 +1,209 @@
+//! The steer binary, run in the box as on a real host.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{Lab, exec::Ran};
+
+/// What steer prints once everything is attached.
+const READY: &str = "ready";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A `steer run` in the box. Dropping it kills it, which leaves what it attached to the lab.
+pub struct Steer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Steer {
+    /// All it has printed, both streams.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it says that it is ready; an error if it ends before.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while !self.output().lines().any(|line| line.contains(READY)) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "steer ended before it was ready ({status}):\n{}",
+                    self.output()
+                );
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "steer is not ready after {} s:\n{}",
+                PATIENCE.as_secs(),
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "steer does not end:\n{}",
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end, and waits until it has; an error if it did not end well.
+    pub fn terminate(mut self) -> Result<String> {
+        self.signal(Signal::SIGTERM)?;
+        let status = self.wait()?;
+        let output = self.output();
+        ensure!(
+            status.success(),
+            "steer ended badly on SIGTERM ({status}):\n{output}"
+        );
+        Ok(output)
+    }
+
+    /// Kills it: nothing of its own cleaning up runs.
+    pub fn kill(mut self) -> Result<String> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait()?;
+        Ok(self.output())
+    }
+
+    /// Lets it outlive this process.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        kill(Pid::from_raw(pid), signal).context("cannot signal steer: it has ended")
+    }
+}
+
+impl Drop for Steer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lab {
+    /// Starts `steer run` with a configuration in TOML and more `args`, and waits until it is
+    /// ready.
+    pub fn steer(&self, config: &str, args: &[&str]) -> Result<Steer> {
+        let mut steer = self.steer_started(config, args, &[])?;
+        steer.wait_ready()?;
+        Ok(steer)
+    }
+
+    /// Starts `steer run` and does not wait; `environment` is set for it.
+    pub fn steer_started(
+        &self,
+        config: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Steer> {
+        let log = self.unused("steer", "log");
+        let file = self.unused("steer", "toml");
+        fs::write(&file, config)?;
+        let output = File::create(&log)?;
+        let mut command = self.steer_command("run")?;
+        command
+            .arg("--config")
+            .arg(&file)
+            .args(args)
+            .envs(environment.iter().copied());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start steer")?;
+        Ok(Steer { child, log })
+    }
+
+    /// Runs `steer cleanup`.
+    pub fn steer_cleanup(&self) -> Result<Ran> {
+        Ran::of(&mut self.steer_command("cleanup")?)
+    }
+
+    /// The pins of the steer that runs in this lab.
+    pub fn steer_bpffs(&self) -> PathBuf {
+        self.bpffs().join("steer")
+    }
+
+    /// The section `[attach]` that a lab with Docker needs: its socket is not where steer looks.
+    pub fn attach_docker(&self) -> String {
+        format!(
+            "[attach]\ndocker = \"{}\"\n",
+            self.docker_socket().display()
+        )
+    }
+
+    fn steer_command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = self.command_in(&self.box_cgroup("steer")?, self.steer_binary()?)?;
+        command
+            .arg(subcommand)
+            .arg("--bpffs")
+            .arg(self.steer_bpffs());
+        command.arg("--run-dir").arg(self.dir.join("run"));
+        Ok(command)
+    }
+
+    fn steer_binary(&self) -> Result<PathBuf> {
+        self.steer.clone().map_or_else(steer_binary, Ok)
+    }
+
+    fn unused(&self, stem: &str, extension: &str) -> PathBuf {
+        let names = (0..).map(|number| self.dir.join(format!("{stem}-{number}.{extension}")));
+        names
+            .into_iter()
+            .find(|file| !file.exists())
+            .unwrap_or_default()
+    }
+}
+
+/// The binary under test when the lab was not given one: `STEER_BIN`, else the one that cargo
+/// built beside this program.
+fn steer_binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("STEER_BIN") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().context("cannot find this program's own path")?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir: &Path| dir.join("steer"))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            anyhow!(
+                "no steer binary beside {}: build it by `cargo build -p steer`, or name one by STEER_BIN",
+                own.display()
+            )
+        })
+}
