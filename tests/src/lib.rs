@@ -3,4 +3,5 @@
 //! [`lab`] builds a Docker host, an Internet with a geo-block and a VPN in network
 //! namespaces of one machine, out of real parts.
 
+pub mod client;
 pub mod lab;

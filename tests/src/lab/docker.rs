@@ -75,7 +75,8 @@ impl Docker {
         fs::write(&config, "{}")?;
         fs::create_dir_all(lab.dir.join("etc-docker"))?;
         let mut place = lab.place(Ns::Box, &cgroup);
-        // dockerd writes a key there whatever it is told.
+        // dockerd and containerd write there whatever they are told.
+        place.over.insert(0, (private_run(&lab.dir)?, "/run"));
         place.over.push((lab.dir.join("etc-docker"), "/etc/docker"));
         let path = version.path();
         // Command looks for a bare name on this process's own PATH.
@@ -193,6 +194,20 @@ impl Lab {
         ensure!(!said.trim().is_empty(), "dockerd does not tell its version");
         Ok(said.trim().to_owned())
     }
+}
+
+/// A folder to lay over `/run`, with the file that `/etc/resolv.conf` may lead to.
+fn private_run(dir: &Path) -> Result<PathBuf> {
+    let run = dir.join("docker-run");
+    fs::create_dir_all(&run)?;
+    if let Ok(target) = fs::canonicalize("/etc/resolv.conf")
+        && let Ok(inside) = target.strip_prefix("/run")
+    {
+        let file = run.join(inside);
+        fs::create_dir_all(file.parent().unwrap_or(&run))?;
+        fs::copy(dir.join("resolv.conf"), file)?;
+    }
+    Ok(run)
 }
 
 fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::{
     Families, Lab, Ns,
     exec::{Daemon, Ran},
-    plan::{HOSTS, Host, LAYER_HOST, RESOLVER_V4, RESOLVER_V6, VPN_V4, VPN_V6},
+    plan::{HOSTS, Host, LAYER_HOST, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, VPN_V4, VPN_V6},
     tls::Certificates,
 };
 
@@ -103,6 +103,15 @@ fn dnsmasq(lab: &Lab, families: Families) -> Result<Daemon> {
         "--log-facility=-",
     ]);
     command.arg(format!("--addn-hosts={}", file.display()));
+    // By address, so that a test's name server can have the port on another one.
+    command.arg("--bind-interfaces");
+    for address in [
+        RESOLVER_V4.into(),
+        PUBLIC_RESOLVER_V4.into(),
+        IpAddr::V6(RESOLVER_V6),
+    ] {
+        command.arg(format!("--listen-address={address}"));
+    }
     let mut daemon = Daemon::start("dnsmasq", command, &lab.dir)?;
     daemon.wait(Duration::from_secs(10), || listens(lab, "-uln", 53))?;
     Ok(daemon)

@@ -11,12 +11,15 @@
 //! be up at once, and a lab is removed with the process that made it, however that ends.
 
 mod acts;
+mod clients;
 mod docker;
 mod exec;
 mod hub;
 mod image;
 mod keeper;
 pub mod plan;
+mod resolver;
+mod servers;
 mod sid;
 mod snapshot;
 mod steer;
@@ -36,11 +39,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 pub use acts::{Act, Demo, DemoOptions, Row, demo};
+pub use clients::{Client, Guest};
 pub use docker::{DockerVersion, Network};
 pub use exec::Ran;
 pub use hub::Seen;
 pub use image::{FILLING, IMAGE};
 pub use keeper::down;
+pub use resolver::{Answer, Question, Resolver};
+pub use servers::{Contact, Servers};
 pub use sid::fetch_sid_docker;
 pub use snapshot::HostSnapshot;
 pub use steer::Steer;

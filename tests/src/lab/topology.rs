@@ -1,6 +1,9 @@
 //! The namespaces, links, addresses and routes, as the commands one would type.
 
-use super::plan::{DIRECT_V4, DIRECT_V6, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, Range};
+use super::plan::{
+    DIRECT_V4, DIRECT_V6, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, Range, TEST_RESOLVER_V4,
+    TEST_RESOLVER_V6,
+};
 
 /// One of the lab's network namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,15 +134,20 @@ fn isp() -> String {
 }
 
 fn internet() -> String {
+    // A whole range routed to loopback is an address for TCP, but for the source of an IPv6
+    // datagram only with ip_nonlocal_bind.
     let mut script = format!(
         "
+        sysctl -qw net.ipv6.ip_nonlocal_bind=1
         ip addr add 10.20.0.254/24 dev isp
         ip addr add fd00:20::fe/64 dev isp nodad
         ip addr add 10.40.0.254/24 dev vpn
         ip addr add fd00:40::fe/64 dev vpn nodad
         ip addr add {RESOLVER_V4}/32 dev lo
         ip addr add {RESOLVER_V6}/128 dev lo nodad
-        ip addr add {PUBLIC_RESOLVER_V4}/32 dev lo\n"
+        ip addr add {PUBLIC_RESOLVER_V4}/32 dev lo
+        ip addr add {TEST_RESOLVER_V4}/32 dev lo
+        ip addr add {TEST_RESOLVER_V6}/128 dev lo nodad\n"
     );
     for range in Range::ALL {
         script += &format!("ip route add local {} dev lo\n", range.v4());

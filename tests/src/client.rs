@@ -1,0 +1,244 @@
+//! The other end of the lab's servers: a program that a test starts in a cgroup or in a
+//! container's namespace and tells, line by line, what to ask for.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+};
+use serde::{Deserialize, Serialize};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One thing to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Look up a name; [`Told::Addresses`].
+    Resolve(Lookup),
+    /// Look up a name and connect to each address the moment the answer is there;
+    /// [`Told::Reached`].
+    Reach {
+        /// The names, one after the other.
+        lookups: Vec<Lookup>,
+        /// The port to connect to.
+        port: u16,
+    },
+    /// Connect and keep the connection; [`Told::Opened`].
+    Open(SocketAddr),
+    /// Send this many bytes on a connection and read their echo; [`Told::Done`].
+    Exchange {
+        /// What [`Told::Opened`] said.
+        connection: usize,
+        /// How many.
+        bytes: usize,
+    },
+    /// Send a datagram from a new socket and read the answer; [`Told::Seen`].
+    Datagram {
+        /// Where to.
+        server: SocketAddr,
+        /// Whether to connect the socket first.
+        connected: bool,
+    },
+}
+
+/// A name to look up, and where.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The name server.
+    pub resolver: SocketAddr,
+    /// The name.
+    pub name: String,
+    /// Whether to ask for AAAA rather than A.
+    pub v6: bool,
+    /// Whether to ask by TCP.
+    pub tcp: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Told {
+    /// The name's addresses.
+    Addresses(Vec<IpAddr>),
+    /// Each address connected to, and whom its server saw, or why it could not be reached.
+    Reached(Vec<(IpAddr, Result<SocketAddr, String>)>),
+    /// A connection's number, and whom its server saw.
+    Opened {
+        /// For [`Ask::Exchange`].
+        connection: usize,
+        /// The client's address.
+        seen: SocketAddr,
+    },
+    /// Whom the server saw.
+    Seen(SocketAddr),
+    /// It is done.
+    Done,
+}
+
+/// Answers each line of `input` by a line of `output`, until the input's end.
+pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
+    let mut connections = Vec::new();
+    for line in input.lines() {
+        let ask = serde_json::from_str(&line?).context("cannot read what is asked")?;
+        let told = answer(ask, &mut connections).map_err(|error| format!("{error:#}"));
+        writeln!(output, "{}", serde_json::to_string(&told)?)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+fn answer(ask: Ask, connections: &mut Vec<TcpStream>) -> Result<Told> {
+    match ask {
+        Ask::Resolve(lookup) => resolve(&lookup).map(Told::Addresses),
+        Ask::Reach { lookups, port } => {
+            let mut reached = Vec::new();
+            for lookup in &lookups {
+                for address in resolve(lookup)? {
+                    let opened = open(SocketAddr::new(address, port));
+                    let seen = opened
+                        .map(|(_, seen)| seen)
+                        .map_err(|error| format!("{error:#}"));
+                    reached.push((address, seen));
+                }
+            }
+            Ok(Told::Reached(reached))
+        }
+        Ask::Open(server) => {
+            let (stream, seen) = open(server)?;
+            connections.push(stream);
+            Ok(Told::Opened {
+                connection: connections.len() - 1,
+                seen,
+            })
+        }
+        Ask::Exchange { connection, bytes } => {
+            let stream = connections
+                .get_mut(connection)
+                .context("there is no such connection")?;
+            exchange(stream, bytes).map(|()| Told::Done)
+        }
+        Ask::Datagram { server, connected } => datagram(server, connected).map(Told::Seen),
+    }
+}
+
+fn resolve(lookup: &Lookup) -> Result<Vec<IpAddr>> {
+    let name = Name::from_ascii(format!("{}.", lookup.name))?;
+    let kind = if lookup.v6 {
+        RecordType::AAAA
+    } else {
+        RecordType::A
+    };
+    let query = Query::query(name, kind);
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(query.clone());
+    let packet = message.to_vec()?;
+    let answer = if lookup.tcp {
+        Message::from_vec(&ask_stream(lookup.resolver, &packet)?)?
+    } else {
+        ask_datagram(lookup.resolver, &packet, |answer| {
+            answer.metadata.id == message.metadata.id && answer.queries.contains(&query)
+        })
+        .with_context(|| format!("no answer for {}", lookup.name))?
+    };
+    Ok(answer
+        .answers
+        .iter()
+        .filter_map(|record| record.data.ip_addr())
+        .collect())
+}
+
+fn ask_datagram(
+    resolver: SocketAddr,
+    packet: &[u8],
+    fits: impl Fn(&Message) -> bool,
+) -> Result<Message> {
+    let socket = UdpSocket::bind(unspecified(resolver))?;
+    socket.connect(resolver)?;
+    socket.send(packet)?;
+    let start = Instant::now();
+    let mut buffer = [0; 4096];
+    while start.elapsed() < PATIENCE {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let length = socket.recv(&mut buffer)?;
+        // As a stub resolver does: what does not fit is not even looked at.
+        if let Ok(answer) = Message::from_vec(&buffer[..length])
+            && fits(&answer)
+        {
+            return Ok(answer);
+        }
+    }
+    bail!("{resolver} did not answer in {} s", PATIENCE.as_secs())
+}
+
+fn ask_stream(resolver: SocketAddr, packet: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&resolver, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut framed = u16::try_from(packet.len())?.to_be_bytes().to_vec();
+    framed.extend(packet);
+    stream.write_all(&framed)?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+fn open(server: SocketAddr) -> Result<(TcpStream, SocketAddr)> {
+    let stream = TcpStream::connect_timeout(&server, PATIENCE)
+        .with_context(|| format!("cannot connect to {server}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    // Nothing follows the line unasked, so the buffer takes nothing with it.
+    BufReader::new(&stream)
+        .read_line(&mut line)
+        .context("the server does not greet")?;
+    let seen = line
+        .trim()
+        .parse()
+        .with_context(|| format!("a strange greeting: {line:?}"))?;
+    Ok((stream, seen))
+}
+
+fn exchange(stream: &mut TcpStream, bytes: usize) -> Result<()> {
+    let sent: Vec<u8> = (0..bytes).map(|number| (number % 251) as u8).collect();
+    let mut echo = vec![0; bytes];
+    for (sent, echo) in sent.chunks(8192).zip(echo.chunks_mut(8192)) {
+        stream.write_all(sent)?;
+        stream.read_exact(echo)?;
+    }
+    ensure!(echo == sent, "the echo differs");
+    Ok(())
+}
+
+fn datagram(server: SocketAddr, connected: bool) -> Result<SocketAddr> {
+    let socket = UdpSocket::bind(unspecified(server))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    if connected {
+        socket.connect(server)?;
+        socket.send(b"hello")?;
+    } else {
+        socket.send_to(b"hello", server)?;
+    }
+    let mut buffer = [0; 128];
+    let length = socket
+        .recv(&mut buffer)
+        .with_context(|| format!("no answer from {server}"))?;
+    let line = String::from_utf8_lossy(&buffer[..length]);
+    line.trim()
+        .parse()
+        .with_context(|| format!("a strange answer: {line:?}"))
+}
+
+fn unspecified(peer: SocketAddr) -> SocketAddr {
+    if peer.is_ipv6() {
+        ([0u16; 8], 0).into()
+    } else {
+        ([0u8; 4], 0).into()
+    }
+}

@@ -1,0 +1,142 @@
+//! The judges of the lab without Docker: echo servers, the made-up name server, clients in a
+//! cgroup and behind a bridge. Hand-made routes do here what steer would do.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, bail};
+use steer_tests::{
+    client::{Ask, Lookup, Told},
+    lab::{
+        Answer, Client, Lab, Ns, Resolver,
+        plan::{Path, Range},
+    },
+};
+
+fn fresh(number: u16, v6: bool) -> IpAddr {
+    if v6 {
+        Range::Fresh.host_v6(number).into()
+    } else {
+        Range::Fresh.host_v4(number).into()
+    }
+}
+
+fn open(client: &mut Client, server: SocketAddr) -> Result<(usize, Path)> {
+    match client.ask(&Ask::Open(server))? {
+        Told::Opened { connection, seen } => Ok((connection, Path::of(seen.ip()))),
+        other => bail!("a strange answer: {other:?}"),
+    }
+}
+
+#[test]
+fn the_servers_tell_the_two_paths_apart_for_host_and_guest() -> Result<()> {
+    let lab = Lab::builder().up()?;
+    let servers = lab.listen(7)?;
+    let guest = lab.guest("br-guest", 1)?;
+    let dev = lab.tunnel_interface();
+    let script = format!(
+        "echo 2 > /proc/sys/net/ipv4/conf/{dev}/rp_filter
+         ip route add 10.200.1.0/24 dev {dev}
+         ip -6 route add 2001:db8:f5e5::100/120 dev {dev}"
+    );
+    lab.run(Ns::Box, &["sh", "-ec", &script])?.stdout()?;
+    let mut clients = [
+        lab.client_in(&lab.box_cgroup("steered")?)?,
+        lab.client_behind(&guest)?,
+    ];
+    for client in &mut clients {
+        for v6 in [false, true] {
+            for (number, path) in [(0x001, Path::Direct), (0x101, Path::Vpn)] {
+                let server = SocketAddr::new(fresh(number, v6), 7);
+                let (connection, seen) = open(client, server)?;
+                assert_eq!(seen, path, "TCP {server}");
+                client.ask(&Ask::Exchange {
+                    connection,
+                    bytes: 100_000,
+                })?;
+                for connected in [false, true] {
+                    match client.ask(&Ask::Datagram { server, connected })? {
+                        Told::Seen(seen) => assert_eq!(Path::of(seen.ip()), path, "UDP {server}"),
+                        other => bail!("a strange answer: {other:?}"),
+                    }
+                }
+                let last = servers.contacts().pop();
+                assert!(
+                    last.is_some_and(|last| last.udp
+                        && last.server == server
+                        && last.path() == path),
+                    "{last:?}"
+                );
+            }
+        }
+    }
+    let before = lab.tunnel_bytes()?;
+    let (connection, _) = open(&mut clients[0], SocketAddr::new(fresh(0x102, false), 7))?;
+    clients[0].ask(&Ask::Exchange {
+        connection,
+        bytes: 1 << 20,
+    })?;
+    let after = lab.tunnel_bytes()?;
+    assert!(after.up - before.up > 1 << 20 && after.down - before.down > 1 << 20);
+    Ok(())
+}
+
+#[test]
+fn the_name_server_answers_what_it_is_told_to() -> Result<()> {
+    let lab = Lab::builder().up()?;
+    let resolver = lab.resolver(|question| {
+        let number = question.name.trim_start_matches('n').split('.').next();
+        let number = number.and_then(|digits| digits.parse().ok()).unwrap_or(9);
+        let honest = Answer::honest([fresh(number, question.v6)]);
+        let wrong = fresh(5, question.v6);
+        vec![
+            Answer {
+                id_off: 1,
+                ..Answer::honest([wrong])
+            },
+            Answer {
+                name: Some("other.example".to_owned()),
+                ..Answer::honest([wrong])
+            },
+            honest,
+        ]
+    })?;
+    let mut client = lab.client_in(&lab.box_cgroup("steered")?)?;
+    for (server, v6, tcp) in [
+        (Resolver::V4, false, false),
+        (Resolver::V6, true, false),
+        (Resolver::V4, true, true),
+        (Resolver::V6, false, true),
+    ] {
+        let name = "n1234.fresh.example".to_owned();
+        match client.ask(&Ask::Resolve(Lookup {
+            resolver: server,
+            name,
+            v6,
+            tcp,
+        }))? {
+            Told::Addresses(found) => assert_eq!(found, [fresh(1234, v6)]),
+            other => bail!("a strange answer: {other:?}"),
+        }
+    }
+    assert_eq!(resolver.asked().len(), 2, "the questions by UDP");
+
+    let _servers = lab.listen(80)?;
+    let start = std::time::Instant::now();
+    let lookups = (0..2000)
+        .map(|number| Lookup {
+            resolver: Resolver::V4,
+            name: format!("n{number}.fresh.example"),
+            v6: false,
+            tcp: false,
+        })
+        .collect();
+    match client.ask(&Ask::Reach { lookups, port: 80 })? {
+        Told::Reached(reached) => {
+            assert_eq!(reached.len(), 2000);
+            assert!(reached.iter().all(|(_, seen)| seen.is_ok()), "{reached:?}");
+        }
+        other => bail!("a strange answer: {other:?}"),
+    }
+    eprintln!("2,000 names and addresses in {:?}", start.elapsed());
+    Ok(())
+}
