@@ -28,19 +28,18 @@ pub enum DockerVersion {
 
 impl DockerVersion {
     /// `PATH` with this version's binaries first.
-    fn path(self) -> OsString {
+    fn path(self) -> Result<OsString> {
         let mut path = OsString::new();
         if self == Self::Sid {
-            let root = super::sid::folder(super::sid::CACHE.as_ref());
+            let root = super::sid::sid_docker()?;
             for dir in ["usr/bin", "usr/sbin"] {
                 path.push(root.join(dir));
                 path.push(":");
             }
         }
-        path.push(
-            std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        );
-        path
+        let own = std::env::var_os("PATH");
+        path.push(own.unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+        Ok(path)
     }
 }
 
@@ -78,7 +77,7 @@ impl Docker {
         // dockerd and containerd write there whatever they are told.
         place.over.insert(0, (private_run(&lab.dir)?, "/run"));
         place.over.push((lab.dir.join("etc-docker"), "/etc/docker"));
-        let path = version.path();
+        let path = version.path()?;
         // Command looks for a bare name on this process's own PATH.
         let mut command = place.command("/usr/bin/env")?;
         command.arg("dockerd").env("PATH", path);
@@ -214,7 +213,7 @@ fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {
     let mut command = lab.command(Ns::Box, "/usr/bin/env")?;
     command.arg("docker").arg("-H").arg(host(&lab.dir));
     command
-        .env("PATH", version.path())
+        .env("PATH", version.path()?)
         .env("DOCKER_CONFIG", lab.dir.join("docker-config"));
     Ok(command)
 }

@@ -47,7 +47,7 @@ pub use image::{FILLING, IMAGE};
 pub use keeper::down;
 pub use resolver::{Answer, Question, Resolver};
 pub use servers::{Contact, Servers};
-pub use sid::fetch_sid_docker;
+pub use sid::{fetch_sid_docker, sid_docker_cache};
 pub use snapshot::HostSnapshot;
 pub use steer::Steer;
 pub use topology::Ns;
