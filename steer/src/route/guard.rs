@@ -1,0 +1,289 @@
+//! Applies plans, and puts the host back on every way out.
+
+use std::{path::Path, thread};
+
+use super::{
+    Change, Error,
+    diff::{Loosened, State, diff},
+    ledger::Ledger,
+    message::{SeenRoute, SeenRule},
+    nat::{self, Owner},
+    netlink::{Netlink, has_ipv6},
+    plan::{Family, Nat, Numbers, Plan},
+    rp_filter,
+};
+
+/// Steer's routing state on this host. Whatever becomes of it, the host is put back: by [`Routing::remove`], which
+/// tells whether all went well, or else, as well as can be, when it is dropped.
+///
+/// It belongs to the network namespace of the thread that calls it.
+#[derive(Debug)]
+pub struct Routing(Option<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ledger: Ledger,
+    numbers: Numbers,
+    applied: bool,
+}
+
+impl Routing {
+    /// Looks whether mark, table, priorities and nft table are free, and changes nothing. What an earlier run left
+    /// is taken over with the first plan: `run_dir`, which must exist, has the record of it.
+    pub async fn open(run_dir: &Path, numbers: Numbers) -> Result<Self, Error> {
+        let numbers = numbers.check()?;
+        let ledger = Ledger::open(run_dir)?;
+        let netlink = Netlink::connect()?;
+        for family in families() {
+            check_rules(numbers, &netlink.rules(family).await?)?;
+            check_routes(&netlink.routes(family, numbers.table).await?)?;
+        }
+        if let Some(Owner::Other(why)) = nat::observe().await? {
+            return Err(Error::ForeignNat { why });
+        }
+        Ok(Self(Some(Inner {
+            ledger,
+            numbers,
+            applied: false,
+        })))
+    }
+
+    /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
+    /// called whenever the plan may have changed, or the host. When a step fails, those before it are taken back.
+    pub async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
+        match &mut self.0 {
+            Some(inner) => inner.apply(plan).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes all that is steer's, gives changed sysctls their values back, and returns what was done. Goes on
+    /// after a failure, and then tells all that is left.
+    pub async fn remove(mut self) -> Result<Vec<Change>, Error> {
+        match self.0.take() {
+            Some(mut inner) => inner.remove().await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Removes what a run left that was killed, and returns what was done. `run_dir` has the record of it; without one,
+/// what has steer's protocol number under the given numbers is removed.
+pub async fn cleanup(run_dir: &Path, numbers: Numbers) -> Result<Vec<Change>, Error> {
+    let ledger = Ledger::open(run_dir)?;
+    let mut inner = Inner {
+        ledger,
+        numbers,
+        applied: true,
+    };
+    inner.remove().await
+}
+
+impl Drop for Routing {
+    /// On a thread and a runtime of its own: the one that all ran on may be ending, and blocking within it is an
+    /// error.
+    fn drop(&mut self) {
+        let Some(mut inner) = self.0.take().filter(|inner| inner.applied) else {
+            return;
+        };
+        let removal = thread::Builder::new()
+            .name("steer-putback".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                Ok::<_, std::io::Error>(runtime.block_on(inner.remove()))
+            });
+        let outcome = removal.map(thread::JoinHandle::join);
+        match outcome {
+            Ok(Ok(Ok(Ok(_)))) => {}
+            Ok(Ok(Ok(Err(error)))) => tracing::error!("{error}"),
+            Ok(Ok(Err(error))) | Err(error) => {
+                tracing::error!(
+                    "cannot put the host's routing back ({error}): run `steer cleanup`"
+                );
+            }
+            Ok(Err(_)) => {
+                tracing::error!("putting the host's routing back panicked: run `steer cleanup`")
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
+        let netlink = Netlink::connect()?;
+        let state = self.observe(&netlink, plan).await?;
+        let changes = diff(plan, &state);
+        self.ledger.add_numbers(self.numbers)?;
+        self.applied = true;
+        for (done, change) in changes.iter().enumerate() {
+            if let Err(error) = self.execute(&netlink, change).await {
+                self.take_back(&netlink, &changes[..done]).await;
+                return Err(error);
+            }
+        }
+        self.ledger.keep_only(self.numbers)?;
+        Ok(changes)
+    }
+
+    async fn take_back(&mut self, netlink: &Netlink, done: &[Change]) {
+        for change in done.iter().rev().filter_map(Change::inverse) {
+            if let Err(error) = self.execute(netlink, &change).await {
+                tracing::warn!("after a failure: {error}");
+            }
+        }
+    }
+
+    async fn remove(&mut self) -> Result<Vec<Change>, Error> {
+        let netlink = Netlink::connect()?;
+        let nothing = Plan::default();
+        let state = self.observe(&netlink, &nothing).await?;
+        let mut done = Vec::new();
+        let mut errors = Vec::new();
+        for change in diff(&nothing, &state) {
+            match self.execute(&netlink, &change).await {
+                Ok(()) => done.push(change),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Error::Incomplete { errors });
+        }
+        self.ledger.close()?;
+        Ok(done)
+    }
+
+    async fn observe(&self, netlink: &Netlink, plan: &Plan) -> Result<State, Error> {
+        let numbers: Vec<_> = self
+            .ledger
+            .numbers()
+            .iter()
+            .chain([&self.numbers])
+            .collect();
+        let mut tables: Vec<_> = numbers.iter().map(|numbers| numbers.table).collect();
+        tables.sort_unstable();
+        tables.dedup();
+
+        let mut state = State {
+            ipv6: has_ipv6(),
+            ..State::default()
+        };
+        for family in families() {
+            let rules = netlink
+                .rules(family)
+                .await?
+                .into_iter()
+                .filter_map(|seen| seen.ours);
+            state.rules.extend(rules.filter(|rule| {
+                numbers
+                    .iter()
+                    .any(|numbers| numbers.owns(rule.priority) && numbers.table == rule.table)
+            }));
+            for &table in &tables {
+                let routes = netlink.routes(family, table).await?;
+                state
+                    .routes
+                    .extend(routes.into_iter().filter_map(|seen| seen.ours));
+            }
+        }
+        (state.nat, state.nat_changed) = observe_nat(plan).await?;
+        state.rp_filter_all = rp_filter::all()?;
+        if let Some(interface) = &plan.loose_rp_filter {
+            state.rp_filter = rp_filter::get(interface)?;
+        }
+        for entry in self.ledger.rp_filter() {
+            state.loosened.push(Loosened {
+                interface: entry.interface.clone(),
+                original: entry.original,
+                now: rp_filter::get(&entry.interface)?,
+            });
+        }
+        Ok(state)
+    }
+
+    async fn execute(&mut self, netlink: &Netlink, change: &Change) -> Result<(), Error> {
+        tracing::debug!("{change}");
+        match change {
+            Change::AddRule(rule) => netlink.add_rule(change, rule).await,
+            Change::DelRule(rule) => netlink.del_rule(change, rule).await,
+            Change::AddRoute(route) => netlink.add_route(change, route).await,
+            Change::ReplaceRoute { new, .. } => netlink.replace_route(change, new).await,
+            Change::DelRoute(route) => netlink.del_route(change, route).await,
+            Change::SetNat { new, .. } => nat::set(change, new.as_ref()).await,
+            Change::LoosenRpFilter {
+                interface,
+                original,
+            } => {
+                self.ledger.add_rp_filter(interface, *original)?;
+                if let Err(source) = rp_filter::set(interface, super::diff::LOOSE) {
+                    self.ledger.forget_rp_filter(interface)?;
+                    return Err(Error::refused(change, source));
+                }
+                Ok(())
+            }
+            Change::RestoreRpFilter {
+                interface,
+                original,
+            } => {
+                rp_filter::set(interface, *original)
+                    .map_err(|source| Error::refused(change, source))?;
+                self.ledger.forget_rp_filter(interface)
+            }
+            Change::ForgetRpFilter { interface, now, .. } => {
+                if now.is_some() {
+                    tracing::warn!("{change}");
+                }
+                self.ledger.forget_rp_filter(interface)
+            }
+        }
+    }
+}
+
+async fn observe_nat(plan: &Plan) -> Result<(Option<Nat>, bool), Error> {
+    match nat::observe().await {
+        Ok(None) => Ok((None, false)),
+        Ok(Some(Owner::Steer(nat))) => Ok((Some(nat), false)),
+        Ok(Some(Owner::SteerChanged)) => Ok((None, true)),
+        Ok(Some(Owner::Other(why))) if plan.nat.is_some() => Err(Error::ForeignNat { why }),
+        Ok(Some(Owner::Other(_))) => Ok((None, false)),
+        // Without nft no run can have made a table.
+        Err(Error::NftMissing) if plan.nat.is_none() => Ok((None, false)),
+        Err(error) => Err(error),
+    }
+}
+
+fn families() -> impl Iterator<Item = Family> {
+    Family::BOTH
+        .into_iter()
+        .filter(|family| *family == Family::V4 || has_ipv6())
+}
+
+fn check_rules(numbers: Numbers, rules: &[SeenRule]) -> Result<(), Error> {
+    let mark = numbers.mark;
+    for seen in rules.iter().filter(|seen| seen.ours.is_none()) {
+        let rule = || seen.text.clone();
+        if numbers.owns(seen.priority) {
+            return Err(Error::ForeignRule {
+                rule: rule(),
+                first: numbers.priority,
+            });
+        }
+        if seen.mark.is_some_and(|(value, mask)| {
+            mask & mark.mask() != 0 && value & mark.mask() == mark.value()
+        }) {
+            return Err(Error::MarkTaken { rule: rule(), mark });
+        }
+    }
+    Ok(())
+}
+
+fn check_routes(routes: &[SeenRoute]) -> Result<(), Error> {
+    match routes.iter().find(|seen| seen.ours.is_none()) {
+        Some(seen) => Err(Error::ForeignRoute {
+            route: seen.text.clone(),
+            table: seen.table,
+        }),
+        None => Ok(()),
+    }
+}

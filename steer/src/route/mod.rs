@@ -1,0 +1,45 @@
+//! All routing state that steer puts on a host: rules, a table, a sysctl, an nft table.
+//!
+//! What is wanted becomes a [`Plan`] ([`plan`], pure), which is compared with what is there ([`diff`], pure), and
+//! the difference is applied by [`Routing`], which also puts everything back. What is steer's is known by its
+//! routing protocol number [`PROTOCOL`] together with the table and the priorities in [`Numbers`]; in nft, by the
+//! comment on its rule. What somebody else owns is never changed: where it is in the way, that is an error.
+//!
+//! ```no_run
+//! # async fn example(vpn: Option<steer::route::Vpn>) -> Result<(), steer::route::Error> {
+//! use steer::route::{Numbers, OnDown, Routing, Wanted, plan};
+//!
+//! let numbers = Numbers::default();
+//! let mut routing = Routing::open("/run/steer".as_ref(), numbers).await?;
+//! let wanted = Wanted { vpn, on_down: OnDown::Block, numbers };
+//! for change in routing.apply(&plan(&wanted)).await? {
+//!     println!("{change}");
+//! }
+//! routing.remove().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod diff;
+mod error;
+mod guard;
+mod ledger;
+mod message;
+mod nat;
+mod netlink;
+mod plan;
+mod rp_filter;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use self::{
+    diff::{Change, LOOSE, Loosened, STRICT, State, diff},
+    error::Error,
+    guard::{Routing, cleanup},
+    plan::{
+        Family, IfIndex, Interface, Mark, Nat, Numbers, OnDown, PROTOCOL, Plan, Priority, Route,
+        Rule, Selector, TableId, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
+    },
+    watch::{Event, Watch, watch},
+};

@@ -1,0 +1,329 @@
+//! Masquerading: the nft table `inet steer`, by way of the `nft` program.
+
+use std::{borrow::Cow, io, process::Stdio};
+
+use nftables::{
+    batch::Batch,
+    expr::{BinaryOperation, Expression, Meta, MetaKey, NamedExpression},
+    schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table},
+    stmt::{Match, Operator, Statement},
+    types::{NfChainType, NfFamily, NfHook},
+};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use super::{
+    Change, Error,
+    plan::{Mark, Nat},
+};
+
+const TABLE: &str = "steer";
+const CHAIN: &str = "postrouting";
+/// `srcnat`, where Docker and everybody else masquerades: the first to translate a connection has it.
+const PRIORITY: i32 = 100;
+/// On the one rule in the table: what tells our table from another that has its name.
+const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
+
+/// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
+pub(super) async fn observe() -> Result<Option<Owner>, Error> {
+    match nft(&["--json", "list", "table", "inet", TABLE], "").await {
+        Ok(json) => Ok(Some(owner(&json))),
+        Err(Failure::Refused(message)) if message.contains("No such file or directory") => Ok(None),
+        Err(failure) => Err(failure.of(format!("nft list table inet {TABLE}"))),
+    }
+}
+
+/// Replaces the table in one transaction, or deletes it.
+pub(super) async fn set(change: &Change, new: Option<&Nat>) -> Result<(), Error> {
+    let ruleset = serde_json::to_string(&render(new)).map_err(|error| Error::Nft {
+        command: change.to_string(),
+        message: error.to_string(),
+    })?;
+    match nft(&["--json", "--file", "-"], &ruleset).await {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failure.of(change.to_string())),
+    }
+}
+
+/// Why `nft` did not do what it was to do.
+enum Failure {
+    NotStarted(io::Error),
+    Refused(String),
+}
+
+impl Failure {
+    fn of(self, command: String) -> Error {
+        match self {
+            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => Error::NftMissing,
+            Self::NotStarted(error) => Error::Nft {
+                command,
+                message: error.to_string(),
+            },
+            Self::Refused(message) if message.contains("Operation not permitted") => {
+                Error::Permission { command }
+            }
+            Self::Refused(message) => Error::Nft { command, message },
+        }
+    }
+}
+
+/// Runs `nft`. The helpers of the nftables crate leave its standard error to ours, and so lose what it says.
+async fn nft(arguments: &[&str], input: &str) -> Result<String, Failure> {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Failure::NotStarted)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end without having read: then it says why.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child
+        .wait_with_output()
+        .await
+        .map_err(Failure::NotStarted)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The first line has the cause; those after it quote the input.
+    let cause = said
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it gave no reason");
+    Err(Failure::Refused(cause.trim().to_owned()))
+}
+
+/// Whose the table `inet steer` is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Ours, and what it does.
+    Steer(Nat),
+    /// Ours by its mark of ownership, but changed since: to be replaced or deleted as a whole.
+    SteerChanged,
+    /// Somebody else's, and what tells.
+    Other(String),
+}
+
+fn owner(json: &str) -> Owner {
+    let value: serde_json::Value = match serde_json::from_str(json) {
+        Ok(value) => value,
+        Err(error) => return Owner::Other(format!("nft prints it as invalid JSON ({error})")),
+    };
+    let objects: Vec<_> = value["nftables"].as_array().into_iter().flatten().collect();
+    let rules: Vec<_> = objects
+        .iter()
+        .filter_map(|object| object.get("rule"))
+        .collect();
+    // `nft flush table` leaves the chain.
+    let flushed = objects
+        .iter()
+        .any(|object| object["chain"]["name"] == CHAIN);
+    if rules.is_empty() && !flushed {
+        return Owner::Other("it has no rule".into());
+    }
+    if let Some(rule) = rules.iter().find(|rule| rule["comment"] != COMMENT) {
+        let handle = &rule["handle"];
+        return Owner::Other(format!(
+            "its rule with handle {handle} lacks steer's comment"
+        ));
+    }
+    let nat = match serde_json::from_str::<Nftables<'_>>(json) {
+        Ok(listed) => parse(&listed.objects),
+        Err(_) => None,
+    };
+    nat.map_or(Owner::SteerChanged, Owner::Steer)
+}
+
+fn render(nat: Option<&Nat>) -> Nftables<'static> {
+    let table = || {
+        NfListObject::Table(Table {
+            family: NfFamily::INet,
+            name: TABLE.into(),
+            handle: None,
+        })
+    };
+    let mut batch = Batch::new();
+    // Added first, so that deleting it cannot fail for want of it.
+    batch.add(table());
+    batch.delete(table());
+    if let Some(nat) = nat {
+        batch.add(table());
+        batch.add(NfListObject::Chain(chain()));
+        batch.add(NfListObject::Rule(Rule {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            chain: CHAIN.into(),
+            expr: expression(nat).into(),
+            comment: Some(COMMENT.into()),
+            ..Rule::default()
+        }));
+    }
+    batch.to_nftables()
+}
+
+fn chain() -> Chain<'static> {
+    Chain {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: CHAIN.into(),
+        _type: Some(NfChainType::NAT),
+        hook: Some(NfHook::Postrouting),
+        prio: Some(PRIORITY),
+        ..Chain::default()
+    }
+}
+
+/// `meta mark and MASK == VALUE oifname "VPN" masquerade`
+fn expression(nat: &Nat) -> Vec<Statement<'static>> {
+    let meta = |key| Expression::Named(NamedExpression::Meta(Meta { key }));
+    let equal = |left, right| {
+        Statement::Match(Match {
+            left,
+            right,
+            op: Operator::EQ,
+        })
+    };
+    let mark = match nat.mark.mask() {
+        u32::MAX => meta(MetaKey::Mark),
+        mask => Expression::BinaryOperation(Box::new(BinaryOperation::AND(
+            meta(MetaKey::Mark),
+            Expression::Number(mask),
+        ))),
+    };
+    vec![
+        equal(mark, Expression::Number(nat.mark.value())),
+        equal(
+            meta(MetaKey::Oifname),
+            Expression::String(Cow::Owned(nat.interface.clone())),
+        ),
+        Statement::Masquerade(None),
+    ]
+}
+
+/// The inverse of [`render`], for exactly what it makes.
+fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
+    let mut chains = 0;
+    let mut nat = None;
+    for object in objects {
+        match object {
+            NfObject::ListObject(NfListObject::Chain(found)) => {
+                let found = Chain {
+                    handle: None,
+                    policy: None,
+                    ..found.clone()
+                };
+                if found != chain() {
+                    return None;
+                }
+                chains += 1;
+            }
+            NfObject::ListObject(NfListObject::Rule(rule)) => {
+                let parsed = parse_rule(&rule.expr)?;
+                if nat.replace(parsed).is_some() {
+                    return None;
+                }
+            }
+            NfObject::ListObject(NfListObject::Table(_) | NfListObject::MetainfoObject(_)) => {}
+            _ => return None,
+        }
+    }
+    nat.filter(|_| chains == 1)
+}
+
+fn parse_rule(expr: &[Statement<'_>]) -> Option<Nat> {
+    let [
+        Statement::Match(mark),
+        Statement::Match(interface),
+        Statement::Masquerade(None),
+    ] = expr
+    else {
+        return None;
+    };
+    let mask = match &mark.left {
+        Expression::BinaryOperation(operation) => match operation.as_ref() {
+            BinaryOperation::AND(_, Expression::Number(mask)) => *mask,
+            _ => return None,
+        },
+        _ => u32::MAX,
+    };
+    let (Expression::Number(value), Expression::String(name)) = (&mark.right, &interface.right)
+    else {
+        return None;
+    };
+    let nat = Nat {
+        interface: name.to_string(),
+        mark: Mark::new(*value, mask).ok()?,
+    };
+    // Operators and keys are compared by making the rule anew.
+    (expression(&nat) == expr).then_some(nat)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nat(mark: Mark) -> Nat {
+        Nat {
+            interface: "wg0".into(),
+            mark,
+        }
+    }
+
+    /// As nft 1.0.6 lists what [`render`] makes.
+    fn listing(mark: &str, comment: &str) -> String {
+        format!(
+            r#"{{"nftables": [{{"metainfo": {{"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}}},
+            {{"table": {{"family": "inet", "name": "steer", "handle": 1}}}},
+            {{"chain": {{"family": "inet", "table": "steer", "name": "postrouting", "handle": 1, "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}}}},
+            {{"rule": {{"family": "inet", "table": "steer", "chain": "postrouting", "handle": 2, "comment": "{comment}", "expr": [
+              {{"match": {{"op": "==", "left": {mark}, "right": 4096}}}},
+              {{"match": {{"op": "==", "left": {{"meta": {{"key": "oifname"}}}}, "right": "wg0"}}}},
+              {{"masquerade": null}}]}}}}]}}"#
+        )
+    }
+
+    const MASKED: &str = r#"{"&": [{"meta": {"key": "mark"}}, 12288]}"#;
+
+    #[test]
+    fn reads_back_what_it_makes() {
+        assert_eq!(
+            owner(&listing(MASKED, COMMENT)),
+            Owner::Steer(nat(Mark::DEFAULT))
+        );
+        let whole = Mark::new(0x1000, u32::MAX).unwrap();
+        assert_eq!(
+            owner(&listing(r#"{"meta": {"key": "mark"}}"#, COMMENT)),
+            Owner::Steer(nat(whole))
+        );
+    }
+
+    #[test]
+    fn a_changed_rule_is_ours_to_replace() {
+        let changed = listing(r#"{"&": [{"meta": {"key": "cgroup"}}, 12288]}"#, COMMENT);
+        assert_eq!(owner(&changed), Owner::SteerChanged);
+    }
+
+    #[test]
+    fn a_flushed_table_is_ours_to_replace() {
+        let flushed = r#"{"nftables": [{"chain": {"family": "inet", "table": "steer", "name": "postrouting", "handle": 1}}]}"#;
+        assert_eq!(owner(flushed), Owner::SteerChanged);
+    }
+
+    #[test]
+    fn a_missing_nft_names_the_package() {
+        let missing = Failure::NotStarted(io::ErrorKind::NotFound.into());
+        let error = missing.of("nft".into()).to_string();
+        assert!(error.contains("install the package nftables"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_without_the_comment_is_foreign() {
+        assert!(matches!(owner(&listing(MASKED, "mine")), Owner::Other(_)));
+        let empty =
+            r#"{"nftables": [{"table": {"family": "inet", "name": "steer", "handle": 1}}]}"#;
+        assert!(matches!(owner(empty), Owner::Other(_)));
+    }
+}

@@ -1,0 +1,401 @@
+//! What the kernel's routing state should be: a pure function of what is wanted.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// Routing protocol number on every rule and route of steer's (`RTA_PROTOCOL`, and `FRA_PROTOCOL`
+/// since Linux 4.17): what tells ours from everybody else's.
+///
+/// Free of the kernel's own list (`linux/rtnetlink.h`), of FRR's 186 to 197, of Calico's 80 and of Open/R's 99.
+pub const PROTOCOL: u8 = 173;
+
+/// Metric of the route that blocks: the largest there is, so that any other route wins.
+pub const UNREACHABLE_METRIC: u32 = u32::MAX;
+
+/// Value and mask of the packet mark of flows that take the VPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mark {
+    value: u32,
+    mask: u32,
+}
+
+impl Mark {
+    /// Collides with none of the marks of wg-quick, Tailscale, Calico, kube-proxy, Docker and Cilium.
+    pub const DEFAULT: Self = Self {
+        value: 0x1000,
+        mask: 0x3000,
+    };
+
+    /// A mark is refused when it is zero or has bits outside of its mask: no packet could ever match it,
+    /// or every unmarked one would.
+    pub fn new(value: u32, mask: u32) -> Result<Self, Error> {
+        if value == 0 || value & !mask != 0 {
+            return Err(Error::BadMark { value, mask });
+        }
+        Ok(Self { value, mask })
+    }
+
+    /// The bits set on a marked packet.
+    pub const fn value(self) -> u32 {
+        self.value
+    }
+
+    /// The bits that are steer's.
+    pub const fn mask(self) -> u32 {
+        self.mask
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
+/// Id of a routing table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableId(pub u32);
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Priority of a routing rule: the smaller, the earlier it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Priority(pub u32);
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Index of a network interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IfIndex(pub u32);
+
+impl fmt::Display for IfIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An interface by both its names: routes take the index, sysctls and nft the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Interface {
+    /// Name, such as `wg0`.
+    pub name: String,
+    /// Index.
+    pub index: IfIndex,
+}
+
+/// The numbers that make steer's routing state its own: `[routing]` in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// Mark of the packets that take the VPN.
+    pub mark: Mark,
+    /// The routing table that is steer's alone.
+    pub table: TableId,
+    /// First of the [`Numbers::PRIORITIES`] rule priorities that are steer's alone.
+    pub priority: Priority,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            mark: Mark::DEFAULT,
+            table: TableId(7350),
+            priority: Priority(7350),
+        }
+    }
+}
+
+impl Numbers {
+    /// How many rule priorities are reserved, from [`Numbers::priority`] on.
+    pub const PRIORITIES: u32 = 20;
+
+    /// Refuses tables that are the system's (0, 253 to 255) and priorities behind the main table's 32766.
+    pub fn check(self) -> Result<Self, Error> {
+        if matches!(self.table.0, 0 | 253..=255) {
+            return Err(Error::SystemTable { table: self.table });
+        }
+        let first = self.priority.0;
+        if first == 0 || first > 32766 - Self::PRIORITIES {
+            return Err(Error::BadPriority {
+                priority: self.priority,
+            });
+        }
+        Ok(self)
+    }
+
+    /// Whether a rule priority lies in steer's range.
+    pub fn owns(&self, priority: Priority) -> bool {
+        (self.priority.0..self.priority.0 + Self::PRIORITIES).contains(&priority.0)
+    }
+
+    fn mark_rule(&self) -> Priority {
+        self.priority
+    }
+
+    fn source_rule(&self) -> Priority {
+        Priority(self.priority.0 + 10)
+    }
+}
+
+/// The VPN's interface as the host has it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vpn {
+    /// Name of the interface.
+    pub name: String,
+    /// Index of the interface.
+    pub index: IfIndex,
+    /// Whether packets can be sent: administratively up and with a carrier.
+    pub up: bool,
+    /// Usable IPv4 addresses: global scope.
+    pub v4: Vec<Ipv4Addr>,
+    /// Usable IPv6 addresses: global scope, neither tentative nor deprecated.
+    pub v6: Vec<Ipv6Addr>,
+}
+
+impl Vpn {
+    fn interface(&self) -> Interface {
+        Interface {
+            name: self.name.clone(),
+            index: self.index,
+        }
+    }
+}
+
+/// What becomes of flows that must take the VPN while it is down or absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// They are refused: nothing leaks.
+    #[default]
+    Block,
+    /// They take the direct path.
+    Direct,
+}
+
+/// Everything that a [`Plan`] depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The VPN, or `None` when its interface is not there.
+    pub vpn: Option<Vpn>,
+    /// What a VPN that is down or absent means.
+    pub on_down: OnDown,
+    /// Mark, table and priorities.
+    pub numbers: Numbers,
+}
+
+/// Address family of a rule or a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl Family {
+    /// Both families.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The start of an `ip` command line.
+    pub(super) fn ip(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip -6",
+        }
+    }
+
+    /// The metric that IPv6 gives a route without one is not zero (`IP6_RT_PRIO_USER`).
+    fn default_metric(self) -> u32 {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1024,
+        }
+    }
+}
+
+/// Which packets a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Selector {
+    /// Packets with the mark.
+    Mark(Mark),
+    /// UDP of local processes from the VPN's address: the way of unconnected sockets, whose first datagram
+    /// leaves with the address that a program set but before the mark that it set counts.
+    UdpFrom(IpAddr),
+}
+
+/// A routing rule that sends packets to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Family of the packets.
+    pub family: Family,
+    /// Order among rules.
+    pub priority: Priority,
+    /// Which packets.
+    pub selector: Selector,
+    /// Which table.
+    pub table: TableId,
+}
+
+impl fmt::Display for Rule {
+    /// As the arguments of `ip rule add` and `ip rule del`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "priority {} ", self.priority)?;
+        match self.selector {
+            Selector::Mark(mark) => write!(f, "fwmark {mark}")?,
+            Selector::UdpFrom(address) => write!(f, "from {address} iif lo ipproto udp")?,
+        }
+        write!(f, " lookup {} protocol {PROTOCOL}", self.table)
+    }
+}
+
+/// Where a default route leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Out of an interface.
+    Dev(Interface),
+    /// Nowhere: the sender gets an error.
+    Unreachable,
+}
+
+/// A default route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Family of the packets.
+    pub family: Family,
+    /// The table it is in.
+    pub table: TableId,
+    /// The smaller wins. Unique in its table and family.
+    pub metric: u32,
+    /// Where it leads.
+    pub target: Target,
+}
+
+impl fmt::Display for Route {
+    /// As the arguments of `ip route add` and `ip route del`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Dev(interface) => write!(f, "default dev {}", interface.name)?,
+            Target::Unreachable => f.write_str("unreachable default")?,
+        }
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        write!(f, " table {} protocol {PROTOCOL}", self.table)
+    }
+}
+
+/// Marked packets that leave by the VPN get its address, for both families.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nat {
+    /// Name of the VPN's interface.
+    pub interface: String,
+    /// Mark of the packets.
+    pub mark: Mark,
+}
+
+/// The routing state that is wanted. Nothing else may be steer's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Rules.
+    pub rules: Vec<Rule>,
+    /// Routes of steer's table.
+    pub routes: Vec<Route>,
+    /// The interface whose reverse path filter must not be strict: replies come in by the VPN, while the
+    /// route back to their sender, without the mark, is the direct one.
+    pub loose_rp_filter: Option<Interface>,
+    /// Masquerading.
+    pub nat: Option<Nat>,
+}
+
+/// The state that carries out what is wanted.
+///
+/// Rules stay whether the VPN is up or not, so that it is the table alone that decides: while it has no route
+/// for a packet, `unreachable` refuses it or, with [`OnDown::Direct`], the lookup goes on to the main table.
+pub fn plan(wanted: &Wanted) -> Plan {
+    let Wanted {
+        vpn,
+        on_down,
+        numbers,
+    } = wanted;
+    let vpn = vpn.as_ref();
+    let table = numbers.table;
+    let has_address = |family| {
+        vpn.is_some_and(|vpn| match family {
+            Family::V4 => !vpn.v4.is_empty(),
+            Family::V6 => !vpn.v6.is_empty(),
+        })
+    };
+    let usable = |family| vpn.is_some_and(|vpn| vpn.up) && has_address(family);
+    // A VPN that carries one family alone is not down: the other one is refused, so that clients turn to the
+    // family that the VPN has.
+    let refuse = *on_down == OnDown::Block || Family::BOTH.into_iter().any(usable);
+
+    let mut plan = Plan::default();
+    for family in Family::BOTH {
+        plan.rules.push(Rule {
+            family,
+            priority: numbers.mark_rule(),
+            selector: Selector::Mark(numbers.mark),
+            table,
+        });
+        if let Some(vpn) = vpn
+            && usable(family)
+        {
+            plan.routes.push(Route {
+                family,
+                table,
+                metric: family.default_metric(),
+                target: Target::Dev(vpn.interface()),
+            });
+        }
+        let falls_back = *on_down == OnDown::Direct && usable(family);
+        if refuse && !falls_back {
+            plan.routes.push(Route {
+                family,
+                table,
+                metric: UNREACHABLE_METRIC,
+                target: Target::Unreachable,
+            });
+        }
+    }
+    if let Some(vpn) = vpn {
+        let v4 = vpn.v4.iter().copied().map(IpAddr::from);
+        let v6 = vpn.v6.iter().copied().map(IpAddr::from);
+        plan.rules.extend(v4.chain(v6).map(|address| Rule {
+            family: Family::of(address),
+            priority: numbers.source_rule(),
+            selector: Selector::UdpFrom(address),
+            table,
+        }));
+        plan.loose_rp_filter = (!vpn.v4.is_empty()).then(|| vpn.interface());
+        plan.nat = Some(Nat {
+            interface: vpn.name.clone(),
+            mark: numbers.mark,
+        });
+    }
+    // The same address twice would be the same rule twice.
+    plan.rules.sort_unstable();
+    plan.rules.dedup();
+    plan.routes.sort_unstable();
+    plan
+}
