@@ -1,7 +1,5 @@
 //! DNS messages (RFC 1035 section 4), read in bounded steps that the kernel's verifier can follow.
 
-use core::ops::ControlFlow;
-
 use crate::{
     slot::Slot,
     suffix::{Hasher, Key, keep, lower},
@@ -19,11 +17,14 @@ const MASK: u32 = SIZE as u32 - 1;
 /// A read at any masked offset stays within the buffer, an address of 16 octets too.
 const SLACK: usize = 16;
 const LABELS: u32 = 128;
-/// Labels of names and records of an answer that are walked before giving up.
-const STEPS: u32 = 224;
+/// Labels and records of an answer that are read before giving up.
+pub const STEPS: u32 = 224;
 const TYPE_A: u32 = 1;
 const TYPE_AAAA: u32 = 28;
 const CLASS_IN: u32 = 1;
+
+/// A name in wire form, as words so that it is copied fast; their octets are in the order of the wire.
+pub type Name = [u64; 32];
 
 /// Why a message teaches nothing, or nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +46,32 @@ pub enum Role {
     Other,
 }
 
-/// A message and how far it was read.
+/// What [`Message::step`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing yet.
+    On,
+    /// The end of the answer section.
+    End,
+    /// An A or AAAA record, which stands in the [`Found`].
+    Address,
+}
+
+/// An A or AAAA record.
 #[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The address.
+    pub address: Address,
+    /// Seconds it may be kept.
+    pub ttl: u32,
+}
+
+/// A message and how far it was read.
+#[repr(C, align(8))]
 pub struct Message {
+    /// Puts the question's name, which follows the header, at a multiple of eight: it is copied by words.
+    pad: [u8; 4],
     octets: [u8; SIZE + SLACK],
     starts: [u8; LABELS as usize],
     size: Slot,
@@ -63,6 +87,7 @@ impl Message {
     pub const fn new() -> Self {
         const ZERO: Slot = Slot::zero();
         Self {
+            pad: [0; 4],
             octets: [0; SIZE + SLACK],
             starts: [0; LABELS as usize],
             size: ZERO,
@@ -190,68 +215,63 @@ impl Message {
         start + 1 + u32::from(self.octet(HEADER + start))
     }
 
-    /// The octets from the question's name on.
+    /// The octets from the question's name on, of which [`Self::name_size`] count.
     #[inline(always)]
-    pub fn name_octets(&self) -> &[u8; 256] {
-        // The bounds are constants, so that this cannot fail and the compiler knows.
-        match self.octets[HEADER as usize..HEADER as usize + 256].first_chunk() {
-            Some(name) => name,
-            None => &[0; 256],
-        }
+    pub fn name(&self) -> &Name {
+        const AT: usize = core::mem::offset_of!(Message, octets) + HEADER as usize;
+        const {
+            assert!(
+                AT.is_multiple_of(align_of::<Name>())
+                    && HEADER as usize + size_of::<Name>() <= SIZE
+            )
+        };
+        // SAFETY: the name lies within this struct, aligned, and any octets are words.
+        unsafe { &*(&raw const *self).byte_add(AT).cast::<Name>() }
     }
 
-    /// Shows each A and AAAA record of the answer section with its TTL in seconds, after [`Self::read_question`].
-    /// Stops early when `each` breaks.
+    /// Reads on by one label or one record of the answer section, after [`Self::read_question`]. Whoever asks no more
+    /// than [`STEPS`] times reads any answer that is in use, and no hostile one for long.
     #[inline(always)]
-    pub fn addresses<B>(
-        &mut self,
-        mut each: impl FnMut(&Address, u32) -> ControlFlow<B>,
-    ) -> Result<ControlFlow<B>, Error> {
+    pub fn step(&mut self, found: &mut Found) -> Result<Step, Error> {
         const POINTER: u8 = 0xc0;
         const FIXED: u32 = 10;
-        for _ in 0..STEPS {
-            let left = self.left.get();
-            if left == 0 {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let at = self.at.get();
-            let size = self.size.get();
-            if at >= size {
-                return Err(Error::CutShort);
-            }
-            let length = self.octet(at);
-            let record = match length {
-                0 => at + 1,
-                POINTER.. => at + 2,
-                1..=63 => {
-                    self.at.set(at + 1 + u32::from(length));
-                    continue;
-                }
-                _ => return Err(Error::Malformed),
-            };
-            let data = record + FIXED;
-            if data > size {
-                return Err(Error::CutShort);
-            }
-            let kind = self.short(record);
-            let class = self.short(record + 2);
-            let octets = self.short(record + 8);
-            if data + octets > size {
-                return Err(Error::CutShort);
-            }
-            self.left.set(left - 1);
-            self.at.set(data + octets);
-            let address = match (class, kind, octets) {
-                (CLASS_IN, TYPE_A, 4) => self.v4(data),
-                (CLASS_IN, TYPE_AAAA, 16) => self.v6(data),
-                (CLASS_IN, TYPE_A | TYPE_AAAA, _) => return Err(Error::Malformed),
-                _ => continue,
-            };
-            if let stop @ ControlFlow::Break(_) = each(&address, self.ttl(record + 4)) {
-                return Ok(stop);
-            }
+        let left = self.left.get();
+        if left == 0 {
+            return Ok(Step::End);
         }
-        Err(Error::CutShort)
+        let at = self.at.get();
+        let size = self.size.get();
+        if at >= size {
+            return Err(Error::CutShort);
+        }
+        let length = self.octet(at);
+        let record = match length {
+            0 => at + 1,
+            POINTER.. => at + 2,
+            1..=63 => {
+                self.at.set(at + 1 + u32::from(length));
+                return Ok(Step::On);
+            }
+            _ => return Err(Error::Malformed),
+        };
+        let data = record + FIXED;
+        if data > size {
+            return Err(Error::CutShort);
+        }
+        let octets = self.short(record + 8);
+        if data + octets > size {
+            return Err(Error::CutShort);
+        }
+        self.left.set(left - 1);
+        self.at.set(data + octets);
+        found.ttl = self.ttl(record + 4);
+        found.address = match (self.short(record + 2), self.short(record), octets) {
+            (CLASS_IN, TYPE_A, 4) => Address::v4(self.array(data)),
+            (CLASS_IN, TYPE_AAAA, 16) => Address::new(self.array(data)),
+            (CLASS_IN, TYPE_A | TYPE_AAAA, _) => return Err(Error::Malformed),
+            _ => return Ok(Step::On),
+        };
+        Ok(Step::Address)
     }
 
     #[inline(always)]
@@ -275,16 +295,6 @@ impl Message {
     #[inline(always)]
     fn word(&self, at: u32) -> u64 {
         u64::from_le_bytes(self.array(at))
-    }
-
-    #[inline(always)]
-    fn v4(&self, at: u32) -> Address {
-        Address::v4(self.array(at))
-    }
-
-    #[inline(always)]
-    fn v6(&self, at: u32) -> Address {
-        Address::new(self.array(at))
     }
 
     #[inline(always)]

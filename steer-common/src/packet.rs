@@ -5,7 +5,10 @@ use network_types::{
     ip::IpProto,
 };
 
-use crate::types::{Address, Port};
+use crate::{
+    slot::Slot,
+    types::{Address, Port},
+};
 
 /// Octets from the IP header on that are looked at: the longest IPv4 header and TCP's flags behind it.
 pub const SIZE: usize = 128;
@@ -19,6 +22,7 @@ const EXTENSIONS: u32 = 4;
 #[repr(C)]
 pub struct Head {
     octets: [u8; SIZE + SLACK],
+    header: Slot,
 }
 
 /// Where in a flow a packet stands, as far as the packet alone tells.
@@ -71,6 +75,7 @@ impl Head {
     pub const fn new() -> Self {
         Self {
             octets: [0; SIZE + SLACK],
+            header: Slot::zero(),
         }
     }
 
@@ -82,7 +87,7 @@ impl Head {
 
     /// Reads the headers in the first `size` octets; `None` if they contradict themselves or are cut off.
     #[inline(always)]
-    pub fn parse(&self, size: u32) -> Option<Packet> {
+    pub fn parse(&mut self, size: u32) -> Option<Packet> {
         match self.octets[0] >> 4 {
             4 => self.v4(size),
             6 => self.v6(size),
@@ -114,16 +119,17 @@ impl Head {
     }
 
     #[inline(always)]
-    fn v6(&self, size: u32) -> Option<Packet> {
+    fn v6(&mut self, size: u32) -> Option<Packet> {
         const FRAGMENT_OFFSET: u16 = 0xfff8;
         const HOP_BY_HOP: u32 = IpProto::HopOpt as u32;
         const ROUTING: u32 = IpProto::Ipv6Route as u32;
         const FRAGMENT: u32 = IpProto::Ipv6Frag as u32;
         const DESTINATION: u32 = IpProto::Ipv6Opts as u32;
-        let mut header = 40;
-        if header > size {
+        const HEADER: u32 = 40;
+        if HEADER > size {
             return None;
         }
+        self.header.set(HEADER);
         let mut packet = Packet {
             source: Address::new(self.array(8)),
             destination: Address::new(self.array(24)),
@@ -135,6 +141,10 @@ impl Head {
             payload_size: 0,
         };
         for _ in 0..EXTENSIONS {
+            let header = self.header.get();
+            if header + 8 > size {
+                return Some(packet);
+            }
             let octets = match packet.protocol {
                 HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(self.octet(header + 1)) + 1) * 8,
                 FRAGMENT => {
@@ -146,10 +156,7 @@ impl Head {
                 _ => return self.transport(packet, header, size),
             };
             packet.protocol = u32::from(self.octet(header));
-            header += octets;
-            if header + 8 > size {
-                return Some(packet);
-            }
+            self.header.set(header + octets);
         }
         Some(packet)
     }

@@ -11,6 +11,9 @@ pub enum Action {
     Drop,
 }
 
+/// Counters in [`Stats`], the spare ones too; a power of two. An [`Outcome`] is the index of its own.
+pub const COUNTERS: usize = 32;
+
 macro_rules! outcomes {
     ($($(#[doc = $doc:literal])+ $name:ident, $field:ident => $action:ident;)+) => {
         /// How a program came out. Each has a counter of its own in [`Stats`] and leads to one [`Action`].
@@ -25,6 +28,8 @@ macro_rules! outcomes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Stats {
             $($(#[doc = $doc])+ pub $field: u64,)+
+            /// Room, so that a masked index stays within.
+            pub spare: [u64; COUNTERS - Outcome::ALL.len()],
         }
 
         impl Outcome {
@@ -49,10 +54,9 @@ macro_rules! outcomes {
 
         impl Stats {
             /// The counter of an outcome.
-            #[inline(always)]
-            pub const fn counter(&mut self, outcome: Outcome) -> &mut u64 {
+            pub const fn counter(&self, outcome: Outcome) -> u64 {
                 match outcome {
-                    $(Outcome::$name => &mut self.$field,)+
+                    $(Outcome::$name => self.$field,)+
                 }
             }
 
@@ -118,6 +122,8 @@ outcomes! {
     /// `CONFIG` or a buffer of the programs is not there.
     NoConfig, config_missing => Pass;
 }
+
+const _: () = assert!(size_of::<Stats>() == COUNTERS * size_of::<u64>());
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C), all fields u64, so no padding, and every bit pattern is a value.

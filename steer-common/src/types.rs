@@ -5,7 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::suffix::Key;
+use crate::{dns::Name, suffix::Key};
 
 /// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 #[repr(C)]
@@ -244,9 +244,6 @@ pub mod event {
     pub const STEERED: u32 = 2;
 }
 
-/// Octets of a name in wire form (RFC 1035 section 2.3.4).
-pub const NAME_MAX: usize = 256;
-
 /// Event: an address has a verdict that it had not before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,8 +262,8 @@ pub struct Learned {
     pub ttl: u32,
     /// Octets of the name that count.
     pub name_size: u32,
-    /// The name asked for, in wire form without its root.
-    pub name: [u8; NAME_MAX],
+    /// The name asked for, in wire form without its root: as words, whose octets are in the order of the wire.
+    pub name: Name,
 }
 
 /// Event: a flow begins and takes the VPN.

@@ -26,7 +26,7 @@ use steer_common::{
 };
 
 use crate::{
-    maps::{Scratch, config, count},
+    maps::{Slot, config, count},
     skb::Skb,
     sockets::Sock,
     tables::Maps,
@@ -117,13 +117,12 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
         return Ok(Outcome::NotIp);
     }
     let config = config()?;
-    let Scratch { head, message } = maps::softirq_scratch()?;
-    let packet = skb.packet(head)?;
+    let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    if names::may_ask(&packet) {
-        look(names::ask(skb, &packet, message, config, origin))?;
+    if names::may_ask(packet) {
+        look(names::ask(skb, Slot::SOFTIRQ, origin))?;
     }
-    Ok(decide::outgoing(&Maps { config }, origin, &packet))
+    Ok(decide::outgoing(&Maps { config }, origin, packet))
 }
 
 #[inline(always)]
@@ -132,27 +131,26 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
         return Ok(Outcome::NotIp);
     }
     let config = config()?;
-    let Scratch { head, message } = maps::softirq_scratch()?;
-    let packet = skb.packet(head)?;
+    let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    if names::may_answer(&packet) {
-        look(names::learn(skb, &packet, message, config, origin))?;
+    if names::may_answer(packet) {
+        look(names::learn(skb, Slot::SOFTIRQ, origin))?;
         return Ok(Outcome::Left);
     }
     let by_vpn = config.vpn_ifindex != 0 && skb.ingress_ifindex() == config.vpn_ifindex;
     let maps = Maps { config };
-    Ok(decide::incoming(&maps, origin, &packet, by_vpn).unwrap_or(Outcome::Left))
+    Ok(decide::incoming(&maps, origin, packet, by_vpn).unwrap_or(Outcome::Left))
 }
 
 #[inline(always)]
 fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
-    maps::with_task_scratch(|Scratch { head, message }| {
-        let packet = skb.packet(head)?;
-        if names::may_ask(&packet) {
-            look(names::ask(skb, &packet, message, config, skb.cookie()))?;
+    Slot::with_task(|slot| {
+        let packet = skb.packet(slot)?;
+        if names::may_ask(packet) {
+            look(names::ask(skb, slot, skb.cookie()))?;
         }
-        Ok(if strays(skb, &packet, config) {
+        Ok(if strays(skb, packet, config) {
             Outcome::WrongPath
         } else {
             Outcome::Left
@@ -162,11 +160,9 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
 
 #[inline(always)]
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
-    let config = config()?;
-    let Scratch { head, message } = maps::softirq_scratch()?;
-    let packet = skb.packet(head)?;
-    if names::may_answer(&packet) {
-        look(names::learn(skb, &packet, message, config, skb.cookie()))?;
+    let packet = skb.packet(Slot::SOFTIRQ)?;
+    if names::may_answer(packet) {
+        look(names::learn(skb, Slot::SOFTIRQ, skb.cookie()))?;
     }
     Ok(Outcome::Left)
 }

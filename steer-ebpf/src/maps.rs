@@ -7,17 +7,21 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use steer_common::{
-    dns::Message,
-    packet::Head,
-    stats::{Outcome, Stats},
+    decide::Match,
+    dns::{Found, Message},
+    packet::{Head, Packet},
+    stats::{COUNTERS, Outcome, Stats},
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, Learned, QueryEntry, QueryKey, RuleEntry,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Learned, Origin, QueryEntry, QueryKey,
+        RuleEntry,
     },
 };
 
 /// `BPF_F_NO_PREALLOC`: memory is taken as entries come.
 const ON_DEMAND: usize = 1;
-const SLOTS: u32 = 8;
+/// Buffers of a CPU: the first for programs that run with softirqs off, the others for those that run in a task.
+const SLOTS: u32 = 9;
+const SOFTIRQ: u32 = 0;
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
@@ -36,16 +40,25 @@ pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]
-static SOFTIRQ: PerCpuArray<Scratch, 1> = PerCpuArray::new();
-#[btf_map]
-static TASK: PerCpuArray<TaskScratch, SLOTS_USIZE> = PerCpuArray::new();
-const SLOTS_USIZE: usize = SLOTS as usize;
+static SCRATCH: PerCpuArray<Scratch, { SLOTS as usize }> = PerCpuArray::new();
 
 /// What a program reads into: too big for the stack of 512 bytes.
 #[repr(C)]
 pub struct Scratch {
-    pub head: Head,
     pub message: Message,
+    pub head: Head,
+    pub packet: Packet,
+    pub lesson: Lesson,
+    users: u64,
+}
+
+/// What an answer teaches, record by record.
+#[repr(C)]
+pub struct Lesson {
+    pub matched: Match,
+    pub origin: Origin,
+    pub now: u64,
+    pub found: Found,
 }
 
 /// One of several for a CPU.
@@ -65,44 +78,58 @@ pub fn config() -> Result<&'static Config, Outcome> {
 #[inline(always)]
 pub fn count(outcome: Outcome) {
     if let Some(stats) = STATS.get_ptr_mut(0) {
-        // SAFETY: the entry is this CPU's own, and no other reference to it is alive in this program.
-        *unsafe { &mut *stats }.counter(outcome) += 1;
-    }
-}
-
-/// The buffer of programs that run with softirqs off: the classifiers, and what receives for a cgroup. One of them
-/// at a time runs on a CPU.
-#[inline(always)]
-pub fn softirq_scratch() -> Result<&'static mut Scratch, Outcome> {
-    let scratch = SOFTIRQ.get_ptr_mut(0).ok_or(Outcome::NoConfig)?;
-    // SAFETY: softirqs are off, so nothing else on this CPU uses its entry until the program ends.
-    Ok(unsafe { &mut *scratch })
-}
-
-/// Runs `work` with a buffer for programs that run in a task. Another task or a softirq may come between, so a CPU has
-/// several buffers, and each is taken and given back.
-///
-/// Taking is an addition that tells nothing and a look at the sum, because kernels before 5.12 have no other atomics.
-/// Who sees a one is alone; of two at once at most one sees it.
-#[inline(always)]
-pub fn with_task_scratch<T>(
-    mut work: impl FnMut(&mut Scratch) -> Result<T, Outcome>,
-) -> Result<T, Outcome> {
-    for index in 0..SLOTS {
-        let slot = TASK.get_ptr_mut(index).ok_or(Outcome::NoConfig)?;
-        // SAFETY: the entry lives as long as the map.
-        let users = unsafe { &raw mut (*slot).users };
-        add(users, 1);
-        // SAFETY: as above; others may be adding, which the volatile read bears.
-        if unsafe { users.read_volatile() } == 1 {
-            // SAFETY: the count of users says that nobody else has this buffer.
-            let result = work(unsafe { &mut (*slot).scratch });
-            add(users, -1);
-            return result;
+        let mut index = outcome as u64;
+        // The verifier does not know the outcomes, and a mask that changes none of them would be compiled away.
+        // SAFETY: an operation on a register.
+        unsafe {
+            asm!("{0} &= {mask}", inout(reg) index, mask = const COUNTERS - 1, options(pure, nomem, nostack));
         }
-        add(users, -1);
+        // SAFETY: the entry is this CPU's own, has `COUNTERS` counters, and nothing else refers to it in this program.
+        unsafe { *stats.cast::<u64>().add(index as usize) += 1 };
     }
-    Err(Outcome::Busy)
+}
+
+/// A buffer that this program has taken. It goes by its index, because that is what a global function can be given.
+#[derive(Clone, Copy)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The buffer of programs that run with softirqs off: the classifiers, and what receives for a cgroup. One of them
+    /// at a time runs on a CPU.
+    pub const SOFTIRQ: Self = Self(SOFTIRQ);
+
+    /// The buffer. Who calls it keeps no other reference to it.
+    #[inline(always)]
+    pub fn scratch(self) -> Result<&'static mut Scratch, Outcome> {
+        let scratch = SCRATCH.get_ptr_mut(self.0).ok_or(Outcome::NoConfig)?;
+        // SAFETY: the entry lives as long as the map, and this program alone has taken it on this CPU.
+        Ok(unsafe { &mut *scratch })
+    }
+
+    /// Runs `work` with a buffer for programs that run in a task. Another task or a softirq may come between, so a CPU
+    /// has several, and each is taken and given back.
+    ///
+    /// Taking is an addition that tells nothing and a look at the sum, because kernels before 5.12 have no other
+    /// atomics. Who sees a one is alone; of two at once at most one sees it.
+    #[inline(always)]
+    pub fn with_task(
+        mut work: impl FnMut(Self) -> Result<Outcome, Outcome>,
+    ) -> Result<Outcome, Outcome> {
+        for index in SOFTIRQ + 1..SLOTS {
+            let scratch = SCRATCH.get_ptr_mut(index).ok_or(Outcome::NoConfig)?;
+            // SAFETY: the entry lives as long as the map.
+            let users = unsafe { &raw mut (*scratch).users };
+            add(users, 1);
+            // SAFETY: as above; others may be adding, which the volatile read bears.
+            if unsafe { users.read_volatile() } == 1 {
+                let result = work(Self(index));
+                add(users, -1);
+                return result;
+            }
+            add(users, -1);
+        }
+        Err(Outcome::Busy)
+    }
 }
 
 /// Adds at once, seen whole by everybody (`BPF_XADD`); the target has no atomics in `core`.

@@ -1,18 +1,16 @@
 //! DNS questions remembered, and their answers learned before the client sees them.
 
-use core::ops::ControlFlow;
-
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::Match,
-    dns::{self, Message, Role},
+    dns::{self, Message, Role, Step},
     packet::{Packet, UDP},
     stats::Outcome,
-    types::{AddrEntry, Address, Config, Learned, Origin, QueryEntry, QueryKey, Verdict, event},
+    types::{AddrEntry, Learned, Origin, QueryEntry, QueryKey, Verdict, event},
 };
 
 use crate::{
-    maps::{ADDRS, EVENTS, QUERIES, RULES, count},
+    maps::{ADDRS, EVENTS, Lesson, QUERIES, RULES, Scratch, Slot, config, count},
     skb::Skb,
     tables::ANY,
 };
@@ -31,18 +29,14 @@ pub fn may_answer(packet: &Packet) -> bool {
 
 /// Remembers the question in a packet, so that its answer is believed.
 #[inline(always)]
-pub fn ask(
-    skb: Skb,
-    packet: &Packet,
-    message: &mut Message,
-    config: &Config,
-    origin: Origin,
-) -> Result<Outcome, Outcome> {
+pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
+    let Scratch {
+        message, packet, ..
+    } = slot.scratch()?;
     skb.message(packet, message)?;
-    if message.role() != Role::Question {
+    if message.role() != Role::Question || read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
-    message.read_question().map_err(|_| Outcome::BadMessage)?;
     let key = QueryKey {
         origin,
         client: packet.source,
@@ -52,7 +46,7 @@ pub fn ask(
         zero: 0,
     };
     let entry = QueryEntry {
-        name: hash(message, config),
+        name: hash_question(slot.0),
         // SAFETY: the helper has no arguments.
         asked: unsafe { bpf_ktime_get_ns() },
     };
@@ -64,13 +58,10 @@ pub fn ask(
 
 /// Learns the addresses of the answer in a packet.
 #[inline(always)]
-pub fn learn(
-    skb: Skb,
-    packet: &Packet,
-    message: &mut Message,
-    config: &Config,
-    origin: Origin,
-) -> Result<Outcome, Outcome> {
+pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
+    let Scratch {
+        message, packet, ..
+    } = slot.scratch()?;
     skb.message(packet, message)?;
     if message.role() != Role::Answer {
         return Err(Outcome::BadMessage);
@@ -86,102 +77,165 @@ pub fn learn(
     let query = QUERIES.get_ptr(&key).ok_or(Outcome::Unasked)?;
     // SAFETY: an entry of a map stays readable until the program ends, deleted or not.
     let asked = unsafe { (*query).name };
-    message.read_question().map_err(|_| Outcome::BadMessage)?;
-    let mut matched = Match::default();
-    let name = match_question(message, config, &mut matched);
-    if name != asked {
+    if read_question(slot.0) != DONE {
+        return Err(Outcome::BadMessage);
+    }
+    if match_question(slot.0) != asked {
         return Err(Outcome::OtherName);
     }
     // One question teaches once; the entry may have made room for another already.
     let _ = QUERIES.remove(&key);
-    if matched.verdict == Verdict::NONE {
+    let lesson = &mut slot.scratch()?.lesson;
+    if lesson.matched.verdict == Verdict::NONE {
         return Ok(Outcome::NoRule);
     }
-    learn_addresses(message, config, &matched, origin)
+    lesson.origin = origin;
+    // SAFETY: the helper has no arguments.
+    lesson.now = unsafe { bpf_ktime_get_ns() };
+    match learn_addresses(slot.0) {
+        DONE => Ok(Outcome::Learned),
+        FULL => Err(Outcome::AddrsFull),
+        _ => Err(Outcome::CutShort),
+    }
 }
 
+// The loops are in global functions, which the verifier checks once each and not once for every path that leads to
+// them. Before 5.12 such a function takes and returns numbers only.
+const DONE: u32 = 0;
+const FULL: u32 = 1;
+const BAD: u32 = 2;
+const MORE: u32 = 3;
+
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn hash(message: &mut Message, config: &Config) -> u64 {
+extern "C" fn read_question(slot: u32) -> u32 {
+    match Slot(slot).scratch().map(|s| s.message.read_question()) {
+        Ok(Ok(())) => DONE,
+        _ => BAD,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hash_question(slot: u32) -> u64 {
+    let (Ok(config), Ok(Scratch { message, .. })) = (config(), Slot(slot).scratch()) else {
+        return 0;
+    };
     message.hash_question(&config.key, |_, _| {})
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn match_question(message: &mut Message, config: &Config, matched: &mut Match) -> u64 {
+extern "C" fn match_question(slot: u32) -> u64 {
+    let (
+        Ok(config),
+        Ok(Scratch {
+            message, lesson, ..
+        }),
+    ) = (config(), Slot(slot).scratch())
+    else {
+        return 0;
+    };
+    lesson.matched = Match::default();
     message.hash_question(&config.key, |suffix, whole| {
         if let Some(entry) = RULES.get_ptr(suffix) {
-            // SAFETY: as above; user space replaces entries, it does not write into them.
-            matched.suffix(suffix, whole, unsafe { &*entry });
+            // SAFETY: an entry of a map stays readable until the program ends; user space replaces entries and does
+            // not write into them.
+            lesson.matched.suffix(suffix, whole, unsafe { &*entry });
         }
     })
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn learn_addresses(
-    message: &mut Message,
-    config: &Config,
-    matched: &Match,
-    origin: Origin,
-) -> Result<Outcome, Outcome> {
-    // SAFETY: the helper has no arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let mut news = None;
-    let end = message.addresses(|address, ttl| {
-        if !address.is_steerable() {
-            return ControlFlow::Continue(());
+extern "C" fn learn_addresses(slot: u32) -> u32 {
+    for _ in 0..dns::STEPS {
+        let status = learn_step(slot);
+        if status != MORE {
+            return status;
         }
-        match learn_address(address, matched, ttl, config, now) {
-            Ok(true) => news = Some((*address, ttl)),
-            Ok(false) => {}
-            Err(full) => return ControlFlow::Break(full),
-        }
-        ControlFlow::Continue(())
-    });
-    if let Some((address, ttl)) = news {
-        tell(message, matched, origin, address, ttl);
     }
-    match end {
-        Ok(ControlFlow::Continue(())) => Ok(Outcome::Learned),
-        Ok(ControlFlow::Break(full)) => Err(full),
-        Err(_) => Err(Outcome::CutShort),
+    BAD
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn learn_step(slot: u32) -> u32 {
+    let Ok(Scratch {
+        message, lesson, ..
+    }) = Slot(slot).scratch()
+    else {
+        return BAD;
+    };
+    match message.step(&mut lesson.found) {
+        Ok(Step::On) => MORE,
+        Ok(Step::End) => DONE,
+        Ok(Step::Address) => learn_address(slot),
+        Err(_) => BAD,
     }
 }
 
-/// Puts an address into `ADDRS`, in place where it is there: updating costs 140 ns less than inserting.
-#[inline(always)]
-fn learn_address(
-    address: &Address,
-    matched: &Match,
-    ttl: u32,
-    config: &Config,
-    now: u64,
-) -> Result<bool, Outcome> {
-    if let Some(entry) = ADDRS.get_ptr_mut(address) {
+/// Puts the address of the lesson at hand into `ADDRS`, in place where it is there: that costs 140 ns less.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn learn_address(slot: u32) -> u32 {
+    let (
+        Ok(config),
+        Ok(Scratch {
+            message, lesson, ..
+        }),
+    ) = (config(), Slot(slot).scratch())
+    else {
+        return BAD;
+    };
+    let Lesson {
+        matched,
+        now,
+        found,
+        ..
+    } = *lesson;
+    if !found.address.is_steerable() {
+        return MORE;
+    }
+    let news = if let Some(entry) = ADDRS.get_ptr_mut(&found.address) {
         // SAFETY: an entry of a map stays readable and writable until the program ends, deleted or not.
-        return Ok(unsafe { &mut *entry }.learn(matched, ttl, config, now));
+        unsafe { &mut *entry }.learn(&matched, found.ttl, config, now)
+    } else {
+        let mut entry = AddrEntry::default();
+        entry.learn(&matched, found.ttl, config, now);
+        if ADDRS.insert(&found.address, entry, ANY).is_err() {
+            return if matched.verdict == Verdict::VPN {
+                FULL
+            } else {
+                MORE
+            };
+        }
+        true
+    };
+    if news {
+        tell(message, lesson);
     }
-    let mut entry = AddrEntry::default();
-    entry.learn(matched, ttl, config, now);
-    match ADDRS.insert(address, entry, ANY) {
-        Ok(()) => Ok(true),
-        Err(_) if matched.verdict == Verdict::VPN => Err(Outcome::AddrsFull),
-        Err(_) => Ok(false),
-    }
+    MORE
 }
 
-fn tell(message: &Message, matched: &Match, origin: Origin, address: Address, ttl: u32) {
-    let Some(mut event) = EVENTS.reserve_untyped::<Learned>(0) else {
+#[inline(always)]
+fn tell(message: &Message, lesson: &Lesson) {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Learned>(0) else {
         count(Outcome::EventLost);
         return;
     };
-    event.write(Learned {
-        kind: event::LEARNED,
-        verdict: matched.verdict,
-        origin,
-        rule: matched.rule,
-        address,
-        ttl,
-        name_size: message.name_size(),
-        name: *message.name_octets(),
-    });
-    event.submit(0);
+    // Field by field: as a whole it would first stand on the stack, which has no room for it.
+    let event = entry.as_mut_ptr();
+    // SAFETY: the entry is exclusive until it is submitted, and each field is written.
+    unsafe {
+        (*event).kind = event::LEARNED;
+        (*event).verdict = lesson.matched.verdict;
+        (*event).origin = lesson.origin;
+        (*event).rule = lesson.matched.rule;
+        (*event).address = lesson.found.address;
+        (*event).ttl = lesson.found.ttl;
+        (*event).name_size = message.name_size();
+        (*event).name = *message.name();
+    }
+    entry.submit(0);
 }

@@ -9,9 +9,11 @@ use aya_ebpf::{
 use steer_common::{
     dns,
     dns::Message,
-    packet::{self, Head, Packet},
+    packet::{self, Packet},
     stats::Outcome,
 };
+
+use crate::maps::Slot;
 
 /// A packet, and where its IP header begins.
 #[derive(Clone, Copy)]
@@ -79,11 +81,15 @@ impl Skb {
 
     /// Reads its headers.
     #[inline(always)]
-    pub fn packet(self, head: &mut Head) -> Result<Packet, Outcome> {
+    pub fn packet(self, slot: Slot) -> Result<&'static Packet, Outcome> {
+        let buffer = slot.scratch()?.head.buffer();
         let size = self
-            .read(self.ip, head.buffer(), packet::SIZE as u32)
+            .read(self.ip, buffer, packet::SIZE as u32)
             .ok_or(Outcome::BadPacket)?;
-        head.parse(size).ok_or(Outcome::BadPacket)
+        if parse(slot.0, size) == 0 {
+            return Err(Outcome::BadPacket);
+        }
+        Ok(&slot.scratch()?.packet)
     }
 
     /// Reads the DNS message that it carries.
@@ -102,10 +108,11 @@ impl Skb {
     fn read(self, offset: u32, buffer: &mut [u8], most: u32) -> Option<u32> {
         // SAFETY: the kernel hands the program a valid context.
         let size = unsafe { (*self.skb).len }.checked_sub(offset)?.min(most);
-        let size = opaque(size);
-        if size == 0 || size as usize > buffer.len() {
+        let size = opaque(size.into());
+        if size == 0 || size > buffer.len() as u64 {
             return None;
         }
+        let size = size as u32;
         // SAFETY: the buffer has at least `size` octets.
         let result = unsafe {
             bpf_skb_load_bytes(self.skb.cast(), offset, buffer.as_mut_ptr().cast(), size)
@@ -114,11 +121,27 @@ impl Skb {
     }
 }
 
+/// Reads the headers in a buffer; zero if they are bad. Global, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse(slot: u32, size: u32) -> u32 {
+    let Ok(scratch) = Slot(slot).scratch() else {
+        return 0;
+    };
+    match scratch.head.parse(size) {
+        Some(packet) => {
+            scratch.packet = packet;
+            1
+        }
+        None => 0,
+    }
+}
+
 /// A number that the compiler knows nothing about, so that it keeps the bounds check which the verifier needs to see.
+/// As wide as a register, so that what is checked is what is used.
 #[inline(always)]
-fn opaque(number: u32) -> u32 {
-    let mut opaque = u64::from(number);
+fn opaque(mut number: u64) -> u64 {
     // SAFETY: a register is assigned to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) opaque, options(nomem, nostack, preserves_flags)) };
-    opaque as u32
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
 }

@@ -90,7 +90,12 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
         command.args(["-Z", "build-std=core"]);
     }
     let linker = format!("-Clinker={}", toolchain.linker.display());
-    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", linker.as_str()];
+    let flags = [
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        "-Ctarget-cpu=v3",
+        linker.as_str(),
+    ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command
 }

@@ -1,0 +1,191 @@
+//! What the programs are attached to, link by link.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, SchedClassifier,
+        TcAttachType,
+        links::{FdLink, LinkError, LinkOrder, PinnedLink},
+        tc::TcAttachOptions,
+    },
+};
+
+use super::{
+    error::{Error, hint},
+    pins::{self, Pins},
+};
+
+const BRIDGE: [(&str, TcAttachType); 2] = [
+    ("bridge_ingress", TcAttachType::Ingress),
+    ("bridge_egress", TcAttachType::Egress),
+];
+const CGROUP: [&str; 6] = [
+    "cgroup_egress",
+    "cgroup_ingress",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+];
+
+/// Links by what they hold on to: dropped, they detach.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    bridges: BTreeMap<u32, Vec<Link>>,
+    cgroups: BTreeMap<u64, Vec<Link>>,
+}
+
+impl Attached {
+    pub(super) fn bridge(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: Option<&Pins>,
+        name: &str,
+        index: u32,
+    ) -> Result<(), Error> {
+        let links = BRIDGE.map(|(program, direction)| {
+            classifier(ebpf, program, name, direction)
+                .map_err(|refused| refused.on(program, name.to_owned()))
+                .and_then(|link| Link::keep(link, pins.map(|pins| pins.bridge(index, program))))
+        });
+        self.bridges
+            .insert(index, links.into_iter().collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    pub(super) fn remove_bridge(&mut self, index: u32) {
+        self.bridges.remove(&index);
+    }
+
+    pub(super) fn cgroup(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: Option<&Pins>,
+        cgroup: &Path,
+    ) -> Result<(), Error> {
+        let folder = File::open(cgroup).map_err(|source| pins::file(cgroup, "opened", source))?;
+        let id = pins::cgroup_id(cgroup)?;
+        let links = CGROUP.map(|program| {
+            process(ebpf, program, &folder)
+                .map_err(|refused| refused.on(program, cgroup.display().to_string()))
+                .and_then(|link| Link::keep(link, pins.map(|pins| pins.cgroup(id, program))))
+        });
+        self.cgroups
+            .insert(id, links.into_iter().collect::<Result<_, _>>()?);
+        Ok(())
+    }
+}
+
+/// A link that detaches when dropped, pinned or not.
+#[derive(Debug)]
+struct Link {
+    /// Dropped after the pin is gone: closing a link detaches at once, removing its last file some time later.
+    _handle: Handle,
+    pin: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, for closing it detaches")]
+enum Handle {
+    Loose(FdLink),
+    Pinned(PinnedLink),
+}
+
+impl Link {
+    fn keep(link: FdLink, pin: Option<PathBuf>) -> Result<Self, Error> {
+        let handle = match &pin {
+            None => Handle::Loose(link),
+            Some(path) => Handle::Pinned(link.pin(path).map_err(|source| Error::Pin {
+                path: path.clone(),
+                source: Box::new(source),
+            })?),
+        };
+        Ok(Self {
+            _handle: handle,
+            pin,
+        })
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.pin.as_deref().map(pins::unlink) {
+            tracing::error!("{}", crate::error::sentence(&error));
+        }
+    }
+}
+
+/// Why a program is not on its target.
+enum Refused {
+    Missing,
+    Program(ProgramError),
+    Link(LinkError),
+}
+
+impl From<ProgramError> for Refused {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+impl Refused {
+    fn on(self, program: &'static str, target: String) -> Error {
+        match self {
+            Self::Missing => Error::Missing { name: program },
+            Self::Program(source) => Error::Attach {
+                program,
+                target,
+                hint: hint(&source),
+                source: Box::new(source),
+            },
+            Self::Link(source) => Error::Link {
+                program,
+                target,
+                source: Box::new(source),
+            },
+        }
+    }
+}
+
+/// Beside what others have there, behind the last of them.
+fn classifier(
+    ebpf: &mut Ebpf,
+    name: &str,
+    bridge: &str,
+    direction: TcAttachType,
+) -> Result<FdLink, Refused> {
+    let program = ebpf.program_mut(name).ok_or(Refused::Missing)?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+    let id = program.attach_with_options(bridge, direction, options)?;
+    FdLink::try_from(program.take_link(id)?).map_err(Refused::Link)
+}
+
+/// Beside what others have there: with links the kernel runs all of them, and `Single` is the mode without flags, which
+/// is the only one that links take.
+fn process(ebpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<FdLink, Refused> {
+    const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    let link = match ebpf.program_mut(name).ok_or(Refused::Missing)? {
+        Program::CgroupSkb(program) => {
+            let direction = if name == "cgroup_egress" {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            let id = program.attach(cgroup, direction, MODE)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        _ => return Err(Refused::Missing),
+    };
+    link.map_err(Refused::Link)
+}

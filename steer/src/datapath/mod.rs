@@ -1,0 +1,259 @@
+//! The kernel's side: load, configure, attach, pin, and take away again.
+
+mod attach;
+mod error;
+mod pins;
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError},
+};
+use steer_common::{
+    stats::Stats,
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry},
+};
+
+use self::{attach::Attached, error::hint};
+pub use self::{error::Error, pins::Pins};
+
+/// The object, as `cargo xtask build-ebpf` made it.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_EBPF_OBJECT"));
+
+/// The programs by name, as `bpftool prog` shows them.
+pub const PROGRAMS: [&str; 8] = [
+    "bridge_ingress",
+    "bridge_egress",
+    "cgroup_egress",
+    "cgroup_ingress",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+];
+
+/// The maps that are pinned.
+const MAPS: [&str; 8] = [
+    "CONFIG", "RULES", "ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS",
+];
+
+/// The programs in the kernel, and what they are attached to.
+#[derive(Debug)]
+pub struct Datapath {
+    ebpf: Ebpf,
+    pins: Option<Pins>,
+    attached: Attached,
+}
+
+impl Datapath {
+    /// Loads the programs; nothing is attached or pinned yet. Without a level the verifier removes what would log.
+    ///
+    /// # Errors
+    /// When the kernel refuses a program or a map.
+    pub fn load(level: Option<aya_log::Level>) -> Result<Self, Error> {
+        let level = level.map_or(0, |level| level as u8);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("AYA_LOG_LEVEL", &level, false)
+            .load(OBJECT)
+            .map_err(|error| Error::Object(Box::new(error)))?;
+        for name in PROGRAMS {
+            let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
+            load_program(program).map_err(|source| Error::Program {
+                program: name,
+                hint: hint(&source),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(Self {
+            ebpf,
+            pins: None,
+            attached: Attached::default(),
+        })
+    }
+
+    /// Pins maps and programs, and from now on links, in a new folder.
+    ///
+    /// # Errors
+    /// When the folder is there already or cannot be made.
+    pub fn pin(&mut self, pins: &Pins) -> Result<(), Error> {
+        pins.create()?;
+        self.pins = Some(pins.clone());
+        for name in MAPS {
+            let path = pins.map(name);
+            let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
+            map.pin(&path).map_err(|source| Error::Pin {
+                path,
+                source: Box::new(source),
+            })?;
+        }
+        for name in PROGRAMS {
+            let path = pins.program(name);
+            let program = self.ebpf.program_mut(name).ok_or(Error::Missing { name })?;
+            program.pin(&path).map_err(|source| Error::Pin {
+                path,
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Tells the programs what user space knows.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
+        let map = self
+            .ebpf
+            .map_mut("CONFIG")
+            .ok_or(Error::Missing { name: "CONFIG" })?;
+        Array::<_, Config>::try_from(map)
+            .and_then(|mut map| map.set(0, config, 0))
+            .map_err(in_map("CONFIG"))
+    }
+
+    /// Puts in the rules: hashes of suffixes and what they say.
+    ///
+    /// # Errors
+    /// When there are more than fit, or the map cannot be written.
+    pub fn set_rules(&mut self, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
+        let mut map = self.hash_mut::<u64, RuleEntry>("RULES")?;
+        for (hash, entry) in rules {
+            map.insert(hash, entry, 0).map_err(|source| match &source {
+                MapError::SyscallError(error)
+                    if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
+                {
+                    Error::TooManyRules {
+                        count: rules.len(),
+                        room: 1 << 20,
+                    }
+                }
+                _ => Error::Map {
+                    map: "RULES",
+                    source: Box::new(source),
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the programs for processes to a cgroup and all below it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was attached to it before then is detached again.
+    pub fn attach_cgroup(&mut self, cgroup: &Path) -> Result<(), Error> {
+        self.attached
+            .cgroup(&mut self.ebpf, self.pins.as_ref(), cgroup)
+    }
+
+    /// Attaches the programs for containers to a bridge.
+    ///
+    /// # Errors
+    /// As for [`Self::attach_cgroup`].
+    pub fn attach_bridge(&mut self, name: &str, index: u32) -> Result<(), Error> {
+        self.attached
+            .bridge(&mut self.ebpf, self.pins.as_ref(), name, index)
+    }
+
+    /// Forgets a bridge that is gone, or detaches from one that is not.
+    pub fn detach_bridge(&mut self, index: u32) {
+        self.attached.remove_bridge(index);
+    }
+
+    /// Counters, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let map = self
+            .ebpf
+            .map("STATS")
+            .ok_or(Error::Missing { name: "STATS" })?;
+        let cpus = PerCpuArray::<_, Stats>::try_from(map)
+            .and_then(|map| map.get(&0, 0))
+            .map_err(in_map("STATS"))?;
+        let mut sum = Stats::default();
+        cpus.iter().for_each(|cpu| sum.add(cpu));
+        Ok(sum)
+    }
+
+    /// The ring buffer of events; once.
+    ///
+    /// # Errors
+    /// When it was taken already.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, Error> {
+        let map = self
+            .ebpf
+            .take_map("EVENTS")
+            .ok_or(Error::Missing { name: "EVENTS" })?;
+        RingBuf::try_from(map).map_err(in_map("EVENTS"))
+    }
+
+    /// The addresses learned.
+    ///
+    /// # Errors
+    /// When the map cannot be used.
+    pub fn addresses(&mut self) -> Result<HashMap<&mut MapData, Address, AddrEntry>, Error> {
+        self.hash_mut("ADDRS")
+    }
+
+    /// The flows held on the VPN.
+    ///
+    /// # Errors
+    /// When the map cannot be used.
+    pub fn flows(&mut self) -> Result<HashMap<&mut MapData, FlowKey, FlowEntry>, Error> {
+        self.hash_mut("FLOWS")
+    }
+
+    /// One of the programs, for those who run it by hand.
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.ebpf.program(name)
+    }
+
+    /// For aya-log, which takes its ring buffer from the object.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Detaches all and removes what was pinned.
+    ///
+    /// # Errors
+    /// When something stays pinned; what is not pinned is gone all the same.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        self.attached = Attached::default();
+        self.pins.take().map_or(Ok(()), |pins| pins.remove())
+    }
+
+    fn hash_mut<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<&mut MapData, K, V>, Error> {
+        let map = self.ebpf.map_mut(name).ok_or(Error::Missing { name })?;
+        HashMap::try_from(map).map_err(in_map(name))
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::error!("{}", crate::error::sentence(&error));
+        }
+    }
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn in_map(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map {
+        map,
+        source: Box::new(source),
+    }
+}
