@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use object::{Object as _, ObjectSection as _};
 
 use crate::{
     setup::{
@@ -16,6 +17,9 @@ use crate::{
     stamp::{self, Stamp},
     step, system,
 };
+
+/// What the kernel has to read in the object's licence section.
+const LICENCE: &[u8] = b"Dual MIT/GPL\0";
 
 /// Makes the object unless it is there and fits its sources.
 ///
@@ -52,6 +56,7 @@ pub fn run(route: Option<Route>, show_output: bool) -> Result<PathBuf> {
         .join(TARGET)
         .join("release/steer-ebpf");
     let content = fs::read(&made).with_context(|| format!("{} cannot be read", made.display()))?;
+    inspect(&content).with_context(|| format!("{} is not fit to be loaded", made.display()))?;
     replace(&object, &content)?;
     replace(
         &root.join(stamp::STAMP),
@@ -98,6 +103,44 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
     ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command
+}
+
+/// Runs clippy on the kernel programs, with warnings as errors.
+///
+/// # Errors
+/// When it warns, or is missing and cannot be installed.
+pub fn clippy(toolchain: &Toolchain, root: &Path) -> Result<()> {
+    let driver = toolchain.compiler.clippy_driver()?;
+    let mut cargo = cargo(toolchain, "check", root);
+    // What `cargo clippy` sets; a distribution's cargo would find rustup's clippy, which is of another compiler.
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", driver);
+    cargo.env(
+        "CLIPPY_ARGS",
+        "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+    );
+    step::run("clippy for bpfel-unknown-none", &mut cargo)
+}
+
+/// Looks for what the kernel and bpftool want of an object: a licence that allows every helper, and type information.
+fn inspect(content: &[u8]) -> Result<()> {
+    let object = object::File::parse(content).context("it is no ELF object")?;
+    let section = |name: &str| {
+        let section = object
+            .section_by_name(name)
+            .with_context(|| format!("it has no section {name}"))?;
+        section
+            .data()
+            .with_context(|| format!("its section {name} cannot be read"))
+    };
+    section(".BTF")?;
+    section(".BTF.ext")?;
+    let licence = section("license")?;
+    anyhow::ensure!(
+        licence == LICENCE,
+        "its licence is {:?}",
+        String::from_utf8_lossy(licence)
+    );
+    Ok(())
 }
 
 /// Puts `content` at `path` at once, so that nobody reads half of it.

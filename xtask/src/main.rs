@@ -1,10 +1,14 @@
 //! The `cargo xtask` command: everything that building and testing steer takes.
 
 mod build_ebpf;
+mod lab;
+mod licences;
 mod setup;
 mod stamp;
 mod step;
 mod system;
+mod tally;
+mod test;
 
 use std::process::ExitCode;
 
@@ -40,6 +44,16 @@ enum Task {
         #[arg(long)]
         route: Option<Route>,
     },
+    /// Runs every check and test there is, as root where they need it.
+    Test {
+        /// Only the tests whose name contains this, and no lints.
+        filter: Option<String>,
+        /// Arguments for the test programs.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Shows steer at work: a Docker host, a blocking Internet and a VPN, all on this machine.
+    Lab(lab::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +82,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BuildEbpf { log, route } => {
             build_ebpf::run(route, log)?;
         }
+        Task::Test { filter, arguments } => test::run(filter.as_deref(), &arguments)?,
+        Task::Lab(arguments) => return lab::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

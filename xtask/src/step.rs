@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, BufRead as _, BufReader, IsTerminal as _},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -84,6 +84,28 @@ pub fn run(label: &str, command: &mut Command) -> Result<()> {
     }
     note(&format!("{label}: done in {}", seconds(started.elapsed())));
     Ok(())
+}
+
+/// Runs `command` with its output passed on as it comes, and shown line by line to `read` too.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<ExitStatus> {
+    let (reader, writer) = io::pipe().context("a pipe cannot be made")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("`{}` cannot be started", render(command)))?;
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        read(&line);
+    }
+    Ok(child.wait()?)
 }
 
 /// A duration as people say it.

@@ -113,7 +113,7 @@ pub fn install(wanted: Option<Route>) -> Result<Compiler> {
         match add_rust_src() {
             Ok(compiler) => return Ok(compiler),
             Err(reason) => {
-                step::note(&format!("rustup: not this way: {reason:#}"));
+                step::note(&format!("not by rustup: {reason}"));
                 lacks.push(format!("by rustup: {reason}"));
             }
         }
@@ -185,6 +185,25 @@ impl Compiler {
     fn library(&self, below: &str) -> PathBuf {
         let prefix = self.rustc.ancestors().nth(2).unwrap_or(Path::new("/usr"));
         prefix.join("lib/rustlib").join(below)
+    }
+
+    /// The `clippy-driver` made for this compiler.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn clippy_driver(&self) -> Result<PathBuf> {
+        let driver = self.rustc.with_file_name("clippy-driver");
+        anyhow::ensure!(
+            driver.is_file(),
+            "{} is missing: {}",
+            driver.display(),
+            match self.route {
+                Route::Rustup => "`rustup component add clippy`",
+                Route::System =>
+                    "install the clippy of the distribution's compiler (Debian: rust-web-clippy or rust-clippy)",
+            }
+        );
+        Ok(driver)
     }
 }
 

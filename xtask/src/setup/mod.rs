@@ -4,11 +4,11 @@ pub mod compiler;
 mod linker;
 mod packages;
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::step;
+use crate::{step, system};
 use compiler::{Compiler, Route};
 
 /// What turns the eBPF sources into an object.
@@ -27,6 +27,7 @@ pub fn run(route: Option<Route>) -> Result<()> {
     let started = Instant::now();
     eprintln!("setup: {}", packages::distribution());
     programs()?;
+    host_components()?;
     toolchain(route)?;
     eprintln!("setup: all is there ({})", step::seconds(started.elapsed()));
     Ok(())
@@ -60,6 +61,30 @@ pub fn programs() -> Result<()> {
         packages::distribution(),
         programs.join(", ")
     )
+}
+
+/// Adds rustfmt and clippy of the compiler in use, where rustup left them out.
+///
+/// # Errors
+/// When they are missing and cannot be added.
+pub fn host_components() -> Result<()> {
+    for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        let works = || {
+            system::output(Command::new("cargo").args([&program["cargo-".len()..], "--version"]))
+                .is_some()
+        };
+        if works() {
+            continue;
+        }
+        if system::find("rustup").is_none() {
+            bail!("`{program}` is missing: install {component} of the compiler in use");
+        }
+        step::run(
+            &format!("rustup component add {component}"),
+            Command::new("rustup").args(["component", "add", component]),
+        )?;
+    }
+    Ok(())
 }
 
 /// Finds what compiles eBPF, and installs it where it is missing.
