@@ -73,21 +73,20 @@ struct PackageSet {
     names: &'static [&'static str],
     /// The one that decides whether the distribution has the set.
     core: &'static str,
+    /// The clippy that belongs to them.
+    clippy: &'static str,
 }
 
 const PACKAGE_SETS: &[PackageSet] = &[
     PackageSet {
-        names: &[
-            "rustc-web",
-            "cargo-web",
-            "libstd-rust-web-dev-bpf",
-            "rust-web-clippy",
-        ],
+        names: &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"],
         core: "libstd-rust-web-dev-bpf",
+        clippy: "rust-web-clippy",
     },
     PackageSet {
-        names: &["rustc", "cargo", "libstd-rust-dev-bpf", "rust-clippy"],
+        names: &["rustc", "cargo", "libstd-rust-dev-bpf"],
         core: "libstd-rust-dev-bpf",
+        clippy: "rust-clippy",
     },
 ];
 
@@ -187,23 +186,36 @@ impl Compiler {
         prefix.join("lib/rustlib").join(below)
     }
 
-    /// The `clippy-driver` made for this compiler.
+    /// The `clippy-driver` made for this compiler, installed if it was missing.
     ///
     /// # Errors
-    /// When it is missing.
+    /// When it is missing and cannot be installed.
     pub fn clippy_driver(&self) -> Result<PathBuf> {
         let driver = self.rustc.with_file_name("clippy-driver");
+        if !driver.is_file() {
+            self.install_clippy()?;
+        }
         anyhow::ensure!(
             driver.is_file(),
-            "{} is missing: {}",
-            driver.display(),
-            match self.route {
-                Route::Rustup => "`rustup component add clippy`",
-                Route::System =>
-                    "install the clippy of the distribution's compiler (Debian: rust-web-clippy or rust-clippy)",
-            }
+            "{} is missing: install the clippy of {self}",
+            driver.display()
         );
         Ok(driver)
+    }
+
+    fn install_clippy(&self) -> Result<()> {
+        match self.route {
+            Route::Rustup => step::run(
+                "rustup component add clippy",
+                Command::new("rustup").args(["component", "add", "clippy"]),
+            ),
+            Route::System => {
+                let set = PACKAGE_SETS
+                    .iter()
+                    .find(|set| packages::is_installed(set.core));
+                set.map_or(Ok(()), |set| packages::install(&[set.clippy]))
+            }
+        }
     }
 }
 

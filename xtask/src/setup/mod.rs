@@ -28,7 +28,7 @@ pub fn run(route: Option<Route>) -> Result<()> {
     eprintln!("setup: {}", packages::distribution());
     programs()?;
     host_components()?;
-    toolchain(route)?;
+    toolchain(route)?.compiler.clippy_driver()?;
     eprintln!("setup: all is there ({})", step::seconds(started.elapsed()));
     Ok(())
 }

@@ -104,6 +104,13 @@ pub fn is_available(package: &str) -> bool {
     })
 }
 
+/// Whether the package of this name is installed.
+pub fn is_installed(package: &str) -> bool {
+    let mut command = Command::new("dpkg-query");
+    system::output(command.args(["--show", "--showformat=${db:Status-Abbrev}", package]))
+        .is_some_and(|status| status.starts_with("ii"))
+}
+
 /// Reads the lists of packages anew when there are none.
 pub fn refresh_if_empty() -> Result<()> {
     let lists = fs::read_dir("/var/lib/apt/lists").context("/var/lib/apt/lists cannot be read")?;
