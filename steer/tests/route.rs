@@ -261,6 +261,18 @@ fn dropping_after_the_runtime_has_ended_puts_the_host_back() -> Result<()> {
 }
 
 #[test]
+fn giving_up_on_the_removal_removes_all_the_same() -> Result<()> {
+    netns::run(async || {
+        let host = Host::new()?;
+        let routing = host.applied().await?;
+        let gave_up = tokio::time::timeout(Duration::ZERO, routing.remove()).await;
+        assert!(gave_up.is_err());
+        host.assert_as_before();
+        Ok(())
+    })
+}
+
+#[test]
 fn a_killed_run_is_cleaned_up() -> Result<()> {
     netns::run(async || {
         let host = Host::new()?;

@@ -50,6 +50,7 @@ impl Routing {
 
     /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
     /// called whenever the plan may have changed, or the host. When a step fails, those before it are taken back.
+    /// When the future is dropped half-way, they are not, and the next call goes on from there.
     pub async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
         match &mut self.0 {
             Some(inner) => inner.apply(plan).await,
@@ -60,10 +61,13 @@ impl Routing {
     /// Removes all that is steer's, gives changed sysctls their values back, and returns what was done. Goes on
     /// after a failure, and then tells all that is left.
     pub async fn remove(mut self) -> Result<Vec<Change>, Error> {
-        match self.0.take() {
-            Some(mut inner) => inner.remove().await,
-            None => Ok(Vec::new()),
-        }
+        let Some(inner) = &mut self.0 else {
+            return Ok(Vec::new());
+        };
+        let result = inner.remove().await;
+        // Not before: when this future is dropped half-way, the rest is for the guard.
+        self.0 = None;
+        result
     }
 }
 

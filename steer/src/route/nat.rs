@@ -1,6 +1,6 @@
 //! Masquerading: the nft table `inet steer`, by way of the `nft` program.
 
-use std::{borrow::Cow, io, process::Stdio};
+use std::{borrow::Cow, env, ffi::OsString, io, process::Stdio};
 
 use nftables::{
     batch::Batch,
@@ -73,6 +73,10 @@ async fn nft(arguments: &[&str], input: &str) -> Result<String, Failure> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .env("PATH", search_path())
+        .env("LC_ALL", "C")
+        // A Ctrl-C in the terminal ends steer, which then needs nft to put the host back.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(Failure::NotStarted)?;
@@ -135,6 +139,13 @@ fn owner(json: &str) -> Owner {
         Err(_) => None,
     };
     nat.map_or(Owner::SteerChanged, Owner::Steer)
+}
+
+/// `su` without `-` and some service managers leave out the folders that nft is in.
+fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 fn render(nat: Option<&Nat>) -> Nftables<'static> {
