@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One thing to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Ask {
-    /// Look up a name; [`Told::Addresses`].
+    /// Look up a name, and keep the socket that asked; [`Told::Addresses`].
     Resolve(Lookup),
     /// Look up a name and connect to each address the moment the answer is there;
     /// [`Told::Reached`].
@@ -82,23 +82,33 @@ pub enum Told {
 
 /// Answers each line of `input` by a line of `output`, until the input's end.
 pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
-    let mut connections = Vec::new();
+    let mut held = Held::default();
     for line in input.lines() {
         let ask = serde_json::from_str(&line?).context("cannot read what is asked")?;
-        let told = answer(ask, &mut connections).map_err(|error| format!("{error:#}"));
+        let told = answer(ask, &mut held).map_err(|error| format!("{error:#}"));
         writeln!(output, "{}", serde_json::to_string(&told)?)?;
         output.flush()?;
     }
     Ok(())
 }
 
-fn answer(ask: Ask, connections: &mut Vec<TcpStream>) -> Result<Told> {
+#[derive(Default)]
+struct Held {
+    connections: Vec<TcpStream>,
+    askers: Vec<Option<UdpSocket>>,
+}
+
+fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
     match ask {
-        Ask::Resolve(lookup) => resolve(&lookup).map(Told::Addresses),
+        Ask::Resolve(lookup) => {
+            let (addresses, asker) = resolve(&lookup)?;
+            held.askers.push(asker);
+            Ok(Told::Addresses(addresses))
+        }
         Ask::Reach { lookups, port } => {
             let mut reached = Vec::new();
             for lookup in &lookups {
-                for address in resolve(lookup)? {
+                for address in resolve(lookup)?.0 {
                     let opened = open(SocketAddr::new(address, port));
                     let seen = opened
                         .map(|(_, seen)| seen)
@@ -110,14 +120,15 @@ fn answer(ask: Ask, connections: &mut Vec<TcpStream>) -> Result<Told> {
         }
         Ask::Open(server) => {
             let (stream, seen) = open(server)?;
-            connections.push(stream);
+            held.connections.push(stream);
             Ok(Told::Opened {
-                connection: connections.len() - 1,
+                connection: held.connections.len() - 1,
                 seen,
             })
         }
         Ask::Exchange { connection, bytes } => {
-            let stream = connections
+            let stream = held
+                .connections
                 .get_mut(connection)
                 .context("there is no such connection")?;
             exchange(stream, bytes).map(|()| Told::Done)
@@ -126,7 +137,7 @@ fn answer(ask: Ask, connections: &mut Vec<TcpStream>) -> Result<Told> {
     }
 }
 
-fn resolve(lookup: &Lookup) -> Result<Vec<IpAddr>> {
+fn resolve(lookup: &Lookup) -> Result<(Vec<IpAddr>, Option<UdpSocket>)> {
     let name = Name::from_ascii(format!("{}.", lookup.name))?;
     let kind = if lookup.v6 {
         RecordType::AAAA
@@ -138,26 +149,30 @@ fn resolve(lookup: &Lookup) -> Result<Vec<IpAddr>> {
     message.metadata.recursion_desired = true;
     message.add_query(query.clone());
     let packet = message.to_vec()?;
-    let answer = if lookup.tcp {
-        Message::from_vec(&ask_stream(lookup.resolver, &packet)?)?
+    let (answer, asker) = if lookup.tcp {
+        (
+            Message::from_vec(&ask_stream(lookup.resolver, &packet)?)?,
+            None,
+        )
     } else {
-        ask_datagram(lookup.resolver, &packet, |answer| {
+        let fits = |answer: &Message| {
             answer.metadata.id == message.metadata.id && answer.queries.contains(&query)
-        })
-        .with_context(|| format!("no answer for {}", lookup.name))?
+        };
+        ask_datagram(lookup.resolver, &packet, fits)
+            .with_context(|| format!("no answer for {}", lookup.name))?
     };
-    Ok(answer
+    let addresses = answer
         .answers
         .iter()
-        .filter_map(|record| record.data.ip_addr())
-        .collect())
+        .filter_map(|record| record.data.ip_addr());
+    Ok((addresses.collect(), asker))
 }
 
 fn ask_datagram(
     resolver: SocketAddr,
     packet: &[u8],
     fits: impl Fn(&Message) -> bool,
-) -> Result<Message> {
+) -> Result<(Message, Option<UdpSocket>)> {
     let socket = UdpSocket::bind(unspecified(resolver))?;
     socket.connect(resolver)?;
     socket.send(packet)?;
@@ -170,7 +185,7 @@ fn ask_datagram(
         if let Ok(answer) = Message::from_vec(&buffer[..length])
             && fits(&answer)
         {
-            return Ok(answer);
+            return Ok((answer, Some(socket)));
         }
     }
     bail!("{resolver} did not answer in {} s", PATIENCE.as_secs())

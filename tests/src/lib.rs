@@ -4,4 +4,5 @@
 //! namespaces of one machine, out of real parts.
 
 pub mod client;
+pub mod fixture;
 pub mod lab;

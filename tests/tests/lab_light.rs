@@ -1,31 +1,14 @@
 //! The judges of the lab without Docker: echo servers, the made-up name server, clients in a
 //! cgroup and behind a bridge. Hand-made routes do here what steer would do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
-    lab::{
-        Answer, Client, Lab, Ns, Resolver,
-        plan::{Path, Range},
-    },
+    fixture::{datagram, fresh, open},
+    lab::{Answer, Lab, Ns, Resolver, plan::Path},
 };
-
-fn fresh(number: u16, v6: bool) -> IpAddr {
-    if v6 {
-        Range::Fresh.host_v6(number).into()
-    } else {
-        Range::Fresh.host_v4(number).into()
-    }
-}
-
-fn open(client: &mut Client, server: SocketAddr) -> Result<(usize, Path)> {
-    match client.ask(&Ask::Open(server))? {
-        Told::Opened { connection, seen } => Ok((connection, Path::of(seen.ip()))),
-        other => bail!("a strange answer: {other:?}"),
-    }
-}
 
 #[test]
 fn the_servers_tell_the_two_paths_apart_for_host_and_guest() -> Result<()> {
@@ -54,10 +37,7 @@ fn the_servers_tell_the_two_paths_apart_for_host_and_guest() -> Result<()> {
                     bytes: 100_000,
                 })?;
                 for connected in [false, true] {
-                    match client.ask(&Ask::Datagram { server, connected })? {
-                        Told::Seen(seen) => assert_eq!(Path::of(seen.ip()), path, "UDP {server}"),
-                        other => bail!("a strange answer: {other:?}"),
-                    }
+                    assert_eq!(datagram(client, server, connected)?, path, "UDP {server}");
                 }
                 let last = servers.contacts().pop();
                 assert!(

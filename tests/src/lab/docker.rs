@@ -153,16 +153,13 @@ impl Lab {
     /// Runs `command` in a new container on `network`, and removes it. The image must have been
     /// pulled, or [loaded](Lab::load_image).
     pub fn container(&self, network: Network, command: &[&str]) -> Result<Ran> {
-        let run = [
-            "run",
-            "--rm",
-            "--network",
-            network.name(),
-            "--pull",
-            "never",
-            super::IMAGE,
-        ];
-        self.docker(&[&run, command].concat())
+        self.container_with(&["--network", network.name()], command)
+    }
+
+    /// As [`container`](Lab::container), with `options` of `docker run` instead of a network.
+    pub fn container_with(&self, options: &[&str], command: &[&str]) -> Result<Ran> {
+        let run = ["run", "--rm", "--pull", "never"];
+        self.docker(&[&run, options, &[super::IMAGE], command].concat())
     }
 
     /// Gives the box [`IMAGE`](super::IMAGE) without a pull.

@@ -1,12 +1,18 @@
 //! Docker Hub as the box sees it: a real registry behind nginx, a token service, a layer host,
 //! and a geo-block; besides, two sites of the Internet, and dnsmasq to find them all.
 
-use std::{fmt::Write as _, fs, net::IpAddr, path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 
 use super::{
-    Families, Lab, Ns,
+    Families, Lab, Ns, ResolverPlace,
     exec::{Daemon, Ran},
     plan::{HOSTS, Host, LAYER_HOST, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, VPN_V4, VPN_V6},
     tls::Certificates,
@@ -33,13 +39,17 @@ pub struct Seen {
     pub request: String,
 }
 
-pub(super) fn start(lab: &Lab, families: Families) -> Result<Vec<Daemon>> {
+pub(super) fn start(lab: &Lab, families: Families, place: ResolverPlace) -> Result<Vec<Daemon>> {
     let certificates = Certificates::make(&lab.dir)?;
-    Ok(vec![
-        dnsmasq(lab, families)?,
+    let mut daemons = vec![
+        resolver(lab, families)?,
         registry(lab)?,
         nginx(lab, &certificates)?,
-    ])
+    ];
+    if place == ResolverPlace::Loopback {
+        daemons.push(forwarder(lab, families)?);
+    }
+    Ok(daemons)
 }
 
 /// What nginx has logged, oldest first.
@@ -70,7 +80,7 @@ fn parse(line: &str) -> Option<Seen> {
     })
 }
 
-fn dnsmasq(lab: &Lab, families: Families) -> Result<Daemon> {
+fn resolver(lab: &Lab, families: Families) -> Result<Daemon> {
     let mut hosts = String::new();
     for host in &HOSTS {
         let Host {
@@ -89,7 +99,40 @@ fn dnsmasq(lab: &Lab, families: Families) -> Result<Daemon> {
     }
     let file = lab.dir.join("hosts");
     fs::write(&file, hosts)?;
-    let mut command = lab.server(Ns::Internet, "dnsmasq")?;
+    let addresses = [
+        RESOLVER_V4.into(),
+        PUBLIC_RESOLVER_V4.into(),
+        IpAddr::V6(RESOLVER_V6),
+    ];
+    let knows = [
+        "--local-ttl=60".to_owned(),
+        format!("--addn-hosts={}", file.display()),
+    ];
+    dnsmasq(lab, Ns::Internet, "dnsmasq", &addresses, &knows)
+}
+
+/// A resolver on the box's loopback, as systemd-resolved and many a desktop have it.
+fn forwarder(lab: &Lab, families: Families) -> Result<Daemon> {
+    let upstream = nameserver(families, ResolverPlace::Internet);
+    let knows = [format!("--server={upstream}")];
+    dnsmasq(
+        lab,
+        Ns::Box,
+        "dnsmasq-box",
+        &[Ipv4Addr::LOCALHOST.into()],
+        &knows,
+    )
+}
+
+/// By address, so that a test's name server can have the port on another one.
+fn dnsmasq(
+    lab: &Lab,
+    ns: Ns,
+    name: &'static str,
+    addresses: &[IpAddr],
+    knows: &[String],
+) -> Result<Daemon> {
+    let mut command = lab.server(ns, "dnsmasq")?;
     command.args([
         "--keep-in-foreground",
         "--conf-file=/dev/null",
@@ -99,21 +142,17 @@ fn dnsmasq(lab: &Lab, families: Families) -> Result<Daemon> {
     command.args([
         "--no-resolv",
         "--no-hosts",
-        "--local-ttl=60",
         "--log-facility=-",
+        "--bind-interfaces",
     ]);
-    command.arg(format!("--addn-hosts={}", file.display()));
-    // By address, so that a test's name server can have the port on another one.
-    command.arg("--bind-interfaces");
-    for address in [
-        RESOLVER_V4.into(),
-        PUBLIC_RESOLVER_V4.into(),
-        IpAddr::V6(RESOLVER_V6),
-    ] {
-        command.arg(format!("--listen-address={address}"));
-    }
-    let mut daemon = Daemon::start("dnsmasq", command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(10), || listens(lab, "-uln", 53))?;
+    command.args(
+        addresses
+            .iter()
+            .map(|address| format!("--listen-address={address}")),
+    );
+    command.args(knows);
+    let mut daemon = Daemon::start(name, command, &lab.dir)?;
+    daemon.wait(Duration::from_secs(10), || listens(lab, ns, "-uln", 53))?;
     Ok(daemon)
 }
 
@@ -131,7 +170,9 @@ fn registry(lab: &Lab) -> Result<Daemon> {
     let mut command = lab.server(Ns::Internet, "docker-registry")?;
     command.arg("serve").arg(&config);
     let mut daemon = Daemon::start("docker-registry", command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(20), || listens(lab, "-tln", 5000))?;
+    daemon.wait(Duration::from_secs(20), || {
+        listens(lab, Ns::Internet, "-tln", 5000)
+    })?;
     Ok(daemon)
 }
 
@@ -142,7 +183,9 @@ fn nginx(lab: &Lab, certificates: &Certificates) -> Result<Daemon> {
     let mut command = lab.server(Ns::Internet, "nginx")?;
     command.arg("-c").arg(&config).arg("-e").arg("stderr");
     let mut daemon = Daemon::start("nginx", command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(10), || listens(lab, "-tln", 443))?;
+    daemon.wait(Duration::from_secs(10), || {
+        listens(lab, Ns::Internet, "-tln", 443)
+    })?;
     Ok(daemon)
 }
 
@@ -219,17 +262,18 @@ fn nginx_conf(dir: &Path, certificates: &Certificates) -> String {
     )
 }
 
-fn listens(lab: &Lab, sockets: &str, port: u16) -> bool {
+fn listens(lab: &Lab, ns: Ns, sockets: &str, port: u16) -> bool {
     let shown = lab
-        .command(Ns::Internet, "ss")
+        .command(ns, "ss")
         .and_then(|mut ss| Ran::of(ss.args([sockets, &format!("sport = :{port}")])));
     shown.is_ok_and(|ran| ran.stdout.lines().count() > 1)
 }
 
-/// The box's `/etc/resolv.conf`.
-pub(super) fn resolv_conf(families: Families) -> String {
-    match families {
-        Families::V6 => format!("nameserver {RESOLVER_V6}\n"),
-        _ => format!("nameserver {RESOLVER_V4}\n"),
+/// Whom the box's `/etc/resolv.conf` names.
+pub(super) fn nameserver(families: Families, place: ResolverPlace) -> IpAddr {
+    match (place, families) {
+        (ResolverPlace::Loopback, _) => Ipv4Addr::LOCALHOST.into(),
+        (ResolverPlace::Internet, Families::V6) => RESOLVER_V6.into(),
+        (ResolverPlace::Internet, _) => RESOLVER_V4.into(),
     }
 }

@@ -79,12 +79,23 @@ impl Families {
     }
 }
 
+/// Where the resolver is that the box's `/etc/resolv.conf` names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResolverPlace {
+    /// In the Internet.
+    #[default]
+    Internet,
+    /// On the box's own loopback, forwarding to the Internet's; only in a lab with Docker.
+    Loopback,
+}
+
 /// What a lab is to have; [`up`](Builder::up) builds it.
 #[derive(Default)]
 pub struct Builder<'a> {
     docker: Option<DockerVersion>,
     tunnel: Tunnel,
     families: Families,
+    resolver: ResolverPlace,
     steer: Option<PathBuf>,
     progress: Option<&'a mut dyn FnMut(&str)>,
 }
@@ -105,6 +116,12 @@ impl<'a> Builder<'a> {
     /// Limits the addresses that the lab's resolver gives.
     pub fn families(mut self, families: Families) -> Self {
         self.families = families;
+        self
+    }
+
+    /// Places the box's resolver.
+    pub fn resolver(mut self, place: ResolverPlace) -> Self {
+        self.resolver = place;
         self
     }
 
@@ -134,7 +151,11 @@ impl<'a> Builder<'a> {
         tell("network namespaces: box, isp, internet, vpn");
         let mut lab = Lab::bare(self.tunnel)?;
         lab.steer = self.steer;
-        fs::write(lab.dir.join("resolv.conf"), hub::resolv_conf(self.families))?;
+        let nameserver = hub::nameserver(self.families, self.resolver);
+        fs::write(
+            lab.dir.join("resolv.conf"),
+            format!("nameserver {nameserver}\n"),
+        )?;
         lab.build_topology()
             .context("cannot build the lab's network")?;
         tell(&format!(
@@ -145,7 +166,7 @@ impl<'a> Builder<'a> {
         lab.daemons = tunnel::start(&lab, self.tunnel).context("the tunnel does not come up")?;
         if let Some(version) = self.docker {
             tell("the registry, its token service, the layer host, the resolver");
-            let daemons = hub::start(&lab, self.families)?;
+            let daemons = hub::start(&lab, self.families, self.resolver)?;
             lab.daemons.extend(daemons);
             tell(&format!("an image to pull: {IMAGE}"));
             image::publish(&lab)?;

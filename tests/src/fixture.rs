@@ -1,0 +1,153 @@
+//! What most end-to-end tests begin with: a light lab in which steer sends the names below
+//! `fresh.example` through the VPN, for a cgroup and for a guest behind a bridge.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    client::{Ask, Lookup, Told},
+    lab::{
+        Answer, Client, Guest, Lab, Question, Resolver, Servers, Steer,
+        plan::{Path, Range},
+    },
+};
+
+/// The port that the echo servers listen on.
+pub const PORT: u16 = 8443;
+/// The name of the steered bridge.
+pub const BRIDGE: &str = "br-guest";
+
+/// A lab with servers and a name server, and what steer is to steer in it.
+pub struct Fixture {
+    /// The name server. Names are `nNUMBER.fresh.example`, steered, and `nNUMBER.plain.example`,
+    /// of which no rule speaks; both have the address [`fresh`] gives for the number.
+    pub resolver: Resolver,
+    /// The echo servers, on [`PORT`].
+    pub servers: Servers,
+    /// The guest behind [`BRIDGE`].
+    pub guest: Guest,
+    /// The lab; last, for it removes what the others stand in.
+    pub lab: Lab,
+}
+
+impl Fixture {
+    /// Builds it, with an honest name server.
+    pub fn up() -> Result<Self> {
+        Self::with_zone(|question| vec![honest(question)])
+    }
+
+    /// Builds it, with a name server that answers what `zone` says.
+    pub fn with_zone(
+        zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let lab = Lab::builder().up()?;
+        let guest = lab.guest(BRIDGE, 1)?;
+        lab.box_cgroup("steered")?;
+        let resolver = lab.resolver(zone)?;
+        let servers = lab.listen(PORT)?;
+        Ok(Self {
+            resolver,
+            servers,
+            guest,
+            lab,
+        })
+    }
+
+    /// A configuration that steers the cgroup and the bridge.
+    pub fn config(&self) -> String {
+        format!(
+            "[vpn]\ninterface = \"{}\"\n\
+             [attach]\ncgroups = [\"{}\"]\nbridges = [\"{BRIDGE}\"]\ndocker = \"off\"\n\
+             [rules]\npresets = []\nvpn = [\".fresh.example\"]\n",
+            self.lab.tunnel_interface(),
+            self.lab.cgroup().join("steered").display(),
+        )
+    }
+
+    /// Starts steer with [`config`](Self::config) and waits until it is ready.
+    pub fn steer(&self) -> Result<Steer> {
+        self.lab.steer(&self.config(), &[])
+    }
+
+    /// A client in the steered cgroup, then one behind the steered bridge, with names for messages.
+    pub fn clients(&self) -> Result<[(&'static str, Client); 2]> {
+        let cgroup = self.lab.box_cgroup("steered")?;
+        Ok([
+            ("a process", self.lab.client_in(&cgroup)?),
+            ("a guest", self.lab.client_behind(&self.guest)?),
+        ])
+    }
+
+    /// What the servers and the tunnel's far end count of `work`: bytes through the tunnel, both ways.
+    pub fn through_tunnel(&self, work: impl FnOnce() -> Result<()>) -> Result<u64> {
+        let before = self.lab.tunnel_bytes()?;
+        work()?;
+        let after = self.lab.tunnel_bytes()?;
+        Ok(after.up - before.up + after.down - before.down)
+    }
+}
+
+/// The address of the names with `number`.
+pub fn fresh(number: u16, v6: bool) -> IpAddr {
+    if v6 {
+        Range::Fresh.host_v6(number).into()
+    } else {
+        Range::Fresh.host_v4(number).into()
+    }
+}
+
+/// Its echo server.
+pub fn server(number: u16, v6: bool) -> SocketAddr {
+    SocketAddr::new(fresh(number, v6), PORT)
+}
+
+/// The question for `nNUMBER.ZONE.example`, asked by UDP over the family that it asks for.
+pub fn lookup(number: u16, zone: &str, v6: bool) -> Lookup {
+    Lookup {
+        resolver: if v6 { Resolver::V6 } else { Resolver::V4 },
+        name: format!("n{number}.{zone}.example"),
+        v6,
+        tcp: false,
+    }
+}
+
+/// The number in a question's name.
+pub fn number(question: &Question) -> u16 {
+    let label = question.name.split('.').next().unwrap_or_default();
+    label.trim_start_matches('n').parse().unwrap_or_default()
+}
+
+/// The true answer to a question.
+pub fn honest(question: &Question) -> Answer {
+    Answer::honest([fresh(number(question), question.v6)])
+}
+
+/// Has `client` look up a name.
+pub fn resolve(client: &mut Client, lookup: Lookup) -> Result<Vec<IpAddr>> {
+    match client.ask(&Ask::Resolve(lookup))? {
+        Told::Addresses(addresses) => Ok(addresses),
+        other => bail!("a lookup told {other:?}"),
+    }
+}
+
+/// Has `client` connect, and returns the connection with the path that the server saw.
+pub fn open(client: &mut Client, server: SocketAddr) -> Result<(usize, Path)> {
+    match client.ask(&Ask::Open(server))? {
+        Told::Opened { connection, seen } => Ok((connection, Path::of(seen.ip()))),
+        other => bail!("a connection told {other:?}"),
+    }
+}
+
+/// Has `client` send a datagram, and returns the path that the server saw.
+pub fn datagram(client: &mut Client, server: SocketAddr, connected: bool) -> Result<Path> {
+    match client.ask(&Ask::Datagram { server, connected })? {
+        Told::Seen(seen) => Ok(Path::of(seen.ip())),
+        other => bail!("a datagram told {other:?}"),
+    }
+}
+
+/// Has `client` send this many bytes on a connection and read their echo.
+pub fn exchange(client: &mut Client, connection: usize, bytes: usize) -> Result<()> {
+    client.ask(&Ask::Exchange { connection, bytes }).map(drop)
+}

@@ -1,0 +1,91 @@
+//! No race between learning and the first connection: a client connects the moment that it has
+//! the answer, to an address that nobody asked for before.
+
+use anyhow::{Result, bail};
+use steer_tests::{
+    client::{Ask, Lookup, Told},
+    fixture::{Fixture, PORT, fresh, lookup},
+    lab::plan::Path,
+};
+
+const NAMES: u16 = 2000;
+
+#[test]
+fn two_thousand_fresh_names_take_the_vpn_from_the_first_packet() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    // Each client has addresses of its own: none was learned for the other.
+    for (turn, (who, client)) in (0u16..).zip(&mut fixture.clients()?) {
+        for v6 in [false, true] {
+            let numbers = turn * NAMES..(turn + 1) * NAMES;
+            let lookups: Vec<_> = numbers
+                .clone()
+                .map(|number| lookup(number, "fresh", v6))
+                .collect();
+            let before = fixture.servers.contacts().len();
+            let Told::Reached(reached) = client.ask(&Ask::Reach {
+                lookups,
+                port: PORT,
+            })?
+            else {
+                bail!("{who} was told something else")
+            };
+            let failed: Vec<_> = reached.iter().filter(|(_, seen)| seen.is_err()).collect();
+            assert!(
+                failed.is_empty(),
+                "{who}, v6 {v6}: {} failed: {failed:?}",
+                failed.len()
+            );
+
+            let contacts = fixture.servers.contacts().split_off(before);
+            let wrong: Vec<_> = contacts
+                .iter()
+                .filter(|one| one.path() != Path::Vpn)
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "{who}, v6 {v6}: {} of {NAMES} took the wrong path: {wrong:?}",
+                wrong.len()
+            );
+            let servers: Vec<_> = contacts.iter().map(|one| one.server.ip()).collect();
+            let wanted: Vec<_> = numbers.map(|number| fresh(number, v6)).collect();
+            assert_eq!(
+                servers, wanted,
+                "{who}, v6 {v6}: the servers that were reached"
+            );
+        }
+    }
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn names_without_a_rule_go_direct() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    for (who, client) in &mut fixture.clients()? {
+        for v6 in [false, true] {
+            let lookups: Vec<Lookup> = (3000..3100)
+                .map(|number| lookup(number, "plain", v6))
+                .collect();
+            let through = fixture.through_tunnel(|| {
+                let Told::Reached(reached) = client.ask(&Ask::Reach {
+                    lookups,
+                    port: PORT,
+                })?
+                else {
+                    bail!("{who} was told something else")
+                };
+                for (address, seen) in reached {
+                    let path = seen.map(|seen| Path::of(seen.ip()));
+                    assert_eq!(path, Ok(Path::Direct), "{who} to {address}");
+                }
+                Ok(())
+            })?;
+            assert!(
+                through < 1000,
+                "{who}, v6 {v6}: {through} bytes took the tunnel"
+            );
+        }
+    }
+    steer.terminate().map(drop)
+}

@@ -1,0 +1,70 @@
+//! A start that fails says why in one sentence, and leaves the host as it was.
+
+use anyhow::Result;
+use steer_tests::{
+    fixture::Fixture,
+    lab::{HostSnapshot, Steer},
+};
+
+/// Starts steer, which must end by itself and fail; returns what it said.
+fn fails(mut steer: Steer, what: &str) -> Result<String> {
+    let status = steer.wait()?;
+    let said = steer.output();
+    assert!(
+        !status.success(),
+        "{what}: steer ended well and said: {said}"
+    );
+    assert!(!said.contains("panicked"), "{what}: {said}");
+    Ok(said)
+}
+
+#[test]
+fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let before = HostSnapshot::take(&fixture.lab)?;
+    let config = fixture.config();
+    let cases = [
+        (config.replace("tun0", "tun7"), "tun7"),
+        (config.replace("/steered", "/nowhere"), "nowhere"),
+        (config.replace("br-guest", "br-none"), "br-none"),
+        (
+            config.replace(".fresh.example", "fresh..example"),
+            "fresh..example",
+        ),
+        (config.replace("presets", "preset"), "preset"),
+        (
+            config.replace("interface = \"tun0\"", "interface = 7"),
+            "interface",
+        ),
+    ];
+    for (config, named) in cases {
+        let said = fails(fixture.lab.steer_started(&config, &[], &[])?, named)?;
+        assert!(
+            said.contains(named),
+            "the error does not name {named}: {said}"
+        );
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&fixture.lab)?),
+            "",
+            "after {named}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_run_is_refused_and_disturbs_nothing() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    let before = HostSnapshot::take(&fixture.lab)?;
+    let said = fails(
+        fixture.lab.steer_started(&fixture.config(), &[], &[])?,
+        "a second run",
+    )?;
+    assert!(
+        said.contains("running"),
+        "the error does not tell of the other run: {said}"
+    );
+    assert_eq!(before.diff(&HostSnapshot::take(&fixture.lab)?), "");
+    steer.terminate().map(drop)
+}
