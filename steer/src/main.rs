@@ -1,3 +1,15 @@
 //! The `steer` command.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Clap ends the process with 2 where the command line is wrong.
+    match steer::cli::execute(steer::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", steer::cli::error_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! What the user may write.
+
+use crate::config::{LogBpf, OnDown, Output, Overrides, Settings};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  steer run
+      Docker Hub through the one VPN that is up, everything else direct
+  steer run --vpn wg0 --vpn-domain .blocked.example --direct-domain layers.blocked.example
+      names of your own beside Docker Hub's
+  steer run --no-presets --vpn-domain .blocked.example --bridge 'br-*' --cgroup system.slice/app.service
+      nothing but what you name, for these bridges and this service
+  steer run --config steer.toml -q
+      as the file says, without a line on standard output";
+
+/// Sends the flows to blocked domains through the VPN and leaves everything else on the direct path.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "steer", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Steer until interrupted, then put everything back
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Remove whatever a killed run left
+    Cleanup(StateArgs),
+}
+
+/// Flags of `steer run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Configuration file [default: /etc/steer/steer.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The VPN's interface, or "auto": the one tun, wireguard or ppp device that is up
+    #[arg(long, value_name = "IFACE", help_heading = "VPN")]
+    pub vpn: Option<String>,
+
+    /// What becomes of flows that must take the VPN while it is down [default: block]
+    #[arg(long, value_name = "WHAT", help_heading = "VPN")]
+    pub on_down: Option<OnDownArg>,
+
+    /// Steer the processes of this cgroup: a path relative to the cgroup2 mount or absolute, or "auto": dockerd's and
+    /// containerd's. Repeatable; replaces the file's
+    #[arg(long = "cgroup", value_name = "PATH", help_heading = "What is steered")]
+    pub cgroups: Vec<String>,
+
+    /// Steer the containers on this bridge: a name, a pattern such as "br-*", or "auto": docker0 and those of Docker's
+    /// networks. Repeatable; replaces the file's
+    #[arg(long = "bridge", value_name = "NAME", help_heading = "What is steered")]
+    pub bridges: Vec<String>,
+
+    /// Docker's socket, "auto" or "off"
+    #[arg(long, value_name = "SOCKET", help_heading = "What is steered")]
+    pub docker: Option<String>,
+
+    /// Send this domain through the VPN: example.com (that name), *.example.com (the names below it) or .example.com
+    /// (both). Repeatable; adds to the file's and wins over it
+    #[arg(long = "vpn-domain", value_name = "DOMAIN", help_heading = "Rules")]
+    pub vpn_domains: Vec<String>,
+
+    /// Send this domain direct, written as with --vpn-domain. Repeatable; adds to the file's and wins over it
+    #[arg(long = "direct-domain", value_name = "DOMAIN", help_heading = "Rules")]
+    pub direct_domains: Vec<String>,
+
+    /// Use this built-in list [default: docker-hub]. Repeatable; replaces the file's
+    #[arg(long = "preset", value_name = "NAME", help_heading = "Rules")]
+    pub presets: Vec<String>,
+
+    /// Use no built-in list at all
+    #[arg(long, conflicts_with = "presets", help_heading = "Rules")]
+    pub no_presets: bool,
+
+    /// Mark of the packets that take the VPN [default: 0x1000]
+    #[arg(long, value_name = "MARK", value_parser = number, help_heading = "Routing")]
+    pub mark: Option<u32>,
+
+    /// Bits of the packet mark that are steer's [default: 0x3000]
+    #[arg(long, value_name = "MASK", value_parser = number, help_heading = "Routing")]
+    pub mask: Option<u32>,
+
+    /// Routing table of the marked packets [default: 7350]
+    #[arg(long, value_name = "ID", value_parser = number, help_heading = "Routing")]
+    pub table: Option<u32>,
+
+    /// First of the 20 priorities of steer's routing rules [default: 7350]
+    #[arg(long, value_name = "NUMBER", value_parser = number, help_heading = "Routing")]
+    pub priority: Option<u32>,
+
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Print direct flows and steer's own doings too; twice for more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Log from the kernel programs at this level; off costs nothing
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "off",
+        help_heading = "Output"
+    )]
+    pub log_bpf: LogBpfArg,
+
+    /// Where things are kept.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Where a run keeps what outlives its process.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StateArgs {
+    /// Directory to pin maps and programs in [default: /sys/fs/bpf/steer]
+    #[arg(long, value_name = "DIR", help_heading = "State")]
+    pub bpffs: Option<PathBuf>,
+
+    /// Directory of the lock and of the list of what to put back [default: /run/steer]
+    #[arg(long, value_name = "DIR", help_heading = "State")]
+    pub run_dir: Option<PathBuf>,
+}
+
+/// Values of `--on-down`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnDownArg {
+    /// They fail at once: nothing leaks
+    Block,
+    /// They take the direct path
+    Direct,
+}
+
+/// Values of `--log-bpf`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogBpfArg {
+    /// Nothing
+    #[default]
+    Off,
+    /// What went wrong
+    Error,
+    /// And what is odd
+    Warn,
+    /// And what was decided
+    Info,
+    /// And why
+    Debug,
+    /// And each packet looked at
+    Trace,
+}
+
+impl RunArgs {
+    /// The flags as the settings take them.
+    pub fn overrides(&self) -> Overrides {
+        let args = self.clone();
+        Overrides {
+            vpn: args.vpn,
+            on_down: args.on_down.map(|on_down| match on_down {
+                OnDownArg::Block => OnDown::Block,
+                OnDownArg::Direct => OnDown::Direct,
+            }),
+            cgroups: args.cgroups,
+            bridges: args.bridges,
+            docker: args.docker,
+            presets: args.presets,
+            no_presets: args.no_presets,
+            vpn_domains: args.vpn_domains,
+            direct_domains: args.direct_domains,
+            mark: args.mark,
+            mask: args.mask,
+            table: args.table,
+            priority: args.priority,
+            output: match (args.quiet, args.verbose) {
+                (true, _) => Output::Quiet,
+                (false, 0) => Output::Normal,
+                (false, _) => Output::Verbose,
+            },
+            log_bpf: match args.log_bpf {
+                LogBpfArg::Off => LogBpf::Off,
+                LogBpfArg::Error => LogBpf::Error,
+                LogBpfArg::Warn => LogBpf::Warn,
+                LogBpfArg::Info => LogBpf::Info,
+                LogBpfArg::Debug => LogBpf::Debug,
+                LogBpfArg::Trace => LogBpf::Trace,
+            },
+            bpffs: args.state.bpffs,
+            run_dir: args.state.run_dir,
+        }
+    }
+}
+
+impl StateArgs {
+    /// The directory of pins, and the one of the lock.
+    pub fn directories(&self) -> (PathBuf, PathBuf) {
+        let or = |given: &Option<PathBuf>, default| {
+            given.clone().unwrap_or_else(|| PathBuf::from(default))
+        };
+        (
+            or(&self.bpffs, Settings::default_bpffs().as_os_str()),
+            or(&self.run_dir, Settings::default_run_dir().as_os_str()),
+        )
+    }
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| {
+        "a whole number from 0 to 4294967295 is needed, such as 7350 or 0x1000".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DEFAULT_FILE;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn overrides(line: &str) -> Overrides {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Run(args) => args.overrides(),
+            Command::Cleanup(_) => panic!("cleanup"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+        let run = Cli::command()
+            .find_subcommand("run")
+            .unwrap()
+            .clone()
+            .render_help()
+            .to_string();
+        assert!(run.contains(DEFAULT_FILE), "{run}");
+    }
+
+    #[test]
+    fn without_flags_nothing_is_overridden() {
+        assert_eq!(overrides("steer run"), Overrides::default());
+    }
+
+    #[test]
+    fn flags_arrive() {
+        let flags = overrides(
+            "steer run --vpn wg0 --on-down direct --cgroup a --cgroup b --vpn-domain .x.example --mark 0x2000 -v --log-bpf debug",
+        );
+        assert_eq!(flags.vpn.as_deref(), Some("wg0"));
+        assert_eq!(flags.on_down, Some(OnDown::Direct));
+        assert_eq!(flags.cgroups, ["a", "b"]);
+        assert_eq!(flags.vpn_domains, [".x.example"]);
+        assert_eq!(flags.mark, Some(0x2000));
+        assert_eq!(flags.output, Output::Verbose);
+        assert_eq!(flags.log_bpf, LogBpf::Debug);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "steer run -q -v",
+            "steer run --no-presets --preset docker-hub",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        let error = Cli::try_parse_from(["steer", "run", "--table", "x"]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("a whole number from 0 to 4294967295 is needed"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! The command line.
+
+mod args;
+mod output;
+mod run;
+
+pub use args::{Cli, Command, RunArgs, StateArgs};
+
+use anyhow::Result;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// What failed, why, and what to do about it, as one chain.
+pub fn execute(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Cleanup(args) => run::cleanup(&args),
+    }
+}
+
+pub use output::{error_line, set_up_log};

@@ -1,0 +1,24 @@
+//! What goes to standard error: the log, and the one line of a failure.
+
+use std::io;
+use tracing_subscriber::EnvFilter;
+
+/// Sends the log to standard error, at the level of `RUST_LOG` where it is set, else by how often `-v` was given.
+pub fn set_up_log(verbose: u8) {
+    let level = match verbose {
+        0 | 1 => "warn",
+        2 => "steer=debug,warn",
+        _ => "steer=trace,info",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    // A log that is already there is one of a test's.
+    let _ = log.try_init();
+}
+
+/// The one line that a failure is told in.
+pub fn error_line(error: &anyhow::Error) -> String {
+    format!("steer: {error:#}")
+}

@@ -1,0 +1,229 @@
+//! Errors of the TOML reader, told as what was expected where.
+
+use crate::suggest;
+use std::ops::Range;
+use toml::de::{DeTable, DeValue};
+
+struct Section {
+    name: &'static str,
+    keys: &'static [Key],
+}
+
+struct Key {
+    name: &'static str,
+    expects: &'static str,
+}
+
+const NUMBER: &str = "a whole number from 0 to 4294967295, such as 7350 or 0x1000";
+
+const SCHEMA: [Section; 4] = [
+    Section {
+        name: "vpn",
+        keys: &[
+            Key {
+                name: "interface",
+                expects: "a string: an interface such as \"wg0\", or \"auto\"",
+            },
+            Key {
+                name: "on_down",
+                expects: "a string: \"block\" or \"direct\"",
+            },
+        ],
+    },
+    Section {
+        name: "attach",
+        keys: &[
+            Key {
+                name: "cgroups",
+                expects: "a list of strings: paths of cgroups, or \"auto\"",
+            },
+            Key {
+                name: "bridges",
+                expects: "a list of strings: names or patterns such as \"br-*\", or \"auto\"",
+            },
+            Key {
+                name: "docker",
+                expects: "a string: the path of Docker's socket, \"auto\" or \"off\"",
+            },
+        ],
+    },
+    Section {
+        name: "rules",
+        keys: &[
+            Key {
+                name: "presets",
+                expects: "a list of strings such as [\"docker-hub\"]",
+            },
+            Key {
+                name: "vpn",
+                expects: "a list of domains such as [\"example.com\", \"*.example.com\", \".example.com\"]",
+            },
+            Key {
+                name: "direct",
+                expects: "a list of domains such as [\"example.com\", \"*.example.com\", \".example.com\"]",
+            },
+        ],
+    },
+    Section {
+        name: "routing",
+        keys: &[
+            Key {
+                name: "mark",
+                expects: NUMBER,
+            },
+            Key {
+                name: "mask",
+                expects: NUMBER,
+            },
+            Key {
+                name: "table",
+                expects: NUMBER,
+            },
+            Key {
+                name: "priority",
+                expects: NUMBER,
+            },
+        ],
+    },
+];
+
+/// Where in the text the error is, in bytes, and a sentence about it.
+pub(super) fn explain(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let span = error.span().unwrap_or(0..0);
+    let explained = DeTable::parse(text).ok().and_then(|table| {
+        unknown_key(table.get_ref()).or_else(|| wrong_type(table.get_ref(), &span))
+    });
+    explained.unwrap_or_else(|| (span.start, syntax(error)))
+}
+
+fn syntax(error: &toml::de::Error) -> String {
+    error.message().trim().replace('\n', ", ")
+}
+
+/// The first key or section of the text that the schema does not have.
+fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let at = name.span().start;
+        let name = name.get_ref().as_ref();
+        match (
+            SCHEMA.iter().find(|section| section.name == name),
+            value.get_ref(),
+        ) {
+            (Some(section), DeValue::Table(keys)) => {
+                let unknown = keys
+                    .keys()
+                    .filter(|key| section.keys.iter().all(|known| known.name != key.get_ref()));
+                found.extend(
+                    unknown.map(|key| (key.span().start, misplaced_key(key.get_ref(), section))),
+                );
+            }
+            (Some(_), other) => {
+                found.push((
+                    at,
+                    format!(
+                        "{name} is a section: write [{name}] on a line of its own, not {}",
+                        kind(other)
+                    ),
+                ));
+            }
+            (None, DeValue::Table(_)) => found.push((at, unknown_section(name))),
+            (None, _) => found.push((at, sectionless_key(name))),
+        }
+    }
+    found.into_iter().min()
+}
+
+fn unknown_section(name: &str) -> String {
+    match suggest::nearest(name, SCHEMA.iter().map(|section| section.name)) {
+        Some(right) => format!("unknown section [{name}]; did you mean [{right}]?"),
+        None => {
+            let known: Vec<_> = SCHEMA
+                .iter()
+                .map(|section| format!("[{}]", section.name))
+                .collect();
+            format!(
+                "unknown section [{name}]; the sections are {}",
+                known.join(", ")
+            )
+        }
+    }
+}
+
+fn misplaced_key(name: &str, section: &Section) -> String {
+    let unknown = format!("unknown key \"{name}\" in [{}]", section.name);
+    if let Some(right) = suggest::nearest(name, section.keys.iter().map(|key| key.name)) {
+        return format!("{unknown}; did you mean \"{right}\"?");
+    }
+    if let Some(home) = home_of(name) {
+        return format!("{unknown}; it belongs in [{home}]");
+    }
+    let known: Vec<_> = section.keys.iter().map(|key| key.name).collect();
+    format!("{unknown}; the keys there are {}", known.join(", "))
+}
+
+fn sectionless_key(name: &str) -> String {
+    match home_of(name) {
+        Some(home) => format!("\"{name}\" stands before any section; it belongs in [{home}]"),
+        None => {
+            let known: Vec<_> = SCHEMA
+                .iter()
+                .map(|section| format!("[{}]", section.name))
+                .collect();
+            format!(
+                "unknown key \"{name}\"; keys stand in the sections {}",
+                known.join(", ")
+            )
+        }
+    }
+}
+
+fn home_of(key: &str) -> Option<&'static str> {
+    SCHEMA
+        .iter()
+        .find(|section| section.keys.iter().any(|known| known.name == key))
+        .map(|section| section.name)
+}
+
+/// The key whose value the error is about.
+fn wrong_type(table: &DeTable<'_>, span: &Range<usize>) -> Option<(usize, String)> {
+    for section in &SCHEMA {
+        let keys = table
+            .get(section.name)
+            .and_then(|value| value.get_ref().as_table());
+        for key in section.keys {
+            let Some(value) = keys.and_then(|keys| keys.get(key.name)) else {
+                continue;
+            };
+            if !(value.span().start <= span.start && span.start < value.span().end) {
+                continue;
+            }
+            let culprit = match value.get_ref() {
+                DeValue::Array(items) => items
+                    .iter()
+                    .find(|item| item.span().start == span.start)
+                    .unwrap_or(value),
+                _ => value,
+            };
+            let found = kind(culprit.get_ref());
+            let why = format!(
+                "{}.{} must be {}; this is {found}",
+                section.name, key.name, key.expects
+            );
+            return Some((culprit.span().start, why));
+        }
+    }
+    None
+}
+
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string \"{text}\""),
+        DeValue::Integer(number) => format!("the number {}", number.as_str()),
+        DeValue::Float(number) => format!("the number {}", number.as_str()),
+        DeValue::Boolean(truth) => format!("the truth value {truth}"),
+        DeValue::Datetime(time) => format!("the time {time}"),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

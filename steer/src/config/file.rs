@@ -1,0 +1,134 @@
+//! The configuration file, each value with its line.
+
+use super::{ConfigError, explain};
+use crate::origin::{Origin, Sourced};
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use toml::Spanned;
+
+/// What a configuration file says, each value with its line and not yet judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFile {
+    pub(super) interface: Option<Sourced<String>>,
+    pub(super) on_down: Option<Sourced<String>>,
+    pub(super) cgroups: Option<Vec<Sourced<String>>>,
+    pub(super) bridges: Option<Vec<Sourced<String>>>,
+    pub(super) docker: Option<Sourced<String>>,
+    pub(super) presets: Option<Vec<Sourced<String>>>,
+    pub(super) vpn: Vec<Sourced<String>>,
+    pub(super) direct: Vec<Sourced<String>>,
+    pub(super) mark: Option<Sourced<u32>>,
+    pub(super) mask: Option<Sourced<u32>>,
+    pub(super) table: Option<Sourced<u32>>,
+    pub(super) priority: Option<Sourced<u32>>,
+    pub(super) path: Option<Arc<Path>>,
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, or has a key or a type that is not of the schema.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// The text is no TOML, or has a key or a type that is not of the schema.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let path: Arc<Path> = path.into();
+        let at = |offset| Origin::File {
+            path: path.clone(),
+            line: line_of(text, offset),
+        };
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let (offset, why) = explain::explain(text, &error);
+            ConfigError::Invalid {
+                origin: at(offset),
+                why,
+            }
+        })?;
+        let one = |value: Spanned<String>| {
+            let origin = at(value.span().start);
+            Sourced::new(value.into_inner(), origin)
+        };
+        let many = |values: Vec<Spanned<String>>| values.into_iter().map(one).collect::<Vec<_>>();
+        let number = |value: Spanned<u32>| {
+            let origin = at(value.span().start);
+            Sourced::new(value.into_inner(), origin)
+        };
+        Ok(Self {
+            interface: raw.vpn.interface.map(one),
+            on_down: raw.vpn.on_down.map(one),
+            cgroups: raw.attach.cgroups.map(many),
+            bridges: raw.attach.bridges.map(many),
+            docker: raw.attach.docker.map(one),
+            presets: raw.rules.presets.map(many),
+            vpn: many(raw.rules.vpn),
+            direct: many(raw.rules.direct),
+            mark: raw.routing.mark.map(number),
+            mask: raw.routing.mask.map(number),
+            table: raw.routing.table.map(number),
+            priority: raw.routing.priority.map(number),
+            path: Some(path.clone()),
+        })
+    }
+}
+
+/// The line, counted from 1, that holds the byte at `offset`.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|&byte| byte == b'\n')
+        .count()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Raw {
+    vpn: RawVpn,
+    attach: RawAttach,
+    rules: RawRules,
+    routing: RawRouting,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawVpn {
+    interface: Option<Spanned<String>>,
+    on_down: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawAttach {
+    cgroups: Option<Vec<Spanned<String>>>,
+    bridges: Option<Vec<Spanned<String>>>,
+    docker: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRules {
+    presets: Option<Vec<Spanned<String>>>,
+    vpn: Vec<Spanned<String>>,
+    direct: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRouting {
+    mark: Option<Spanned<u32>>,
+    mask: Option<Spanned<u32>>,
+    table: Option<Spanned<u32>>,
+    priority: Option<Spanned<u32>>,
+}

@@ -1,0 +1,162 @@
+//! What steer is to do: the configuration file and the flags, resolved into [`Settings`].
+
+mod explain;
+mod file;
+mod resolve;
+
+pub use crate::route::OnDown;
+pub use file::ConfigFile;
+pub(crate) use file::line_of;
+pub use resolve::Overrides;
+
+use crate::origin::{Origin, Sourced};
+use crate::route::Numbers;
+use crate::rules::{Conflict, RuleSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The file read when no other is named and it exists.
+pub const DEFAULT_FILE: &str = "/etc/steer/steer.toml";
+
+/// Everything a run needs to know, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// The VPN's interface.
+    pub vpn: Sourced<VpnChoice>,
+    /// What happens to steered flows while the VPN is down.
+    pub on_down: OnDown,
+    /// The cgroups whose processes are steered.
+    pub cgroups: Vec<Sourced<CgroupChoice>>,
+    /// The bridges whose containers are steered.
+    pub bridges: Vec<Sourced<BridgeChoice>>,
+    /// Where Docker is asked for its networks.
+    pub docker: Sourced<DockerChoice>,
+    /// Which names go where.
+    pub rules: RuleSet,
+    /// The numbers that routing uses.
+    pub routing: Numbers,
+    /// How much is printed.
+    pub output: Output,
+    /// What the kernel programs log.
+    pub log_bpf: LogBpf,
+    /// The directory that maps and programs are pinned in.
+    pub bpffs: PathBuf,
+    /// The directory of the lock and of what must be put back.
+    pub run_dir: PathBuf,
+}
+
+/// The VPN's interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VpnChoice {
+    /// The one tun, wireguard or ppp device that is up.
+    Auto,
+    /// This one.
+    Named(String),
+}
+
+/// Cgroups whose processes are steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupChoice {
+    /// Those of dockerd and containerd.
+    Auto,
+    /// This one: absolute, or relative to a cgroup2 mount point.
+    Path(PathBuf),
+}
+
+/// Bridges whose containers are steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BridgeChoice {
+    /// `docker0` and those of Docker's networks.
+    Auto,
+    /// Those whose name matches: a name, or a pattern with `*` and `?`.
+    Pattern(String),
+}
+
+/// Where Docker is asked for its networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerChoice {
+    /// At `DOCKER_HOST`, if that is a Unix socket, or at the usual places.
+    Auto,
+    /// At this socket.
+    Socket(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// How much is printed on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Output {
+    /// Nothing but errors.
+    Quiet,
+    /// What is attached where, then a line for each name learned and each flow steered.
+    #[default]
+    Normal,
+    /// Direct flows and lookups without effect as well.
+    Verbose,
+}
+
+/// What the kernel programs log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogBpf {
+    /// Nothing; the log calls then cost nothing.
+    #[default]
+    Off,
+    /// What went wrong.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what was decided.
+    Info,
+    /// And why.
+    Debug,
+    /// And each packet looked at.
+    Trace,
+}
+
+impl Settings {
+    /// The default of [`Settings::bpffs`].
+    pub fn default_bpffs() -> &'static Path {
+        Path::new("/sys/fs/bpf/steer")
+    }
+
+    /// The default of [`Settings::run_dir`].
+    pub fn default_run_dir() -> &'static Path {
+        Path::new("/run/steer")
+    }
+}
+
+/// Why there are no settings to run with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of the file or a flag is wrong.
+    #[error("{origin}: {why}")]
+    Invalid {
+        /// Which.
+        origin: Origin,
+        /// What is wrong and what was expected.
+        why: String,
+    },
+    /// The rules contradict each other.
+    #[error(transparent)]
+    Rules(#[from] Conflict),
+}
+
+impl ConfigError {
+    fn invalid(origin: &Origin, why: impl Into<String>) -> Self {
+        Self::Invalid {
+            origin: origin.clone(),
+            why: why.into(),
+        }
+    }
+}

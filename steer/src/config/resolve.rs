@@ -1,0 +1,327 @@
+//! The file and the flags become settings; flags win.
+
+use super::{
+    BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, LogBpf, OnDown, Output,
+    Settings, VpnChoice,
+};
+use crate::origin::{Origin, Sourced};
+use crate::route::{self, Mark, Numbers, Priority, TableId};
+use crate::rules::{Preset, Rule, RuleSet, Verdict};
+use std::path::{Component, Path, PathBuf};
+
+/// Longest name of an interface: IFNAMSIZ, less its final NUL.
+const INTERFACE_MAX: usize = 15;
+/// What the command line says.
+///
+/// A flag given replaces what the file says of the same thing, except rules, which add to the file's and win where both speak of
+/// the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--vpn`
+    pub vpn: Option<String>,
+    /// `--on-down`
+    pub on_down: Option<OnDown>,
+    /// `--cgroup`, each
+    pub cgroups: Vec<String>,
+    /// `--bridge`, each
+    pub bridges: Vec<String>,
+    /// `--docker`
+    pub docker: Option<String>,
+    /// `--preset`, each
+    pub presets: Vec<String>,
+    /// `--no-presets`
+    pub no_presets: bool,
+    /// `--vpn-domain`, each
+    pub vpn_domains: Vec<String>,
+    /// `--direct-domain`, each
+    pub direct_domains: Vec<String>,
+    /// `--mark`
+    pub mark: Option<u32>,
+    /// `--mask`
+    pub mask: Option<u32>,
+    /// `--table`
+    pub table: Option<u32>,
+    /// `--priority`
+    pub priority: Option<u32>,
+    /// `-q` and `-v`
+    pub output: Output,
+    /// `--log-bpf`
+    pub log_bpf: LogBpf,
+    /// `--bpffs`
+    pub bpffs: Option<PathBuf>,
+    /// `--run-dir`
+    pub run_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Brings the file and the flags together and judges every value.
+    ///
+    /// # Errors
+    /// The first value that cannot be right, with its file and line or its flag.
+    pub fn resolve(file: ConfigFile, flags: Overrides) -> Result<Self, ConfigError> {
+        let rules = rules(&file, &flags)?;
+        let routing = routing(&file, &flags)?;
+        let vpn = one(flags.vpn, "--vpn", file.interface, "auto");
+        let on_down = match (flags.on_down, file.on_down) {
+            (Some(on_down), _) => on_down,
+            (None, Some(value)) => on_down(&value)?,
+            (None, None) => OnDown::default(),
+        };
+        let docker = one(flags.docker, "--docker", file.docker, "auto");
+        Ok(Self {
+            file: file.path.map(|path| path.to_path_buf()),
+            vpn: vpn_choice(vpn)?,
+            on_down,
+            cgroups: each(flags.cgroups, "--cgroup", file.cgroups, cgroup_choice)?,
+            bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
+            docker: docker_choice(docker)?,
+            rules,
+            routing,
+            output: flags.output,
+            log_bpf: flags.log_bpf,
+            bpffs: absolute(flags.bpffs, "--bpffs", Self::default_bpffs())?,
+            run_dir: absolute(flags.run_dir, "--run-dir", Self::default_run_dir())?,
+        })
+    }
+}
+
+fn one(
+    flag: Option<String>,
+    name: &'static str,
+    file: Option<Sourced<String>>,
+    default: &str,
+) -> Sourced<String> {
+    flag.map(|value| Sourced::new(value, Origin::Flag(name)))
+        .or(file)
+        .unwrap_or_else(|| Sourced::default_value(default.to_owned()))
+}
+
+fn number(
+    flag: Option<u32>,
+    name: &'static str,
+    file: &Option<Sourced<u32>>,
+    default: u32,
+) -> Sourced<u32> {
+    flag.map(|value| Sourced::new(value, Origin::Flag(name)))
+        .or_else(|| file.clone())
+        .unwrap_or_else(|| Sourced::default_value(default))
+}
+
+fn each<T>(
+    flags: Vec<String>,
+    name: &'static str,
+    file: Option<Vec<Sourced<String>>>,
+    choice: impl Fn(Sourced<String>) -> Result<Sourced<T>, ConfigError>,
+) -> Result<Vec<Sourced<T>>, ConfigError> {
+    let values = if flags.is_empty() {
+        file.unwrap_or_else(|| vec![Sourced::default_value("auto".to_owned())])
+    } else {
+        flags
+            .into_iter()
+            .map(|value| Sourced::new(value, Origin::Flag(name)))
+            .collect()
+    };
+    values.into_iter().map(choice).collect()
+}
+
+fn vpn_choice(
+    Sourced { value, origin }: Sourced<String>,
+) -> Result<Sourced<VpnChoice>, ConfigError> {
+    let choice = match value.as_str() {
+        "auto" => VpnChoice::Auto,
+        _ => {
+            check_interface(&value, &origin, "wg0")?;
+            VpnChoice::Named(value)
+        }
+    };
+    Ok(Sourced::new(choice, origin))
+}
+
+fn on_down(Sourced { value, origin }: &Sourced<String>) -> Result<OnDown, ConfigError> {
+    match value.as_str() {
+        "block" => Ok(OnDown::Block),
+        "direct" => Ok(OnDown::Direct),
+        _ => Err(ConfigError::invalid(
+            origin,
+            format!("vpn.on_down must be \"block\" or \"direct\"; this is \"{value}\""),
+        )),
+    }
+}
+
+fn cgroup_choice(
+    Sourced { value, origin }: Sourced<String>,
+) -> Result<Sourced<CgroupChoice>, ConfigError> {
+    if value == "auto" {
+        return Ok(Sourced::new(CgroupChoice::Auto, origin));
+    }
+    let path = PathBuf::from(value);
+    if path.as_os_str().is_empty() {
+        return Err(ConfigError::invalid(
+            &origin,
+            "a cgroup must be a path such as \"system.slice/docker.service\", or \"auto\"; this is empty",
+        ));
+    }
+    if path
+        .components()
+        .any(|component| component == Component::ParentDir)
+    {
+        return Err(ConfigError::invalid(
+            &origin,
+            format!(
+                "the cgroup {} must be written without \"..\"",
+                path.display()
+            ),
+        ));
+    }
+    Ok(Sourced::new(CgroupChoice::Path(path), origin))
+}
+
+fn bridge_choice(
+    Sourced { value, origin }: Sourced<String>,
+) -> Result<Sourced<BridgeChoice>, ConfigError> {
+    if value == "auto" {
+        return Ok(Sourced::new(BridgeChoice::Auto, origin));
+    }
+    check_interface(&value, &origin, "br-*")?;
+    Ok(Sourced::new(BridgeChoice::Pattern(value), origin))
+}
+
+fn docker_choice(
+    Sourced { value, origin }: Sourced<String>,
+) -> Result<Sourced<DockerChoice>, ConfigError> {
+    let choice = match value.as_str() {
+        "auto" => DockerChoice::Auto,
+        "off" => DockerChoice::Off,
+        _ => {
+            let path = PathBuf::from(value.strip_prefix("unix://").unwrap_or(&value));
+            if !path.is_absolute() {
+                return Err(ConfigError::invalid(
+                    &origin,
+                    format!(
+                        "Docker's socket must be an absolute path such as \"/var/run/docker.sock\", \"auto\" or \"off\"; this is \"{value}\""
+                    ),
+                ));
+            }
+            DockerChoice::Socket(path)
+        }
+    };
+    Ok(Sourced::new(choice, origin))
+}
+
+/// Refuses what the kernel would not have as an interface's name.
+fn check_interface(name: &str, origin: &Origin, example: &str) -> Result<(), ConfigError> {
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.len() > INTERFACE_MAX || name.contains(odd) {
+        return Err(ConfigError::invalid(
+            origin,
+            format!(
+                "\"{name}\" cannot be an interface; names such as \"{example}\" have 1 to {INTERFACE_MAX} characters, without spaces, slashes and colons"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn absolute(
+    flag: Option<PathBuf>,
+    name: &'static str,
+    default: &Path,
+) -> Result<PathBuf, ConfigError> {
+    match flag {
+        None => Ok(default.to_owned()),
+        Some(path) if path.is_absolute() => Ok(path),
+        Some(path) => Err(ConfigError::invalid(
+            &Origin::Flag(name),
+            format!(
+                "the directory must be an absolute path such as {}; this is {}",
+                default.display(),
+                path.display()
+            ),
+        )),
+    }
+}
+
+fn routing(file: &ConfigFile, flags: &Overrides) -> Result<Numbers, ConfigError> {
+    let default = Numbers::default();
+    let mark = number(flags.mark, "--mark", &file.mark, default.mark.value());
+    let mask = number(flags.mask, "--mask", &file.mask, default.mark.mask());
+    let table = number(flags.table, "--table", &file.table, default.table.0);
+    let priority = number(
+        flags.priority,
+        "--priority",
+        &file.priority,
+        default.priority.0,
+    );
+    // Of mark and mask, the one that the user chose is the one to mend.
+    let chosen = if mark.origin.authority() >= mask.origin.authority() {
+        &mark.origin
+    } else {
+        &mask.origin
+    };
+    let mark = Mark::new(mark.value, mask.value)
+        .map_err(|error| ConfigError::invalid(chosen, error.to_string()))?;
+    let numbers = Numbers {
+        mark,
+        table: TableId(table.value),
+        priority: Priority(priority.value),
+    };
+    numbers.check().map_err(|error| {
+        let origin = match error {
+            route::Error::SystemTable { .. } => &table.origin,
+            _ => &priority.origin,
+        };
+        ConfigError::invalid(origin, error.to_string())
+    })
+}
+
+fn rules(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, ConfigError> {
+    let mut rules = Vec::new();
+    for preset in presets(file, flags) {
+        let found = Preset::named(&preset.value)
+            .map_err(|unknown| ConfigError::invalid(&preset.origin, unknown.to_string()))?;
+        rules.extend(found.rules());
+    }
+    let flag = |values: &[String], name| -> Vec<_> {
+        values
+            .iter()
+            .map(|value| Sourced::new(value.clone(), Origin::Flag(name)))
+            .collect()
+    };
+    for (verdict, patterns) in [
+        (Verdict::Vpn, file.vpn.clone()),
+        (Verdict::Direct, file.direct.clone()),
+        (Verdict::Vpn, flag(&flags.vpn_domains, "--vpn-domain")),
+        (
+            Verdict::Direct,
+            flag(&flags.direct_domains, "--direct-domain"),
+        ),
+    ] {
+        for Sourced { value, origin } in patterns {
+            let pattern = value.parse().map_err(|error: crate::rules::PatternError| {
+                ConfigError::invalid(&origin, error.to_string())
+            })?;
+            rules.push(Rule {
+                pattern,
+                verdict,
+                origin,
+            });
+        }
+    }
+    Ok(RuleSet::compile(rules)?)
+}
+
+fn presets(file: &ConfigFile, flags: &Overrides) -> Vec<Sourced<String>> {
+    if flags.no_presets {
+        return Vec::new();
+    }
+    if !flags.presets.is_empty() {
+        return flags
+            .presets
+            .iter()
+            .map(|name| Sourced::new(name.clone(), Origin::Flag("--preset")))
+            .collect();
+    }
+    file.presets
+        .clone()
+        .unwrap_or_else(|| vec![Sourced::default_value(Preset::DEFAULT.to_owned())])
+}

@@ -1,0 +1,365 @@
+//! The cgroups whose processes are steered.
+
+use super::HostError;
+use crate::config::CgroupChoice;
+use crate::origin::{Origin, Sourced};
+use crate::suggest;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The programs that "auto" stands for.
+const DAEMONS: [&str; 2] = ["dockerd", "containerd"];
+/// Where systemd runs them.
+const UNITS: [&str; 2] = [
+    "system.slice/docker.service",
+    "system.slice/containerd.service",
+];
+
+/// A cgroup to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its inode, which is its id in the kernel (`bpf_get_current_cgroup_id`).
+    pub id: u64,
+    /// The daemons found in it; empty where the user named it.
+    pub daemons: Vec<Daemon>,
+}
+
+/// A process that "auto" stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Its name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// The cgroup2 hierarchy: where it is mounted, and who is in it.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    proc: PathBuf,
+    mounts: Vec<PathBuf>,
+}
+
+impl Hierarchy {
+    /// The hierarchy as this process sees it.
+    ///
+    /// # Errors
+    /// No cgroup2 is mounted, or `/proc` cannot be read.
+    pub fn read() -> Result<Self, HostError> {
+        Self::read_at(Path::new("/proc"))
+    }
+
+    /// The same with another `/proc`.
+    ///
+    /// # Errors
+    /// As [`Hierarchy::read`].
+    pub fn read_at(proc: &Path) -> Result<Self, HostError> {
+        let path = proc.join("self/mounts");
+        let text = fs::read_to_string(&path).map_err(|source| HostError::Read {
+            what: path.display().to_string(),
+            source,
+        })?;
+        let mounts = cgroup2_mounts(&text);
+        if mounts.is_empty() {
+            return Err(HostError::Unclear(
+                "no cgroup2 is mounted; mount it with mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self {
+            proc: proc.to_owned(),
+            mounts,
+        })
+    }
+
+    /// The cgroups that the settings mean, without those that lie below another: a program attached to both would run twice.
+    ///
+    /// # Errors
+    /// One that is named is not there, or a daemon shares its cgroup with every process of the host.
+    pub fn resolve(
+        &self,
+        choices: &[Sourced<CgroupChoice>],
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Cgroup>, HostError> {
+        let mut found: Vec<Cgroup> = Vec::new();
+        for choice in choices {
+            let cgroups = match &choice.value {
+                CgroupChoice::Auto => self.of_daemons(&choice.origin, notes)?,
+                CgroupChoice::Path(path) => vec![self.named(path, &choice.origin)?],
+            };
+            for cgroup in cgroups {
+                match found.iter_mut().find(|known| known.id == cgroup.id) {
+                    Some(known) => known.daemons.extend(cgroup.daemons),
+                    None => found.push(cgroup),
+                }
+            }
+        }
+        let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.clone()).collect();
+        found.retain(|cgroup| {
+            !paths
+                .iter()
+                .any(|other| *other != cgroup.path && cgroup.path.starts_with(other))
+        });
+        Ok(found)
+    }
+
+    fn of_daemons(
+        &self,
+        origin: &Origin,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Cgroup>, HostError> {
+        let mut found = Vec::new();
+        for (daemon, cgroup) in self.daemons()? {
+            if cgroup == Path::new("/") {
+                return Err(self.in_the_root(&daemon, origin));
+            }
+            match self.below_mounts(&cgroup) {
+                Some((path, id)) => found.push(Cgroup {
+                    path,
+                    id,
+                    daemons: vec![daemon],
+                }),
+                None => notes.push(format!(
+                    "{} (process {}) is in the cgroup {}, which is not below {}: it is not steered",
+                    daemon.name,
+                    daemon.pid,
+                    cgroup.display(),
+                    self.mounts_listed()
+                )),
+            }
+        }
+        if found.is_empty() {
+            let units = UNITS
+                .iter()
+                .filter_map(|unit| self.below_mounts(Path::new(unit)));
+            let units = units.filter(|(path, _)| self.is_ours(path));
+            found.extend(units.map(|(path, id)| Cgroup {
+                path,
+                id,
+                daemons: Vec::new(),
+            }));
+        }
+        if found.is_empty() {
+            notes.push(
+                "no dockerd or containerd runs in this network namespace: image pulls are not steered until steer is started after Docker"
+                    .to_owned(),
+            );
+        }
+        Ok(found)
+    }
+
+    fn in_the_root(&self, daemon: &Daemon, origin: &Origin) -> HostError {
+        let mount = self.mounts[0].display();
+        let Daemon { name, pid } = daemon;
+        HostError::about(
+            origin,
+            format!(
+                "{name} (process {pid}) is in the root cgroup, where steering it would steer every process of the host; give it a cgroup of its own with mkdir {mount}/{name} && echo {pid} > {mount}/{name}/cgroup.procs, or steer every process with --cgroup {mount}"
+            ),
+        )
+    }
+
+    /// The daemons of this network namespace, each with its cgroup's path from the hierarchy's root.
+    fn daemons(&self) -> Result<Vec<(Daemon, PathBuf)>, HostError> {
+        let entries = fs::read_dir(&self.proc).map_err(|source| HostError::Read {
+            what: self.proc.display().to_string(),
+            source,
+        })?;
+        let mut pids: Vec<u32> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        pids.sort_unstable();
+        // A process that ends meanwhile is as good as one that was never there.
+        Ok(pids
+            .into_iter()
+            .filter_map(|pid| self.daemon(pid))
+            .collect())
+    }
+
+    fn daemon(&self, pid: u32) -> Option<(Daemon, PathBuf)> {
+        let process = self.proc.join(pid.to_string());
+        let name = fs::read_to_string(process.join("comm"))
+            .ok()?
+            .trim_end()
+            .to_owned();
+        if !DAEMONS.contains(&name.as_str()) || !self.shares_netns(pid) {
+            return None;
+        }
+        let cgroups = fs::read_to_string(process.join("cgroup")).ok()?;
+        let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        Some((Daemon { name, pid }, PathBuf::from(cgroup)))
+    }
+
+    fn shares_netns(&self, pid: u32) -> bool {
+        let netns = |process: &str| fs::read_link(self.proc.join(process).join("ns/net")).ok();
+        netns("self").is_some_and(|own| netns(&pid.to_string()) == Some(own))
+    }
+
+    /// Whether no process of another network namespace is in the cgroup.
+    fn is_ours(&self, cgroup: &Path) -> bool {
+        let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        procs
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .all(|pid| self.shares_netns(pid))
+    }
+
+    fn named(&self, path: &Path, origin: &Origin) -> Result<Cgroup, HostError> {
+        let refuse = |why| Err(HostError::about(origin, why));
+        let named = |(path, id)| {
+            Ok(Cgroup {
+                path,
+                id,
+                daemons: Vec::new(),
+            })
+        };
+        if path.is_relative() {
+            return match self.below_mounts(path) {
+                Some(found) => named(found),
+                None => refuse(format!(
+                    "there is no cgroup {} below {}{}",
+                    path.display(),
+                    self.mounts_listed(),
+                    self.nearby(path)
+                )),
+            };
+        }
+        let Some(mount) = self.mounts.iter().find(|mount| path.starts_with(mount)) else {
+            let hint = match self.below_mounts(path) {
+                Some((found, _)) => format!("; did you mean {}?", found.display()),
+                None => "; give a path below it, or one relative to it".to_owned(),
+            };
+            return refuse(format!(
+                "{} is not in the cgroup2 hierarchy at {}{hint}",
+                path.display(),
+                self.mounts_listed()
+            ));
+        };
+        match directory(path) {
+            Some(id) => named((path.components().collect(), id)),
+            None => {
+                let relative = path.strip_prefix(mount).unwrap_or(path);
+                refuse(format!(
+                    "there is no cgroup {}{}",
+                    path.display(),
+                    self.nearby(relative)
+                ))
+            }
+        }
+    }
+
+    /// The directory of a cgroup given by its path from the hierarchy's root, with its inode.
+    fn below_mounts(&self, cgroup: &Path) -> Option<(PathBuf, u64)> {
+        let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
+        if relative.starts_with("..") {
+            return None;
+        }
+        self.mounts.iter().find_map(|mount| {
+            let path: PathBuf = mount.join(relative).components().collect();
+            directory(&path).map(|id| (path, id))
+        })
+    }
+
+    /// What exists where the user looked.
+    fn nearby(&self, relative: &Path) -> String {
+        let mut parent = relative;
+        while let Some(above) = parent.parent() {
+            let missing = parent
+                .strip_prefix(above)
+                .unwrap_or(parent)
+                .to_string_lossy();
+            parent = above;
+            let Some((directory, _)) = self.below_mounts(parent) else {
+                continue;
+            };
+            let mut children = children(&directory);
+            children.sort();
+            if let Some(near) = suggest::nearest(&missing, children.iter().map(String::as_str)) {
+                return format!("; did you mean {}?", parent.join(near).display());
+            }
+            if children.is_empty() {
+                return format!("; {} has none below it", directory.display());
+            }
+            let more = if children.len() > 8 { ", …" } else { "" };
+            children.truncate(8);
+            return format!(
+                "; {} has {}{more}",
+                directory.display(),
+                children.join(", ")
+            );
+        }
+        String::new()
+    }
+
+    fn mounts_listed(&self) -> String {
+        self.mounts
+            .iter()
+            .map(|mount| mount.display().to_string())
+            .collect::<Vec<_>>()
+            .join(" or ")
+    }
+}
+
+/// The cgroup2 mount points in the text of `/proc/self/mounts`, one for each directory.
+pub fn cgroup2_mounts(text: &str) -> Vec<PathBuf> {
+    let mut mounts = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.split(' ').skip(1);
+        if let (Some(path), Some("cgroup2")) = (fields.next(), fields.next()) {
+            let path = unescape(path);
+            if !mounts.contains(&path) {
+                mounts.push(path);
+            }
+        }
+    }
+    mounts
+}
+
+/// Undoes the kernel's escapes: space, tab, newline and backslash as a backslash and three octal digits (`mangle_path`).
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail
+            .get(..3)
+            .filter(|_| first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn directory(path: &Path) -> Option<u64> {
+    let metadata: io::Result<_> = fs::metadata(path);
+    metadata
+        .ok()
+        .filter(fs::Metadata::is_dir)
+        .map(|metadata| metadata.ino())
+}
+
+fn children(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let directories = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

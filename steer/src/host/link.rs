@@ -1,0 +1,199 @@
+//! The network interfaces, as the kernel lists them.
+
+use super::HostError;
+use crate::route::IfIndex;
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+    /// The bridge or bond that it is a port of.
+    pub controller: Option<IfIndex>,
+    /// Its IPv4 addresses of global scope.
+    pub v4: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses of global scope, neither tentative nor deprecated.
+    pub v6: Vec<Ipv6Addr>,
+}
+
+/// What an interface is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A tun or tap device, whose other end is a program.
+    Tun,
+    /// WireGuard in the kernel.
+    Wireguard,
+    /// A point-to-point link of pppd.
+    Ppp,
+    /// OpenVPN in the kernel.
+    Ovpn,
+    /// A bridge.
+    Bridge,
+    /// One end of a pair.
+    Veth,
+    /// The loopback device.
+    Loopback,
+    /// Another, by the kernel's word for it; empty for a network card.
+    Other(String),
+}
+
+impl Kind {
+    /// Whether a VPN's interface is of this kind.
+    pub fn may_be_vpn(&self) -> bool {
+        matches!(self, Self::Tun | Self::Wireguard | Self::Ppp | Self::Ovpn)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tun => "tun",
+            Self::Wireguard => "wireguard",
+            Self::Ppp => "ppp",
+            Self::Ovpn => "ovpn",
+            Self::Bridge => "bridge",
+            Self::Veth => "veth",
+            Self::Loopback => "loopback",
+            Self::Other(kind) if kind.is_empty() => "network card",
+            Self::Other(kind) => kind,
+        })
+    }
+}
+
+impl Link {
+    /// Name, kind and addresses, for a list to choose from.
+    pub fn describe(&self) -> String {
+        let addresses = self
+            .v4
+            .iter()
+            .map(ToString::to_string)
+            .chain(self.v6.iter().map(ToString::to_string));
+        let addresses: Vec<_> = addresses.collect();
+        let addresses = if addresses.is_empty() {
+            "no address".to_owned()
+        } else {
+            addresses.join(", ")
+        };
+        let down = if self.up { "" } else { ", down" };
+        format!("{} ({}{down}, {addresses})", self.name, self.kind)
+    }
+}
+
+/// Lists the interfaces of this process' network namespace, as `ip address` does.
+///
+/// # Errors
+/// The kernel did not answer.
+pub async fn list() -> Result<Vec<Link>, HostError> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|source| HostError::Read {
+            what: "the network interfaces".to_owned(),
+            source,
+        })?;
+    let driver = tokio::spawn(connection);
+    let answers = async {
+        let links: Vec<_> = handle.link().get().execute().try_collect().await?;
+        let addresses: Vec<_> = handle.address().get().execute().try_collect().await?;
+        Ok((links, addresses))
+    };
+    let answers = answers.await.map_err(HostError::Links);
+    driver.abort();
+    let (links, addresses) = answers?;
+    let mut links: Vec<_> = links.into_iter().filter_map(link).collect();
+    for address in addresses {
+        add_address(&mut links, &address);
+    }
+    Ok(links)
+}
+
+fn link(message: LinkMessage) -> Option<Link> {
+    let header = message.header;
+    let mut name = None;
+    let mut controller = None;
+    let mut info_kind = None;
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(value) => name = Some(value),
+            LinkAttribute::Controller(index) => controller = Some(IfIndex(index)),
+            LinkAttribute::LinkInfo(infos) => {
+                info_kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    let kind = match info_kind {
+        Some(InfoKind::Tun) => Kind::Tun,
+        Some(InfoKind::Wireguard) => Kind::Wireguard,
+        Some(InfoKind::Bridge) => Kind::Bridge,
+        Some(InfoKind::Veth) => Kind::Veth,
+        Some(other) => match other.to_string().as_str() {
+            "ppp" => Kind::Ppp,
+            // Upstream's module since 6.16, and the out-of-tree one before it.
+            "ovpn" | "ovpn-dco" => Kind::Ovpn,
+            other => Kind::Other(other.to_owned()),
+        },
+        None if header.flags.contains(LinkFlags::Loopback) => Kind::Loopback,
+        None if header.link_layer_type == LinkLayerType::Ppp => Kind::Ppp,
+        None => Kind::Other(String::new()),
+    };
+    Some(Link {
+        index: IfIndex(header.index),
+        name: name?,
+        kind,
+        up: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        controller,
+        v4: Vec::new(),
+        v6: Vec::new(),
+    })
+}
+
+fn add_address(links: &mut [Link], message: &AddressMessage) {
+    let Some(link) = links
+        .iter_mut()
+        .find(|link| link.index == IfIndex(message.header.index))
+    else {
+        return;
+    };
+    let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Deprecated;
+    if message.header.scope != AddressScope::Universe || message.header.flags.intersects(unusable) {
+        return;
+    }
+    // On a point-to-point link `Address` is the far end's and `Local` ours; IPv6 often has `Address` alone.
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
+            _ => None,
+        });
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        });
+    match (message.header.family, local.or(address)) {
+        (AddressFamily::Inet, Some(IpAddr::V4(address))) => link.v4.push(address),
+        (AddressFamily::Inet6, Some(IpAddr::V6(address))) => link.v6.push(address),
+        _ => {}
+    }
+}

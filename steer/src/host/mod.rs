@@ -1,0 +1,139 @@
+//! What is there on the machine: the VPN's interface, the bridges, the cgroups, and what the kernel offers.
+
+pub mod bridge;
+pub mod cgroup;
+pub mod docker;
+pub mod link;
+pub mod netns;
+pub mod requirements;
+pub mod vpn;
+
+use crate::config::{OnDown, Settings};
+use crate::origin::Origin;
+use crate::route::Vpn;
+pub use bridge::Bridge;
+pub use cgroup::Cgroup;
+pub use link::{Kind, Link};
+pub use netns::NetnsCookie;
+use std::io;
+use std::path::PathBuf;
+
+/// What a run attaches to and routes through.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The VPN's interface.
+    pub vpn: Vpn,
+    /// The cgroups whose processes are steered; none of them lies below another.
+    pub cgroups: Vec<Cgroup>,
+    /// The bridges whose containers are steered.
+    pub bridges: Vec<Bridge>,
+    /// The network namespace that steer runs in, where the kernel (5.14 and later) tells.
+    pub netns: Option<NetnsCookie>,
+    /// What the user should know and is no error, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Host {
+    /// Finds what the settings ask for, in the network namespace of this process.
+    ///
+    /// # Errors
+    /// Something that the settings name is not there, or what is to be found by itself cannot be.
+    pub async fn discover(settings: &Settings) -> Result<Self, HostError> {
+        let links = link::list().await?;
+        let mut notes = Vec::new();
+        let vpn = vpn::choose(&settings.vpn, &links)?;
+        if !vpn.up {
+            notes.push(format!(
+                "{} is down: what goes through the VPN will {}",
+                vpn.name,
+                match settings.on_down {
+                    OnDown::Block => "fail until it is up",
+                    OnDown::Direct => "go direct until it is up",
+                }
+            ));
+        }
+        let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
+        let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
+        let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
+        if let Some(bridge) = bridges.iter().find(|bridge| bridge.name == vpn.name) {
+            return Err(HostError::VpnIsSteered {
+                name: bridge.name.clone(),
+            });
+        }
+        if cgroups.is_empty() && bridges.is_empty() {
+            return Err(HostError::NothingToSteer);
+        }
+        Ok(Self {
+            vpn,
+            cgroups,
+            bridges,
+            netns: netns::cookie(),
+            notes,
+        })
+    }
+}
+
+/// Why the machine does not offer what is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The kernel or a file of the system did not answer.
+    #[error("cannot read {what}")]
+    Read {
+        /// What was asked for.
+        what: String,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The list of interfaces did not come.
+    #[error("cannot list the network interfaces")]
+    Links(#[source] rtnetlink::Error),
+    /// Something that a setting names, or leaves to steer, is not there.
+    #[error("{origin}: {why}")]
+    Missing {
+        /// The setting.
+        origin: Origin,
+        /// What is not there and what is.
+        why: String,
+    },
+    /// What should be found by itself cannot be told.
+    #[error("{0}")]
+    Unclear(String),
+    /// Docker was to be asked at a place of the user's, and did not answer.
+    #[error("{origin}: Docker does not answer at {}; see that dockerd runs and the path is right, or use --docker off", socket.display())]
+    Docker {
+        /// The setting.
+        origin: Origin,
+        /// Where.
+        socket: PathBuf,
+        /// How it failed.
+        #[source]
+        source: docker::AskError,
+    },
+    /// The VPN's interface is one of the bridges to steer.
+    #[error(
+        "{name} is to be the VPN and a bridge to steer at once; name another VPN with --vpn IFACE or other bridges with --bridge NAME"
+    )]
+    VpnIsSteered {
+        /// The interface.
+        name: String,
+    },
+    /// There is neither a cgroup nor a bridge.
+    #[error(
+        "there is nothing to steer: no dockerd or containerd runs in this network namespace, and no bridge of Docker's is here; start Docker, or say what to steer with --cgroup PATH or --bridge NAME"
+    )]
+    NothingToSteer,
+}
+
+impl HostError {
+    /// An error about a setting; one that nobody made names no place.
+    fn about(origin: &Origin, why: String) -> Self {
+        match origin {
+            Origin::Default => Self::Unclear(why),
+            _ => Self::Missing {
+                origin: origin.clone(),
+                why,
+            },
+        }
+    }
+}
