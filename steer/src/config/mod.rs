@@ -115,6 +115,20 @@ pub enum LogBpf {
     Trace,
 }
 
+impl LogBpf {
+    /// The level as the loader takes it.
+    pub fn level(self) -> Option<aya_log::Level> {
+        match self {
+            Self::Off => None,
+            Self::Error => Some(aya_log::Level::Error),
+            Self::Warn => Some(aya_log::Level::Warn),
+            Self::Info => Some(aya_log::Level::Info),
+            Self::Debug => Some(aya_log::Level::Debug),
+            Self::Trace => Some(aya_log::Level::Trace),
+        }
+    }
+}
+
 impl Settings {
     /// The default of [`Settings::bpffs`].
     pub fn default_bpffs() -> &'static Path {

@@ -4,7 +4,7 @@ mod compile;
 mod domain;
 mod preset;
 
-pub use compile::{Conflict, Entry, HashCollision, Judgement, RuleSet};
+pub use compile::{Conflict, Entry, HashCollision, Judgement, Keyed, RuleSet};
 pub use domain::{Domain, Pattern, PatternError, Scope};
 pub use preset::{Preset, UnknownPreset};
 
