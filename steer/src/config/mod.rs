@@ -174,3 +174,6 @@ impl ConfigError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,3 +169,155 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
     pattern[p..].iter().all(|&c| c == '*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::tests::link;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn host() -> Vec<Link> {
+        vec![
+            link(1, "lo", Kind::Loopback),
+            link(2, "eth0", Kind::Other(String::new())),
+            link(3, "docker0", Kind::Bridge),
+            link(4, "br-0123456789ab", Kind::Bridge),
+            link(5, "br-lan", Kind::Bridge),
+        ]
+    }
+
+    fn networks() -> Vec<Network> {
+        let network = |name: &str, interface: &str| Network {
+            name: Some(name.to_owned()),
+            interface: interface.to_owned(),
+        };
+        vec![
+            network("bridge", "docker0"),
+            network("web", "br-0123456789ab"),
+        ]
+    }
+
+    fn resolved(choices: &[&str], notes: &mut Vec<String>) -> Result<Vec<String>, String> {
+        let choice = |text: &&str| {
+            let choice = if *text == "auto" {
+                BridgeChoice::Auto
+            } else {
+                BridgeChoice::Pattern((*text).to_owned())
+            };
+            Sourced::new(choice, Origin::Flag("--bridge"))
+        };
+        let choices: Vec<_> = choices.iter().map(choice).collect();
+        match resolve(&choices, &host(), &networks(), notes) {
+            Ok(bridges) => Ok(bridges.into_iter().map(|bridge| bridge.name).collect()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn names(choices: &[&str]) -> Vec<String> {
+        let mut notes = Vec::new();
+        let names = resolved(choices, &mut notes).unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        names
+    }
+
+    fn refusal(name: &str) -> String {
+        resolved(&[name], &mut Vec::new()).unwrap_err()
+    }
+
+    #[test]
+    fn auto_is_dockers_own() {
+        assert_eq!(names(&["auto"]), ["docker0", "br-0123456789ab"]);
+        let auto = [Sourced::default_value(BridgeChoice::Auto)];
+        let bridges = resolve(&auto, &host(), &networks(), &mut Vec::new()).unwrap();
+        assert_eq!(bridges[1].network.as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn each_bridge_comes_once() {
+        assert_eq!(
+            names(&["br-*", "auto", "docker0"]),
+            ["br-0123456789ab", "br-lan", "docker0"]
+        );
+        assert!(names(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_what_is_there() {
+        assert_eq!(
+            refusal("docker1"),
+            "--bridge: there is no bridge \"docker1\"; did you mean \"docker0\"?"
+        );
+        assert_eq!(
+            refusal("virbr0"),
+            "--bridge: there is no bridge \"virbr0\"; the bridges are docker0, br-0123456789ab, br-lan"
+        );
+        assert_eq!(
+            refusal("eth0"),
+            "--bridge: \"eth0\" is no bridge but a network card; the bridges are docker0, br-0123456789ab, br-lan"
+        );
+    }
+
+    #[test]
+    fn a_pattern_without_a_match_and_a_network_elsewhere_are_noted() {
+        let mut notes = Vec::new();
+        assert_eq!(resolved(&["virbr*"], &mut notes), Ok(vec![]));
+        assert_eq!(
+            notes,
+            [
+                "--bridge: no bridge matches \"virbr*\"; the bridges are docker0, br-0123456789ab, br-lan"
+            ]
+        );
+
+        let elsewhere = [Network {
+            name: Some("far".to_owned()),
+            interface: "br-ffffffffffff".to_owned(),
+        }];
+        let mut notes = Vec::new();
+        let auto = [Sourced::default_value(BridgeChoice::Auto)];
+        assert!(
+            resolve(&auto, &host(), &elsewhere, &mut notes)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(
+            notes[0],
+            "the bridge br-ffffffffffff of Docker's network far is not in this network namespace: its containers are not steered"
+        );
+    }
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name) in [
+            ("br-*", "br-"),
+            ("br-*", "br-a"),
+            ("*", ""),
+            ("*-*n", "br-lan"),
+            ("br-???", "br-lan"),
+            ("**a", "a"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("br-*", "xbr-a"),
+            ("br-?", "br-"),
+            ("*a", "ab"),
+            ("", "a"),
+            ("a*b*c", "acb"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_made_from_a_name_matches_it(name in "[ab-]{0,8}", cuts in prop::collection::vec((0_usize..9, 0_usize..9), 0..4)) {
+            let mut pattern: Vec<char> = name.chars().collect();
+            for (from, to) in cuts {
+                let (from, to) = (from.min(pattern.len()), to.min(pattern.len()));
+                pattern.splice(from.min(to)..from.max(to), ['*']);
+            }
+            let pattern: String = pattern.into_iter().collect();
+            prop_assert!(matches(&pattern, &name), "{} {}", pattern, name);
+        }
+    }
+}

@@ -363,3 +363,6 @@ fn children(directory: &Path) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use super::{HostError, Kind, Link};
 use crate::config::DockerChoice;
 use crate::origin::Sourced;
+use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,10 +29,13 @@ pub struct Network {
 pub enum AskError {
     /// It answered with an error, or nothing listens.
     #[error(transparent)]
-    Api(#[from] bollard::errors::Error),
+    Api(#[from] Error),
+    /// There is nothing at the path.
+    #[error("there is no such socket")]
+    Absent,
     /// It took too long.
     #[error("no answer within {} s", PATIENCE.as_secs())]
-    Timeout(#[from] tokio::time::error::Elapsed),
+    Timeout,
 }
 
 /// Docker's networks of the driver `bridge`.
@@ -80,16 +84,21 @@ fn find_socket(docker_host: Option<&str>) -> Option<PathBuf> {
 }
 
 async fn ask(socket: &Path) -> Result<Vec<Network>, AskError> {
+    if !socket.exists() {
+        return Err(AskError::Absent);
+    }
     let answer = async {
+        // Requests carry no version until one is negotiated, so that no Docker finds them too new or too old.
         let docker = Docker::connect_with_unix(
             &socket.to_string_lossy(),
-            PATIENCE.as_secs(),
+            2 * PATIENCE.as_secs(),
             API_DEFAULT_VERSION,
         )?;
-        // Docker 20.10 refuses requests of a version newer than its own.
-        docker.negotiate_version().await?.list_networks(None).await
+        docker.list_networks(None).await
     };
-    let networks = tokio::time::timeout(PATIENCE, answer).await??;
+    let networks = tokio::time::timeout(PATIENCE, answer)
+        .await
+        .map_err(|_| AskError::Timeout)??;
     Ok(networks.into_iter().filter_map(bridge_network).collect())
 }
 
@@ -129,4 +138,132 @@ fn is_dockers_name(name: &str) -> bool {
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
     name == "docker0" || name.strip_prefix("br-").is_some_and(is_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::tests::link;
+    use super::*;
+    use crate::origin::Origin;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    /// A dockerd that knows one call, whatever its version.
+    async fn daemon(listener: UnixListener, networks: &'static str) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    if stream
+                        .read_buf(&mut request)
+                        .await
+                        .is_ok_and(|count| count > 0)
+                    {
+                        continue;
+                    }
+                    return;
+                }
+                let (status, body) = match request.starts_with(b"GET /networks") {
+                    true => ("200 OK", networks),
+                    false => (
+                        "400 Bad Request",
+                        r#"{"message":"client version is too new"}"#,
+                    ),
+                };
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    }
+
+    async fn asked(socket: &Path) -> Result<Vec<Network>, String> {
+        let choice = Sourced::new(
+            DockerChoice::Socket(socket.to_owned()),
+            Origin::Flag("--docker"),
+        );
+        let answer = networks(&choice, &[], &mut Vec::new()).await;
+        answer.map_err(|error| crate::cli::error_line(&error.into()))
+    }
+
+    #[tokio::test]
+    async fn networks_come_with_their_bridges() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let text: &'static str = Box::leak(
+            format!(
+                r#"[{{"Name":"bridge","Id":"{id}","Driver":"bridge","Options":{{"com.docker.network.bridge.name":"docker0"}}}},
+                    {{"Name":"web","Id":"{id}","Driver":"bridge","Options":{{}}}},
+                    {{"Name":"host","Id":"{id}","Driver":"host","Options":null}}]"#
+            )
+            .into_boxed_str(),
+        );
+        let network = |name: &str, interface: &str| Network {
+            name: Some(name.to_owned()),
+            interface: interface.to_owned(),
+        };
+        let server = tokio::spawn(daemon(UnixListener::bind(&socket).unwrap(), text));
+        assert_eq!(
+            asked(&socket).await,
+            Ok(vec![
+                network("bridge", "docker0"),
+                network("web", "br-0123456789ab")
+            ])
+        );
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_named_socket_that_is_silent_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(
+            asked(&socket).await.unwrap_err(),
+            format!(
+                "steer: --docker: Docker does not answer at {}; see that dockerd runs and the path is right, or use --docker off: no answer within 2 s",
+                socket.display()
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_named_socket_that_is_not_there_is_an_error() {
+        assert_eq!(
+            asked(Path::new("/nonexistent/docker.sock"))
+                .await
+                .unwrap_err(),
+            "steer: --docker: Docker does not answer at /nonexistent/docker.sock; see that dockerd runs and the path is right, or use --docker off: there is no such socket"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_docker_bridges_go_by_their_names() {
+        let links = [
+            link(1, "docker0", Kind::Bridge),
+            link(2, "br-0123456789ab", Kind::Bridge),
+            link(3, "br-lan", Kind::Bridge),
+            link(4, "br-0123456789AB", Kind::Bridge),
+            link(5, "br-ffffffffffff", Kind::Veth),
+        ];
+        let off = Sourced::default_value(DockerChoice::Off);
+        let networks = networks(&off, &links, &mut Vec::new()).await.unwrap();
+        let interfaces: Vec<_> = networks
+            .iter()
+            .map(|network| network.interface.as_str())
+            .collect();
+        assert_eq!(interfaces, ["docker0", "br-0123456789ab"]);
+    }
+
+    #[test]
+    fn docker_host_names_the_socket_when_it_is_one() {
+        assert_eq!(
+            find_socket(Some("unix:///x/docker.sock")),
+            Some(PathBuf::from("/x/docker.sock"))
+        );
+        assert_eq!(find_socket(Some("tcp://127.0.0.1:2375")), find_socket(None));
+    }
 }

@@ -197,3 +197,139 @@ fn add_address(links: &mut [Link], message: &AddressMessage) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use netlink_packet_route::address::AddressHeader;
+
+    pub(in crate::host) fn link(index: u32, name: &str, kind: Kind) -> Link {
+        Link {
+            index: IfIndex(index),
+            name: name.to_owned(),
+            kind,
+            up: true,
+            controller: None,
+            v4: vec![],
+            v6: vec![],
+        }
+    }
+
+    pub(in crate::host) fn with(mut link: Link, addresses: &[&str]) -> Link {
+        for address in addresses {
+            match address.parse().unwrap() {
+                IpAddr::V4(address) => link.v4.push(address),
+                IpAddr::V6(address) => link.v6.push(address),
+            }
+        }
+        link
+    }
+
+    pub(in crate::host) fn down(link: Link) -> Link {
+        Link { up: false, ..link }
+    }
+
+    fn message(index: u32, flags: LinkFlags, attributes: Vec<LinkAttribute>) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = flags;
+        message.attributes = attributes;
+        message
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let cases = [
+            (InfoKind::Tun, Kind::Tun),
+            (InfoKind::Wireguard, Kind::Wireguard),
+            (InfoKind::Other("ppp".to_owned()), Kind::Ppp),
+            (InfoKind::Other("ovpn-dco".to_owned()), Kind::Ovpn),
+            (InfoKind::Bridge, Kind::Bridge),
+            (InfoKind::Dummy, Kind::Other("dummy".to_owned())),
+        ];
+        for (info, kind) in cases {
+            let attributes = vec![
+                LinkAttribute::IfName("x0".to_owned()),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(info)]),
+                LinkAttribute::Controller(9),
+            ];
+            let link =
+                super::link(message(7, LinkFlags::Up | LinkFlags::LowerUp, attributes)).unwrap();
+            assert_eq!(
+                link,
+                Link {
+                    controller: Some(IfIndex(9)),
+                    ..tests::link(7, "x0", kind)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn up_without_a_carrier_is_down() {
+        let attributes = vec![LinkAttribute::IfName("x0".to_owned())];
+        assert!(
+            !super::link(message(7, LinkFlags::Up, attributes))
+                .unwrap()
+                .up
+        );
+    }
+
+    #[test]
+    fn only_usable_addresses_of_our_own_end_count() {
+        let address = |address: &str, scope, flags, local: Option<&str>| {
+            let ip: IpAddr = address.parse().unwrap();
+            let mut message = AddressMessage::default();
+            let family = if ip.is_ipv4() {
+                AddressFamily::Inet
+            } else {
+                AddressFamily::Inet6
+            };
+            message.header = AddressHeader {
+                family,
+                prefix_len: 32,
+                flags,
+                scope,
+                index: 7,
+            };
+            message.attributes.push(AddressAttribute::Address(ip));
+            message
+                .attributes
+                .extend(local.map(|local| AddressAttribute::Local(local.parse().unwrap())));
+            message
+        };
+        let none = AddressHeaderFlags::empty();
+        let mut links = [link(7, "ppp0", Kind::Ppp)];
+        for message in [
+            address("10.0.0.1", AddressScope::Universe, none, Some("10.0.0.2")),
+            address("169.254.0.1", AddressScope::Link, none, Some("169.254.0.1")),
+            address("fe80::1", AddressScope::Link, none, None),
+            address("fd00::1", AddressScope::Universe, none, None),
+            address(
+                "fd00::2",
+                AddressScope::Universe,
+                AddressHeaderFlags::Tentative,
+                None,
+            ),
+            address(
+                "fd00::3",
+                AddressScope::Universe,
+                AddressHeaderFlags::Deprecated,
+                None,
+            ),
+        ] {
+            add_address(&mut links, &message);
+        }
+        assert_eq!(
+            links[0],
+            with(link(7, "ppp0", Kind::Ppp), &["10.0.0.2", "fd00::1"])
+        );
+    }
+
+    #[tokio::test]
+    async fn this_machine_has_a_loopback_device() {
+        let links = list().await.unwrap();
+        let lo = links.iter().find(|link| link.name == "lo").unwrap();
+        assert_eq!((lo.index, &lo.kind), (IfIndex(1), &Kind::Loopback));
+    }
+}

@@ -32,3 +32,15 @@ pub fn cookie() -> Option<NetnsCookie> {
     };
     (result == 0).then_some(NetnsCookie(cookie))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_stays_the_same() {
+        let first = cookie();
+        assert_eq!(first, cookie());
+        assert_ne!(first, Some(NetnsCookie(0)));
+    }
+}

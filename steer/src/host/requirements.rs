@@ -145,3 +145,65 @@ fn check_bpffs(path: &Path) -> Result<(), Unmet> {
         hint,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_refused_by_name() {
+        for release in [
+            "5.10.0",
+            "5.10",
+            "5.15.0-91-generic",
+            "6.18.5+deb13",
+            "7.0-rc1",
+            "10.0",
+            "custom",
+        ] {
+            assert_eq!(check_kernel(release), Ok(()), "{release}");
+        }
+        assert_eq!(
+            check_kernel("5.4.0-150-generic").unwrap_err().to_string(),
+            "steer needs Linux 5.10 or later, and this is 5.4.0-150-generic; boot a newer kernel"
+        );
+        assert!(check_kernel("4.19.0").is_err());
+    }
+
+    #[test]
+    fn capabilities_that_are_missing_are_listed() {
+        use Capability::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN};
+        let check =
+            |held: &[Capability]| check_capabilities(|capability| held.contains(&capability));
+        assert_eq!(check(&[CAP_NET_ADMIN, CAP_SYS_ADMIN]), Ok(()));
+        assert_eq!(check(&[CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON]), Ok(()));
+        assert_eq!(
+            check(&[]).unwrap_err().to_string(),
+            "steer needs CAP_NET_ADMIN (to route and attach), CAP_BPF (to load programs), CAP_PERFMON (to load programs with loops), which this process lacks; run it as root, for example with sudo"
+        );
+        assert_eq!(
+            check(&[CAP_SYS_ADMIN]).unwrap_err().to_string(),
+            "steer needs CAP_NET_ADMIN (to route and attach), which this process lacks; run it as root, for example with sudo"
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_btf_is_refused() {
+        assert_eq!(
+            check_btf(Path::new("/nonexistent"))
+                .unwrap_err()
+                .to_string(),
+            "the kernel has no BTF at /sys/kernel/btf/vmlinux; use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of all large distributions are"
+        );
+    }
+
+    #[test]
+    fn pins_need_a_bpf_file_system() {
+        assert_eq!(
+            check_bpffs(Path::new("/tmp/nonexistent/steer"))
+                .unwrap_err()
+                .to_string(),
+            "/tmp/nonexistent/steer is not on a BPF file system; give a directory below one, such as /sys/fs/bpf/steer"
+        );
+    }
+}

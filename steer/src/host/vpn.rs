@@ -97,3 +97,122 @@ fn vpn(link: &Link) -> Vpn {
         v6: link.v6.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::tests::{down, link, with};
+    use super::*;
+    use crate::host::Kind;
+    use crate::origin::Origin;
+    use crate::route::IfIndex;
+
+    fn auto(links: &[Link]) -> Result<String, String> {
+        let choice = Sourced::default_value(VpnChoice::Auto);
+        choose(&choice, links)
+            .map(|vpn| vpn.name)
+            .map_err(|error| error.to_string())
+    }
+
+    fn named(name: &str, links: &[Link]) -> Result<Vpn, String> {
+        let choice = Sourced::new(VpnChoice::Named(name.to_owned()), Origin::Flag("--vpn"));
+        choose(&choice, links).map_err(|error| error.to_string())
+    }
+
+    fn host() -> Vec<Link> {
+        vec![
+            with(link(1, "lo", Kind::Loopback), &[]),
+            with(link(2, "eth0", Kind::Other(String::new())), &["192.0.2.1"]),
+            with(link(3, "docker0", Kind::Bridge), &["172.17.0.1"]),
+        ]
+    }
+
+    #[test]
+    fn each_kind_of_vpn_is_found() {
+        for kind in [Kind::Tun, Kind::Wireguard, Kind::Ppp, Kind::Ovpn] {
+            let mut links = host();
+            links.push(with(link(4, "vpn0", kind), &["10.8.0.2", "fd00::2"]));
+            assert_eq!(auto(&links).as_deref(), Ok("vpn0"));
+            let vpn = named("vpn0", &links).unwrap();
+            assert_eq!(
+                (vpn.index, vpn.up, vpn.v4.len(), vpn.v6.len()),
+                (IfIndex(4), true, 1, 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_vpn_that_is_down_or_has_no_address_is_passed_over() {
+        let mut links = host();
+        links.push(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"]));
+        links.push(down(with(link(5, "tun0", Kind::Tun), &["10.9.0.2"])));
+        links.push(link(6, "tap0", Kind::Tun));
+        assert_eq!(auto(&links).as_deref(), Ok("wg0"));
+    }
+
+    #[test]
+    fn a_virtual_machines_tap_is_no_vpn() {
+        let mut links = host();
+        links.push(Link {
+            controller: Some(IfIndex(3)),
+            ..with(link(4, "vnet0", Kind::Tun), &["10.8.0.2"])
+        });
+        links.push(with(link(5, "wg0", Kind::Wireguard), &["10.8.0.2"]));
+        assert_eq!(auto(&links).as_deref(), Ok("wg0"));
+    }
+
+    #[test]
+    fn without_a_vpn_the_error_lists_what_is_there() {
+        assert_eq!(
+            auto(&host()).unwrap_err(),
+            "no VPN is up; there is no tun, wireguard or ppp device (other interfaces: eth0, docker0); start the VPN, or name its interface with --vpn IFACE"
+        );
+        let mut links = host();
+        links.push(down(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"])));
+        links.push(link(5, "tun0", Kind::Tun));
+        assert_eq!(
+            auto(&links).unwrap_err(),
+            "no VPN is up; those like a VPN are wg0 (wireguard, down, 10.8.0.2), tun0 (tun, no address); start the VPN, or name its interface with --vpn IFACE"
+        );
+    }
+
+    #[test]
+    fn of_several_the_user_must_choose() {
+        let mut links = host();
+        links.push(with(
+            link(4, "wg0", Kind::Wireguard),
+            &["10.8.0.2", "fd00::2"],
+        ));
+        links.push(with(link(5, "tailscale0", Kind::Tun), &["100.64.0.1"]));
+        assert_eq!(
+            auto(&links).unwrap_err(),
+            "several interfaces could be the VPN: wg0 (wireguard, 10.8.0.2, fd00::2), tailscale0 (tun, 100.64.0.1); choose one with --vpn IFACE"
+        );
+        assert_eq!(named("wg0", &links).unwrap().name, "wg0");
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_told_with_what_is() {
+        let mut links = host();
+        links.push(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"]));
+        assert_eq!(
+            named("wg1", &links).unwrap_err(),
+            "--vpn: there is no interface \"wg1\"; did you mean \"wg0\"?"
+        );
+        assert_eq!(
+            named("tunnel", &links).unwrap_err(),
+            "--vpn: there is no interface \"tunnel\"; those like a VPN are wg0 (wireguard, 10.8.0.2); start the VPN, or name its interface with --vpn IFACE"
+        );
+        assert_eq!(
+            named("lo", &links).unwrap_err(),
+            "--vpn: lo is the loopback device and cannot be the VPN; those like a VPN are wg0 (wireguard, 10.8.0.2); start the VPN, or name its interface with --vpn IFACE"
+        );
+    }
+
+    #[test]
+    fn a_named_one_may_be_down_or_of_any_kind() {
+        let mut links = host();
+        links.push(down(link(4, "wg0", Kind::Wireguard)));
+        assert!(!named("wg0", &links).unwrap().up);
+        assert!(named("eth0", &links).unwrap().up);
+    }
+}

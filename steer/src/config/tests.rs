@@ -1,0 +1,346 @@
+use super::*;
+use crate::route::{Mark, Priority, TableId};
+use crate::rules::Verdict;
+use proptest::prelude::*;
+
+fn settings(text: &str) -> Result<Settings, ConfigError> {
+    with_flags(text, Overrides::default())
+}
+
+fn with_flags(text: &str, flags: Overrides) -> Result<Settings, ConfigError> {
+    Settings::resolve(ConfigFile::parse(Path::new("steer.toml"), text)?, flags)
+}
+
+fn refusal(text: &str) -> String {
+    settings(text).expect_err(text).to_string()
+}
+
+fn verdict(settings: &Settings, name: &str) -> Option<Verdict> {
+    settings
+        .rules
+        .decide(name)
+        .map(|judgement| judgement.verdict)
+}
+
+const EVERYTHING: &str = r#"
+[vpn]
+interface = "wg0"
+on_down = "direct"
+[attach]
+cgroups = ["auto", "system.slice/app.service"]
+bridges = ["auto", "br-*"]
+docker = "/run/docker.sock"
+[rules]
+presets = ["docker-hub"]
+vpn = ["blocked.example", "*.blocked.example", ".both.example"]
+direct = ["layers.blocked.example"]
+[routing]
+mark = 0x100
+mask = 0xff00
+table = 100
+priority = 200
+"#;
+
+#[test]
+fn nothing_said_is_the_defaults() {
+    let settings = Settings::resolve(ConfigFile::default(), Overrides::default()).unwrap();
+    assert_eq!(settings.file, None);
+    assert_eq!(settings.vpn, Sourced::default_value(VpnChoice::Auto));
+    assert_eq!(settings.on_down, OnDown::Block);
+    assert_eq!(
+        settings.cgroups,
+        [Sourced::default_value(CgroupChoice::Auto)]
+    );
+    assert_eq!(
+        settings.bridges,
+        [Sourced::default_value(BridgeChoice::Auto)]
+    );
+    assert_eq!(settings.docker, Sourced::default_value(DockerChoice::Auto));
+    assert_eq!(settings.routing, Numbers::default());
+    assert_eq!(settings.output, Output::Normal);
+    assert_eq!(settings.log_bpf.level(), None);
+    assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/steer"));
+    assert_eq!(settings.run_dir, Path::new("/run/steer"));
+    assert_eq!(
+        verdict(&settings, "registry-1.docker.io"),
+        Some(Verdict::Vpn)
+    );
+}
+
+#[test]
+fn the_file_arrives_with_its_lines() {
+    let settings = settings(EVERYTHING).unwrap();
+    let at = |line| Origin::File {
+        path: Path::new("steer.toml").into(),
+        line,
+    };
+    assert_eq!(settings.file.as_deref(), Some(Path::new("steer.toml")));
+    assert_eq!(
+        settings.vpn,
+        Sourced::new(VpnChoice::Named("wg0".to_owned()), at(3))
+    );
+    assert_eq!(settings.on_down, OnDown::Direct);
+    assert_eq!(
+        settings.cgroups,
+        [
+            Sourced::new(CgroupChoice::Auto, at(6)),
+            Sourced::new(CgroupChoice::Path("system.slice/app.service".into()), at(6)),
+        ]
+    );
+    assert_eq!(
+        settings.bridges[1],
+        Sourced::new(BridgeChoice::Pattern("br-*".to_owned()), at(7))
+    );
+    assert_eq!(
+        settings.docker,
+        Sourced::new(DockerChoice::Socket("/run/docker.sock".into()), at(8))
+    );
+    assert_eq!(
+        settings.routing,
+        Numbers {
+            mark: Mark::new(0x100, 0xff00).unwrap(),
+            table: TableId(100),
+            priority: Priority(200)
+        }
+    );
+    assert_eq!(verdict(&settings, "blocked.example"), Some(Verdict::Vpn));
+    assert_eq!(
+        verdict(&settings, "layers.blocked.example"),
+        Some(Verdict::Direct)
+    );
+    assert_eq!(
+        settings.rules.decide("a.both.example").unwrap().origin,
+        at(11)
+    );
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let flags = Overrides {
+        vpn: Some("tun0".to_owned()),
+        on_down: Some(OnDown::Block),
+        cgroups: vec!["app".to_owned()],
+        bridges: vec!["docker0".to_owned()],
+        docker: Some("off".to_owned()),
+        no_presets: true,
+        direct_domains: vec!["blocked.example".to_owned()],
+        table: Some(300),
+        ..Overrides::default()
+    };
+    let settings = with_flags(EVERYTHING, flags).unwrap();
+    assert_eq!(
+        settings.vpn,
+        Sourced::new(VpnChoice::Named("tun0".to_owned()), Origin::Flag("--vpn"))
+    );
+    assert_eq!(settings.on_down, OnDown::Block);
+    assert_eq!(
+        settings.cgroups,
+        [Sourced::new(
+            CgroupChoice::Path("app".into()),
+            Origin::Flag("--cgroup")
+        )]
+    );
+    assert_eq!(
+        settings.bridges,
+        [Sourced::new(
+            BridgeChoice::Pattern("docker0".to_owned()),
+            Origin::Flag("--bridge")
+        )]
+    );
+    assert_eq!(settings.docker.value, DockerChoice::Off);
+    assert_eq!(settings.routing.table, TableId(300));
+    assert_eq!(settings.routing.priority, Priority(200));
+    assert_eq!(verdict(&settings, "registry-1.docker.io"), None);
+    assert_eq!(verdict(&settings, "blocked.example"), Some(Verdict::Direct));
+    assert_eq!(verdict(&settings, "a.blocked.example"), Some(Verdict::Vpn));
+}
+
+#[test]
+fn an_empty_list_means_none() {
+    let settings = settings("[attach]\ncgroups = []\n[rules]\npresets = []\n").unwrap();
+    assert!(settings.cgroups.is_empty());
+    assert!(settings.rules.is_empty());
+}
+
+#[test]
+fn every_bad_line_is_named_with_what_was_expected() {
+    let cases = [
+        (
+            "[vpn]\ninteface = \"wg0\"",
+            "steer.toml:2: unknown key \"inteface\" in [vpn]; did you mean \"interface\"?",
+        ),
+        (
+            "[vpn]\non-down = \"block\"",
+            "steer.toml:2: unknown key \"on-down\" in [vpn]; did you mean \"on_down\"?",
+        ),
+        (
+            "[vpn]\n\ncolour = 1",
+            "steer.toml:3: unknown key \"colour\" in [vpn]; the keys there are interface, on_down",
+        ),
+        (
+            "[vpn]\ntable = 100",
+            "steer.toml:2: unknown key \"table\" in [vpn]; it belongs in [routing]",
+        ),
+        (
+            "interface = \"wg0\"",
+            "steer.toml:1: \"interface\" stands before any section; it belongs in [vpn]",
+        ),
+        (
+            "colour = 1",
+            "steer.toml:1: unknown key \"colour\"; keys stand in the sections [vpn], [attach], [rules], [routing]",
+        ),
+        (
+            "[atach]\n",
+            "steer.toml:1: unknown section [atach]; did you mean [attach]?",
+        ),
+        (
+            "[dns]\n",
+            "steer.toml:1: unknown section [dns]; the sections are [vpn], [attach], [rules], [routing]",
+        ),
+        (
+            "vpn = \"wg0\"",
+            "steer.toml:1: vpn is a section: write [vpn] on a line of its own, not the string \"wg0\"",
+        ),
+        (
+            "[[vpn]]\ninterface = \"wg0\"",
+            "steer.toml:1: vpn is a section: write [vpn] on a line of its own, not a list",
+        ),
+        (
+            "[vpn]\ninterface = 3",
+            "steer.toml:2: vpn.interface must be a string: an interface such as \"wg0\", or \"auto\"; this is the number 3",
+        ),
+        (
+            "[attach]\ncgroups = \"auto\"",
+            "steer.toml:2: attach.cgroups must be a list of strings: paths of cgroups, or \"auto\"; this is the string \"auto\"",
+        ),
+        (
+            "[attach]\nbridges = [\n\"auto\",\ntrue,\n]",
+            "steer.toml:4: attach.bridges must be a list of strings: names or patterns such as \"br-*\", or \"auto\"; this is the truth value true",
+        ),
+        (
+            "[routing]\nmark = -1",
+            "steer.toml:2: routing.mark must be a whole number from 0 to 4294967295, such as 7350 or 0x1000; this is the number -1",
+        ),
+        (
+            "[routing]\ntable = \"vpn\"",
+            "steer.toml:2: routing.table must be a whole number from 0 to 4294967295, such as 7350 or 0x1000; this is the string \"vpn\"",
+        ),
+        (
+            "[vpn]\non_down = \"drop\"",
+            "steer.toml:2: vpn.on_down must be \"block\" or \"direct\"; this is \"drop\"",
+        ),
+        (
+            "[vpn]\ninterface = \"\"",
+            "steer.toml:2: \"\" cannot be an interface; names such as \"wg0\" have 1 to 15 characters, without spaces, slashes and colons",
+        ),
+        (
+            "[attach]\nbridges = [\"a bridge\"]",
+            "steer.toml:2: \"a bridge\" cannot be an interface; names such as \"br-*\" have 1 to 15 characters, without spaces, slashes and colons",
+        ),
+        (
+            "[attach]\ncgroups = [\"\"]",
+            "steer.toml:2: a cgroup must be a path such as \"system.slice/docker.service\", or \"auto\"; this is empty",
+        ),
+        (
+            "[attach]\ncgroups = [\"a/../b\"]",
+            "steer.toml:2: the cgroup a/../b must be written without \"..\"",
+        ),
+        (
+            "[attach]\ndocker = \"docker.sock\"",
+            "steer.toml:2: Docker's socket must be an absolute path such as \"/var/run/docker.sock\", \"auto\" or \"off\"; this is \"docker.sock\"",
+        ),
+        (
+            "[rules]\npresets = [\"dockerhub\"]",
+            "steer.toml:2: there is no preset \"dockerhub\"; did you mean \"docker-hub\"?",
+        ),
+        (
+            "[rules]\nvpn = [\n  \"ok.example\",\n  \"not ok.example\",\n]",
+            "steer.toml:4: \"not ok.example\" is not a domain: ' ' cannot be part of a name; letters, digits, hyphens and underscores can",
+        ),
+        (
+            "[rules]\ndirect = [\"a.*.example\"]",
+            "steer.toml:2: \"a.*.example\" is not a domain: a wildcard may only be the whole first label; write *.example.com (the names below it) or .example.com (with the name itself)",
+        ),
+        (
+            "[rules]\nvpn = [\"a.example\"]\ndirect = [\"a.example\"]",
+            "steer.toml:3: \"a.example\" is to go direct here and vpn at steer.toml:2; keep one of the two",
+        ),
+        (
+            "[routing]\nmark = 0x4000",
+            "steer.toml:2: the mark 0x4000 with mask 0x3000 cannot be used: it must not be zero and all its bits must be within the mask; set [routing] mark and mask, for example 0x1000 and 0x3000",
+        ),
+        (
+            "[routing]\nmask = 0",
+            "steer.toml:2: the mark 0x1000 with mask 0x0 cannot be used: it must not be zero and all its bits must be within the mask; set [routing] mark and mask, for example 0x1000 and 0x3000",
+        ),
+        (
+            "[routing]\ntable = 254",
+            "steer.toml:2: routing table 254 is the system's own: set [routing] table to a free number, for example 7350",
+        ),
+        (
+            "[routing]\npriority = 32766",
+            "steer.toml:2: rule priority 32766 cannot be used: it must be from 1 to 32746, before the main table's rule; set [routing] priority, for example to 7350",
+        ),
+    ];
+    for (text, sentence) in cases {
+        assert_eq!(refusal(text), sentence, "{text}");
+    }
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    for (text, start) in [
+        ("[vpn]\ninterface = wg0\n", "steer.toml:2: "),
+        ("[vpn]\ninterface = \"wg0\n", "steer.toml:2: "),
+        ("[vpn\n", "steer.toml:1: "),
+        (
+            "[vpn]\ninterface = \"a\"\ninterface = \"b\"\n",
+            "steer.toml:3: ",
+        ),
+    ] {
+        let sentence = refusal(text);
+        assert!(
+            sentence.starts_with(start) && sentence.len() > start.len(),
+            "{sentence}"
+        );
+        assert!(!sentence.contains('\n'), "{sentence}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = ConfigFile::read(Path::new("/nonexistent/steer.toml")).unwrap_err();
+    assert_eq!(
+        format!("{:#}", anyhow::Error::from(error)),
+        "cannot read the configuration file /nonexistent/steer.toml: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_bad_flag_is_named() {
+    let flags = Overrides {
+        vpn_domains: vec!["a..b".to_owned()],
+        ..Overrides::default()
+    };
+    assert_eq!(
+        with_flags("", flags).unwrap_err().to_string(),
+        "--vpn-domain: \"a..b\" is not a domain: it has an empty label between two dots"
+    );
+    let flags = Overrides {
+        bpffs: Some("pins".into()),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        with_flags("", flags).unwrap_err().to_string(),
+        "--bpffs: the directory must be an absolute path such as /sys/fs/bpf/steer; this is pins"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in r#"(\[(vpn|attach|rules|routing|x)\]\n|(interface|on_down|cgroups|mark|vpn|x) = ("[^"]{0,20}"|\[("a", ?)*\]|-?[0-9]{1,12}|\{\}|x)\n|\PC{0,20}\n){0,8}"#) {
+        if let Err(error) = settings(&text) {
+            prop_assert!(!error.to_string().contains('\n'));
+        }
+    }
+}
