@@ -3,6 +3,7 @@
 mod args;
 mod output;
 mod run;
+mod summary;
 
 pub use args::{Cli, Command, RunArgs, StateArgs};
 
@@ -20,3 +21,4 @@ pub fn execute(cli: Cli) -> Result<()> {
 }
 
 pub use output::{error_line, set_up_log};
+pub use summary::summary;

@@ -13,6 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// The programs that "auto" stands for.
 const DAEMONS: [&str; 2] = ["dockerd", "containerd"];
+/// What runs beside them in their cgroups, as the kernel cuts names: after 15 characters.
+const PARTS_OF_DOCKER: [&str; 8] = [
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "docker-proxy",
+    "docker-containe",
+    "docker-init",
+    "runc",
+    "exe",
+];
 /// Where systemd runs them.
 const UNITS: [&str; 2] = [
     "system.slice/docker.service",
@@ -134,6 +145,17 @@ impl Hierarchy {
                 )),
             }
         }
+        for cgroup in &found {
+            let strangers = self.strangers(&cgroup.path);
+            if !strangers.is_empty() {
+                notes.push(format!(
+                    "{} is not Docker's alone: {} there {} steered as well",
+                    cgroup.path.display(),
+                    strangers.join(", "),
+                    if strangers.len() == 1 { "is" } else { "are" }
+                ));
+            }
+        }
         if found.is_empty() {
             let units = UNITS
                 .iter()
@@ -152,6 +174,19 @@ impl Hierarchy {
             );
         }
         Ok(found)
+    }
+
+    /// The names of the processes right in a cgroup that are no part of Docker.
+    fn strangers(&self, cgroup: &Path) -> Vec<String> {
+        let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        let names = procs
+            .lines()
+            .filter_map(|pid| fs::read_to_string(self.proc.join(pid).join("comm")).ok());
+        let mut names: Vec<_> = names.map(|name| name.trim_end().to_owned()).collect();
+        names.retain(|name| !PARTS_OF_DOCKER.contains(&name.as_str()));
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn in_the_root(&self, daemon: &Daemon, origin: &Origin) -> HostError {

@@ -54,11 +54,19 @@ pub enum Unmet {
 /// That thing.
 pub fn check(bpffs: &Path) -> Result<(), Unmet> {
     check_kernel(&release())?;
-    check_capabilities(|capability| {
-        caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
-    })?;
+    check_privileges()?;
     check_btf(Path::new(BTF))?;
     check_bpffs(bpffs)
+}
+
+/// Checks the capabilities alone, which removing what a run left needs as well.
+///
+/// # Errors
+/// Those that are missing.
+pub fn check_privileges() -> Result<(), Unmet> {
+    check_capabilities(|capability| {
+        caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+    })
 }
 
 fn release() -> String {

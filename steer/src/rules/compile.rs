@@ -1,6 +1,6 @@
 //! Rules to the entries that the kernel looks up.
 
-use super::{Rule, Scope, Verdict};
+use super::{Domain, Pattern, Rule, Scope, Verdict};
 use crate::origin::Origin;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -30,7 +30,7 @@ pub struct Entry {
 /// Rules without contradictions, ready to be looked up by suffix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSet {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<Domain, Entry>,
 }
 
 impl RuleSet {
@@ -42,11 +42,9 @@ impl RuleSet {
     /// # Errors
     /// The user contradicts themselves: the same names with both verdicts, in one file or on one command line.
     pub fn compile(rules: impl IntoIterator<Item = Rule>) -> Result<Self, Conflict> {
-        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut entries: BTreeMap<Domain, Entry> = BTreeMap::new();
         for rule in rules {
-            let entry = entries
-                .entry(rule.pattern.domain.as_str().to_owned())
-                .or_default();
+            let entry = entries.entry(rule.pattern.domain.clone()).or_default();
             let scope = rule.pattern.scope;
             if scope != Scope::Below {
                 settle(&mut entry.exact, &rule)?;
@@ -65,7 +63,7 @@ impl RuleSet {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if let Some(judgement) = self
             .entries
-            .get(&name)
+            .get(name.as_str())
             .and_then(|entry| entry.exact.as_ref())
         {
             return Some(judgement);
@@ -89,6 +87,38 @@ impl RuleSet {
         self.entries
             .iter()
             .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// What holds, as patterns: those of both verdicts that a user would write to get this rule set, in the alphabet's order.
+    pub fn patterns(&self) -> Vec<(Pattern, &Judgement)> {
+        let mut patterns = Vec::new();
+        for (domain, entry) in &self.entries {
+            let mut add = |scope, judgement| {
+                patterns.push((
+                    Pattern {
+                        domain: domain.clone(),
+                        scope,
+                    },
+                    judgement,
+                ))
+            };
+            match (&entry.exact, &entry.below) {
+                (Some(exact), Some(below))
+                    if exact.verdict == below.verdict && exact.origin == below.origin =>
+                {
+                    add(Scope::Both, exact);
+                }
+                (exact, below) => {
+                    exact
+                        .iter()
+                        .for_each(|judgement| add(Scope::Exact, judgement));
+                    below
+                        .iter()
+                        .for_each(|judgement| add(Scope::Below, judgement));
+                }
+            }
+        }
+        patterns
     }
 
     /// How many domains carry a verdict: the number of entries that the kernel's map needs.
@@ -216,7 +246,6 @@ fn settle(slot: &mut Option<Judgement>, rule: &Rule) -> Result<(), Conflict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Pattern;
     use proptest::prelude::*;
     use std::path::Path;
     use steer_common::decide::Match;
@@ -354,6 +383,21 @@ mod tests {
         ]);
         assert_eq!(rules.len(), 1);
         assert_eq!(rules.decide("a.example").unwrap().origin, line(1));
+    }
+
+    #[test]
+    fn what_holds_reads_as_it_was_written() {
+        let written = ["a.example", "*.b.example", ".c.example"];
+        let rules = set(written
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| rule(text, Verdict::Vpn, line(index))));
+        let patterns: Vec<_> = rules
+            .patterns()
+            .into_iter()
+            .map(|(pattern, _)| pattern.to_string())
+            .collect();
+        assert_eq!(patterns, written);
     }
 
     #[test]

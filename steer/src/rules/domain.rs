@@ -1,5 +1,6 @@
 //! Domain patterns as users write them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,6 +22,12 @@ impl Domain {
     /// The labels, from the leftmost (most specific) to the top-level domain.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
+    }
+}
+
+impl Borrow<str> for Domain {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -156,6 +156,22 @@ fn a_unit_whose_daemon_is_not_seen_counts_unless_it_is_anothers() {
 }
 
 #[test]
+fn a_daemon_in_a_session_takes_its_neighbours_along() {
+    let machine = Machine::new()
+        .with_process(10, "dockerd", "/session", OWN)
+        .with_process(11, "bash", "/session", OWN)
+        .with_process(12, "containerd-shim", "/session", OWN);
+    fs::write(machine.cgroup("session/cgroup.procs"), "10\n11\n12\n").unwrap();
+    let (cgroups, notes) = machine.resolve(&["auto"]).unwrap();
+    assert_eq!(machine.relative(&cgroups), ["session"]);
+    let note = format!(
+        "{} is not Docker's alone: bash there is steered as well",
+        machine.cgroup("session").display()
+    );
+    assert_eq!(notes, [note]);
+}
+
+#[test]
 fn without_docker_there_is_a_note() {
     let (cgroups, notes) = Machine::new().resolve(&["auto"]).unwrap();
     assert!(cgroups.is_empty());

@@ -1,0 +1,178 @@
+//! What is said at start: what is attached where, and what goes where.
+
+use crate::config::{OnDown, Settings};
+use crate::host::{Bridge, Cgroup, Host};
+use crate::origin::Origin;
+use crate::route::Vpn;
+use crate::rules::{RuleSet, Verdict};
+use std::collections::BTreeMap;
+
+/// More patterns than these are counted rather than listed.
+const LISTED: usize = 12;
+
+/// The lines that tell the user what a run does, without line ends.
+pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
+    let on_down = match settings.on_down {
+        OnDown::Block => "blocked",
+        OnDown::Direct => "direct",
+    };
+    let mut lines = vec![row(
+        "vpn",
+        format!("{}; when down: {}", vpn(&host.vpn), on_down),
+    )];
+    lines.extend(host.cgroups.iter().map(|it| row("cgroup", cgroup(it))));
+    lines.extend(host.bridges.iter().map(|it| row("bridge", bridge(it))));
+    lines.extend(
+        paths(&settings.rules, Verdict::Vpn)
+            .into_iter()
+            .map(|it| row("via vpn", it)),
+    );
+    lines.extend(
+        paths(&settings.rules, Verdict::Direct)
+            .into_iter()
+            .map(|it| row("direct", it)),
+    );
+    lines.push(row("direct", "everything else".to_owned()));
+    lines.extend(host.notes.iter().map(|note| row("note", note.clone())));
+    lines
+}
+
+fn row(what: &str, text: String) -> String {
+    format!("{what:<8} {text}")
+}
+
+fn vpn(vpn: &Vpn) -> String {
+    let addresses = vpn
+        .v4
+        .iter()
+        .map(ToString::to_string)
+        .chain(vpn.v6.iter().map(ToString::to_string));
+    let addresses: Vec<_> = addresses.collect();
+    let addresses = if addresses.is_empty() {
+        "no address".to_owned()
+    } else {
+        addresses.join(", ")
+    };
+    let state = if vpn.up { "" } else { ", down" };
+    format!("{} ({addresses}{state})", vpn.name)
+}
+
+fn cgroup(cgroup: &Cgroup) -> String {
+    let path = cgroup.path.display();
+    let daemons: Vec<_> = cgroup
+        .daemons
+        .iter()
+        .map(|daemon| format!("{} {}", daemon.name, daemon.pid))
+        .collect();
+    if daemons.is_empty() {
+        path.to_string()
+    } else {
+        format!("{path} ({})", daemons.join(", "))
+    }
+}
+
+fn bridge(bridge: &Bridge) -> String {
+    match &bridge.network {
+        Some(network) => format!("{} (Docker's network {network})", bridge.name),
+        None => bridge.name.clone(),
+    }
+}
+
+/// A line for each source of rules with that verdict.
+fn paths(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
+    let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (pattern, judgement) in rules.patterns() {
+        if judgement.verdict == verdict {
+            sources
+                .entry(source(&judgement.origin))
+                .or_default()
+                .push(pattern.to_string());
+        }
+    }
+    let line = |(source, patterns): (String, Vec<String>)| {
+        let listed = if patterns.len() > LISTED {
+            format!(
+                "{}, … {} in all",
+                patterns[..LISTED].join(", "),
+                patterns.len()
+            )
+        } else {
+            patterns.join(", ")
+        };
+        format!("{listed} ({source})")
+    };
+    sources.into_iter().map(line).collect()
+}
+
+fn source(origin: &Origin) -> String {
+    match origin {
+        Origin::Flag(flag) => (*flag).to_owned(),
+        Origin::File { path, .. } => path.display().to_string(),
+        Origin::Preset { name, .. } => format!("preset {name}"),
+        Origin::Default => "default".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigFile, Overrides};
+    use crate::host::cgroup::Daemon;
+    use crate::route::IfIndex;
+    use std::path::Path;
+
+    #[test]
+    fn the_start_says_what_is_attached_and_what_goes_where() {
+        let text = "[rules]\nvpn = [\".both.example\", \"x.example\"]\n";
+        let file = ConfigFile::parse(Path::new("steer.toml"), text).unwrap();
+        let flags = Overrides {
+            direct_domains: vec!["*.x.example".to_owned()],
+            ..Overrides::default()
+        };
+        let settings = Settings::resolve(file, flags).unwrap();
+        let daemon = |name: &str, pid| Daemon {
+            name: name.to_owned(),
+            pid,
+        };
+        let host = Host {
+            vpn: Vpn {
+                name: "wg0".to_owned(),
+                index: IfIndex(4),
+                up: true,
+                v4: vec!["10.8.0.2".parse().unwrap()],
+                v6: vec!["fd00::2".parse().unwrap()],
+            },
+            cgroups: vec![Cgroup {
+                path: "/sys/fs/cgroup/system.slice/docker.service".into(),
+                id: 7,
+                daemons: vec![daemon("dockerd", 812)],
+            }],
+            bridges: vec![
+                Bridge {
+                    index: IfIndex(5),
+                    name: "docker0".to_owned(),
+                    network: Some("bridge".to_owned()),
+                },
+                Bridge {
+                    index: IfIndex(6),
+                    name: "br-lan".to_owned(),
+                    network: None,
+                },
+            ],
+            netns: None,
+            notes: vec!["something to know".to_owned()],
+        };
+        let expected = "\
+vpn      wg0 (10.8.0.2, fd00::2); when down: blocked
+cgroup   /sys/fs/cgroup/system.slice/docker.service (dockerd 812)
+bridge   docker0 (Docker's network bridge)
+bridge   br-lan
+via vpn  api.docker.com, auth.docker.com, auth.docker.io, hub.docker.com, index.docker.io, login.docker.com, registry-1.docker.io, registry.hub.docker.com (preset docker-hub)
+via vpn  .both.example, x.example (steer.toml)
+direct   *.x.example (--direct-domain)
+direct   .cloudfront.net, production.cloudflare.docker.com, production.cloudfront.docker.com, .r2.cloudflarestorage.com (preset docker-hub)
+direct   everything else
+note     something to know";
+        assert_eq!(summary(&settings, &host).join("\n"), expected);
+    }
+}
