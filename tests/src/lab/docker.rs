@@ -28,10 +28,10 @@ pub enum DockerVersion {
 
 impl DockerVersion {
     /// `PATH` with this version's binaries first.
-    fn path(self) -> Result<OsString> {
+    fn path(self) -> OsString {
         let mut path = OsString::new();
         if self == Self::Sid {
-            let root = super::sid::sid_docker()?;
+            let root = super::sid::root(&super::sid_docker_cache());
             for dir in ["usr/bin", "usr/sbin"] {
                 path.push(root.join(dir));
                 path.push(":");
@@ -39,7 +39,7 @@ impl DockerVersion {
         }
         let own = std::env::var_os("PATH");
         path.push(own.unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
-        Ok(path)
+        path
     }
 }
 
@@ -77,7 +77,7 @@ impl Docker {
         // dockerd and containerd write there whatever they are told.
         place.over.insert(0, (private_run(&lab.dir)?, "/run"));
         place.over.push((lab.dir.join("etc-docker"), "/etc/docker"));
-        let path = version.path()?;
+        let path = version.path();
         // Command looks for a bare name on this process's own PATH.
         let mut command = place.command("/usr/bin/env")?;
         command.arg("dockerd").env("PATH", path);
@@ -210,7 +210,7 @@ fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {
     let mut command = lab.command(Ns::Box, "/usr/bin/env")?;
     command.arg("docker").arg("-H").arg(host(&lab.dir));
     command
-        .env("PATH", version.path()?)
+        .env("PATH", version.path())
         .env("DOCKER_CONFIG", lab.dir.join("docker-config"));
     Ok(command)
 }

@@ -148,6 +148,9 @@ impl<'a> Builder<'a> {
                 progress(line);
             }
         };
+        if self.docker == Some(DockerVersion::Sid) {
+            fetch_sid_docker(&sid_docker_cache(), &mut tell)?;
+        }
         tell("network namespaces: box, isp, internet, vpn");
         let mut lab = Lab::bare(self.tunnel)?;
         lab.steer = self.steer;
@@ -293,12 +296,19 @@ impl Lab {
         fs::write(dir.join("kept"), "")?;
         std::mem::forget((docker, daemons));
         keeper.keep()?;
-        Ok(format!(
-            "nsenter --net=/run/netns/{name}-box unshare -m sh -c \
-             'mount --bind {0}/resolv.conf /etc/resolv.conf; \
-             DOCKER_HOST=unix://{0}/docker.sock CURL_CA_BUNDLE={0}/ca.pem exec bash'",
-            dir.display()
-        ))
+        let enter = dir.join("enter");
+        let dir = dir.display();
+        fs::write(
+            &enter,
+            format!(
+                "# A shell, or the command given, in the box of this lab.\n\
+                 exec nsenter --net=/run/netns/{name}-box unshare -m bash -c '\n\
+                 mount --bind {dir}/resolv.conf /etc/resolv.conf\n\
+                 export DOCKER_HOST=unix://{dir}/docker.sock CURL_CA_BUNDLE={dir}/ca.pem\n\
+                 exec \"${{@:-bash}}\"' box \"$@\"\n"
+            ),
+        )?;
+        Ok(format!("bash {}", enter.display()))
     }
 
     fn bare(tunnel: Tunnel) -> Result<Self> {
