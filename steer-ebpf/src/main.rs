@@ -6,6 +6,10 @@
     missing_docs,
     reason = "the entry points are found by name, not by documentation"
 )]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, keys would be copied on a stack of 512 bytes"
+)]
 
 mod maps;
 mod names;
