@@ -61,13 +61,6 @@ pub struct Lesson {
     pub found: Found,
 }
 
-/// One of several for a CPU.
-#[repr(C)]
-struct TaskScratch {
-    scratch: Scratch,
-    users: u64,
-}
-
 /// Configuration of the running programs.
 #[inline(always)]
 pub fn config() -> Result<&'static Config, Outcome> {

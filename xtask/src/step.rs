@@ -82,6 +82,9 @@ pub fn run(label: &str, command: &mut Command) -> Result<()> {
             quoted.join("\n")
         );
     }
+    if tail.iter().any(|line| line.starts_with("warning")) {
+        tail.iter().for_each(|line| eprintln!("    {line}"));
+    }
     note(&format!("{label}: done in {}", seconds(started.elapsed())));
     Ok(())
 }
