@@ -24,6 +24,8 @@ const PARTS_OF_DOCKER: [&str; 8] = [
     "runc",
     "exe",
 ];
+/// How many levels down a cgroup is looked for whose first levels the user left out.
+const SEARCH_DEPTH: usize = 3;
 /// Where systemd runs them.
 const UNITS: [&str; 2] = [
     "system.slice/docker.service",
@@ -303,6 +305,13 @@ impl Hierarchy {
 
     /// What exists where the user looked.
     fn nearby(&self, relative: &Path) -> String {
+        if let Some(found) = self
+            .mounts
+            .iter()
+            .find_map(|mount| find(mount, relative, SEARCH_DEPTH))
+        {
+            return format!("; did you mean {}?", found.display());
+        }
         let mut parent = relative;
         while let Some(above) = parent.parent() {
             let missing = parent
@@ -377,6 +386,23 @@ fn unescape(field: &str) -> PathBuf {
         }
     }
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// A cgroup below `directory`, with its full path, whose path ends with `name`.
+fn find(directory: &Path, name: &Path, depth: usize) -> Option<PathBuf> {
+    let children = children(directory)
+        .into_iter()
+        .map(|child| directory.join(child));
+    let children: Vec<_> = children.collect();
+    children
+        .iter()
+        .find(|child| child.ends_with(name))
+        .cloned()
+        .or_else(|| {
+            depth
+                .checked_sub(1)
+                .and_then(|depth| children.iter().find_map(|child| find(child, name, depth)))
+        })
 }
 
 fn directory(path: &Path) -> Option<u64> {

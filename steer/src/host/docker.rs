@@ -65,7 +65,7 @@ pub async fn networks(
                 Ok(networks) => Ok(networks),
                 Err(error) => {
                     notes.push(format!(
-                        "Docker does not answer at {} ({error}): docker0 and bridges named br- and 12 hexadecimal digits are taken for its networks",
+                        "Docker does not answer at {} ({error}): the bridges with names that it gives (docker0, br-0123456789ab) are taken for its networks",
                         socket.display()
                     ));
                     Ok(by_name(links))
@@ -137,7 +137,7 @@ fn is_dockers_name(name: &str) -> bool {
                 .bytes()
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    name == "docker0" || name.strip_prefix("br-").is_some_and(is_id)
+    name == "docker0" || name == "docker_gwbridge" || name.strip_prefix("br-").is_some_and(is_id)
 }
 
 #[cfg(test)]

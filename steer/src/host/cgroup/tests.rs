@@ -248,6 +248,10 @@ fn a_cgroup_that_is_not_there_is_told_with_what_is() {
         "--cgroup: there is no cgroup system.slice/docker.service below MOUNT; MOUNT/system.slice has ssh.service"
     );
     assert_eq!(
+        machine.refusal("ssh.service"),
+        "--cgroup: there is no cgroup ssh.service below MOUNT; did you mean MOUNT/system.slice/ssh.service?"
+    );
+    assert_eq!(
         machine.refusal("a/b/c"),
         "--cgroup: there is no cgroup a/b/c below MOUNT; MOUNT has system.slice"
     );
