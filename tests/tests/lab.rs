@@ -150,9 +150,9 @@ fn a_snapshot_is_the_same_until_something_changes() -> Result<()> {
             "clsact",
         ),
         (
-            "sysctl -qw net.ipv4.conf.wg0.rp_filter=0",
-            "sysctl -qw net.ipv4.conf.wg0.rp_filter=1",
-            "wg0.rp_filter = 0",
+            "echo 0 >/proc/sys/net/ipv4/conf/wg0/rp_filter",
+            "echo 1 >/proc/sys/net/ipv4/conf/wg0/rp_filter",
+            "wg0/rp_filter:0",
         ),
     ] {
         lab.run(Ns::Box, &["sh", "-ec", change])?.stdout()?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     Lab, Ns,
     exec::{Place, script},
+    topology::no_dad,
 };
 use crate::client::{Ask, Told};
 
@@ -86,10 +87,10 @@ impl Lab {
         let netns = format!("{}-{name}", self.name());
         let own = format!("{}-box", self.name());
         let (v4, v6) = (format!("172.30.{number}"), format!("fd00:30:{number}:"));
+        let no_dad = no_dad(&netns);
         let text = format!(
             "ip netns add {netns}
-             ip netns exec {netns} sysctl -qw net.ipv6.conf.all.accept_dad=0
-             ip netns exec {netns} sysctl -qw net.ipv6.conf.default.accept_dad=0
+             {no_dad}
              ip -n {netns} link set lo up
              ip -n {own} link add {name} type bridge
              ip -n {own} link add veth-{name} type veth peer name eth0 netns {netns}

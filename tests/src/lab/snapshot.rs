@@ -26,7 +26,7 @@ const QUESTIONS: [&str; 11] = [
          for hook in ingress egress; do tc filter show dev $dev $hook 2>&1; done
      done",
     "bpftool net show",
-    "sysctl -a 2>/dev/null | grep -E '^net\\.(ipv4|ipv6|core|bridge)\\.' | sort",
+    "cd /proc/sys/net; grep -rs '' ipv4 ipv6 core bridge | sort",
     "iptables-legacy-save 2>/dev/null | grep -v '^#' | sed 's/ \\[.*\\]$//' || true",
 ];
 

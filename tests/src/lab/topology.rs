@@ -5,6 +5,8 @@ use super::plan::{
     TEST_RESOLVER_V6,
 };
 
+const CONF6: &str = "/proc/sys/net/ipv6/conf";
+
 /// One of the lab's network namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ns {
@@ -38,13 +40,11 @@ pub(super) fn links(name: &str) -> String {
     let mut script = String::new();
     for ns in Ns::ALL {
         let ns = ns.suffix();
-        // Without duplicate address detection link-local addresses are there at once, not
-        // between two snapshots.
         script += &format!(
             "ip netns add {name}-{ns}
-             ip netns exec {name}-{ns} sysctl -qw net.ipv6.conf.all.accept_dad=0
-             ip netns exec {name}-{ns} sysctl -qw net.ipv6.conf.default.accept_dad=0
-             ip -n {name}-{ns} link set lo up\n"
+             {}
+             ip -n {name}-{ns} link set lo up\n",
+            no_dad(&format!("{name}-{ns}"))
         );
     }
     for (near, far) in [
@@ -63,13 +63,21 @@ pub(super) fn links(name: &str) -> String {
     script
 }
 
+/// Without duplicate address detection link-local addresses are there at once, not between two
+/// snapshots.
+pub(super) fn no_dad(netns: &str) -> String {
+    format!(
+        "ip netns exec {netns} sh -c 'echo 0 | tee {CONF6}/all/accept_dad >{CONF6}/default/accept_dad'"
+    )
+}
+
 /// What is to be run inside `ns`.
 pub(super) fn inside(ns: Ns) -> String {
     let common = "
-        sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1";
+        echo 1 | tee /proc/sys/net/ipv6/conf/all/forwarding >/proc/sys/net/ipv4/ip_forward";
     let own = match ns {
         Ns::Box => "
-            sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
+            for dev in all default; do echo 1 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done
             ip addr add 10.10.0.2/24 dev eth0
             ip addr add fd00:10::2/64 dev eth0 nodad
             ip route add default via 10.10.0.1
@@ -93,8 +101,7 @@ pub(super) fn inside(ns: Ns) -> String {
             .to_owned(),
     };
     let relaxed = "
-        sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-        for dev in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $dev; done";
+        for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done";
     match ns {
         Ns::Box => format!("{common}{own}"),
         _ => format!("{common}{relaxed}{own}"),
@@ -138,7 +145,7 @@ fn internet() -> String {
     // datagram only with ip_nonlocal_bind.
     let mut script = format!(
         "
-        sysctl -qw net.ipv6.ip_nonlocal_bind=1
+        echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
         ip addr add 10.20.0.254/24 dev isp
         ip addr add fd00:20::fe/64 dev isp nodad
         ip addr add 10.40.0.254/24 dev vpn

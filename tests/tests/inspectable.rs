@@ -1,0 +1,60 @@
+//! A running steer is open to the kernel's own tools: maps print their fields by name, and the
+//! programs are where `bpftool` looks for them.
+
+use anyhow::Result;
+use steer_tests::{
+    fixture::{BRIDGE, Fixture, lookup, open, resolve, server},
+    lab::Ns,
+};
+
+#[test]
+fn by_bpftool() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    for (_, client) in &mut fixture.clients()? {
+        resolve(client, lookup(1, "fresh", false))?;
+        open(client, server(1, false))?;
+    }
+    let bpftool = |line: &str| -> Result<String> {
+        let words: Vec<_> = ["bpftool"].into_iter().chain(line.split(' ')).collect();
+        let said = fixture.lab.run(Ns::Box, &words)?.stdout()?;
+        println!("# bpftool {line}\n{said}");
+        Ok(said)
+    };
+    let bpffs = fixture.lab.steer_bpffs();
+    let bpffs = bpffs.display();
+    for (map, fields) in [
+        ("CONFIG", ["mark", "mask", "vpn_ifindex"]),
+        ("RULES", ["key", "exact", "below"]),
+        ("ADDRS", ["octets", "vpn_until", "vpn_rule"]),
+        ("FLOWS", ["origin", "remote_port", "seen"]),
+        ("STATS", ["flow_begun", "dns_learned", "flows_full"]),
+    ] {
+        let dump = bpftool(&format!("map dump pinned {bpffs}/{map}"))?;
+        for field in fields {
+            assert!(
+                dump.contains(&format!("\"{field}\":")),
+                "{map} shows no {field}: {dump}"
+            );
+        }
+    }
+    let tree = bpftool(&format!("cgroup tree {}", fixture.lab.cgroup().display()))?;
+    for program in [
+        "connect4",
+        "connect6",
+        "sendmsg4",
+        "sendmsg6",
+        "cgroup_ingress",
+        "cgroup_egress",
+    ] {
+        assert!(tree.contains(program), "{program} is on no cgroup: {tree}");
+    }
+    let net = bpftool("net show")?;
+    for program in ["bridge_ingress", "bridge_egress"] {
+        assert!(
+            net.contains(BRIDGE) && net.contains(program),
+            "{program} is nowhere: {net}"
+        );
+    }
+    steer.terminate().map(drop)
+}
