@@ -3,9 +3,13 @@
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod engine;
 pub mod error;
+pub mod events;
 pub mod host;
+pub mod instance;
 pub mod origin;
+pub mod report;
 pub mod route;
 pub mod rules;
 mod suggest;

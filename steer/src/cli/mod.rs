@@ -3,7 +3,6 @@
 mod args;
 mod output;
 mod run;
-mod summary;
 
 pub use args::{Cli, Command, RunArgs, StateArgs};
 
@@ -21,4 +20,3 @@ pub fn execute(cli: Cli) -> Result<()> {
 }
 
 pub use output::{error_line, set_up_log};
-pub use summary::summary;

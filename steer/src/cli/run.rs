@@ -2,7 +2,9 @@
 
 use super::{RunArgs, StateArgs};
 use crate::config::{ConfigFile, DEFAULT_FILE, Settings};
-use crate::host::{Host, requirements};
+use crate::engine;
+use crate::host::requirements;
+use crate::route::Numbers;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -21,16 +23,20 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     super::set_up_log(args.verbose);
     let settings = settings(args)?;
     requirements::check(&settings.bpffs)?;
-    runtime()?.block_on(async {
-        let _host = Host::discover(&settings).await?;
-        Ok(())
-    })
+    Ok(runtime()?.block_on(engine::run(settings))?)
 }
 
 /// Removes what a killed run left.
 pub(super) fn cleanup(args: &StateArgs) -> Result<()> {
     super::set_up_log(0);
-    let (_bpffs, _run_dir) = args.directories();
+    let (bpffs, run_dir) = args.directories();
+    let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, Numbers::default()))?;
+    for doing in &done {
+        println!("{doing}");
+    }
+    if done.is_empty() {
+        println!("nothing was left to remove");
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use aya::{
     EbpfError,
     maps::MapError,
     pin::PinError,
-    programs::{ProgramError, links::LinkError},
+    programs::{ProgramError, links::LinkError, tc::TcError},
 };
 
 /// A failure at the kernel's programs or maps.
@@ -95,6 +95,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether what was to be attached to is gone.
+    pub fn is_gone(&self) -> bool {
+        let Self::Attach { source, .. } = self else {
+            return false;
+        };
+        match &**source {
+            ProgramError::SyscallError(error) => {
+                error.io_error.raw_os_error() == Some(libc::ENODEV)
+            }
+            ProgramError::TcError(TcError::IoError(error)) => {
+                matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What may help against a refusal, if it can be told from the error number.

@@ -18,6 +18,16 @@ pub struct Bridge {
     pub network: Option<String>,
 }
 
+/// Whether what a choice names is there; a pattern may match nothing.
+pub fn is_there(choice: &Sourced<BridgeChoice>, links: &[Link]) -> bool {
+    match &choice.value {
+        BridgeChoice::Auto => true,
+        BridgeChoice::Pattern(pattern) => {
+            pattern.contains(['*', '?']) || links.iter().any(|link| link.name == *pattern)
+        }
+    }
+}
+
 /// The bridges that the settings mean, each once, in the order asked for.
 ///
 /// # Errors

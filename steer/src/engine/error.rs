@@ -1,0 +1,40 @@
+//! What ends a run.
+
+use std::io;
+
+use crate::{datapath, host::HostError, instance, route, rules::HashCollision};
+
+/// A failure that ends a run, or keeps it from beginning.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another run, or the folder of the run.
+    #[error(transparent)]
+    Instance(#[from] instance::Error),
+    /// The host is not as the settings say.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The kernel's programs or maps.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// Rules, routes and what goes with them.
+    #[error(transparent)]
+    Route(#[from] route::Error),
+    /// No key was found under which all names differ.
+    #[error("the rules cannot be told apart by their hashes; please report this with the rules")]
+    Collision(#[source] HashCollision),
+    /// No randomness.
+    #[error("/dev/urandom cannot be read, which the key of the rules comes from")]
+    Random(#[source] io::Error),
+    /// The programs' log cannot be read.
+    #[error("the log of the kernel's programs cannot be read; leave out --log-bpf")]
+    Log(#[source] aya_log::Error),
+    /// The events of the programs cannot be waited for.
+    #[error("the events of the kernel's programs cannot be waited for")]
+    Events(#[source] io::Error),
+    /// Signals cannot be waited for.
+    #[error("SIGINT and SIGTERM cannot be waited for")]
+    Signals(#[source] io::Error),
+    /// A stage was made to fail.
+    #[error("the stage {0} was made to fail by STEER_FAULT")]
+    Fault(&'static str),
+}

@@ -1,0 +1,170 @@
+//! What the kernel programs tell, as values and as lines.
+
+use std::{fmt, net::IpAddr};
+
+use steer_common::{
+    packet::{TCP, UDP},
+    types::{self, Address, event},
+};
+
+/// A name in wire form without its root, in text; octets beyond ASCII letters, digits, `-` and `_` as `\ddd`
+/// (RFC 1035 section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name(String);
+
+impl Name {
+    fn from_wire(wire: &[u8]) -> Self {
+        let mut text = String::with_capacity(wire.len());
+        let mut rest = wire;
+        while let Some((&length, after)) = rest.split_first() {
+            let (label, next) = after.split_at(usize::from(length).min(after.len()));
+            if !text.is_empty() {
+                text.push('.');
+            }
+            for &octet in label {
+                if octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_' {
+                    text.push(char::from(octet.to_ascii_lowercase()));
+                } else {
+                    text.push_str(&format!("\\{octet:03}"));
+                }
+            }
+            rest = next;
+        }
+        if text.is_empty() {
+            text.push('.');
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something the programs told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An address has a verdict that it had not before.
+    Learned(Learned),
+    /// A flow begins and takes the VPN.
+    Steered(Steered),
+}
+
+/// An address has a verdict that it had not before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The name asked for.
+    pub name: Name,
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it takes the VPN; else a rule says direct.
+    pub vpn: bool,
+    /// Seconds, as the answer has it.
+    pub ttl: u32,
+    /// Hash of the suffix whose rule matched.
+    pub rule: u64,
+    /// Who asked.
+    pub origin: types::Origin,
+}
+
+/// A flow begins and takes the VPN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steered {
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// The near side, where the kernel has chosen it.
+    pub local: Option<(IpAddr, u16)>,
+    /// The far side.
+    pub remote: (IpAddr, u16),
+    /// Hash of the suffix whose rule gave the address its verdict.
+    pub rule: u64,
+    /// Whose.
+    pub origin: types::Origin,
+}
+
+impl Event {
+    /// Reads an event; `None` if it is of no kind that is known, or too short.
+    pub fn read(octets: &[u8]) -> Option<Self> {
+        let kind = u32::from_ne_bytes(octets.first_chunk().copied()?);
+        match kind {
+            event::LEARNED => value::<types::Learned>(octets).map(|e| Self::Learned(e.into())),
+            event::STEERED => value::<types::Steered>(octets).map(|e| Self::Steered(e.into())),
+            _ => None,
+        }
+    }
+}
+
+impl From<types::Learned> for Learned {
+    fn from(event: types::Learned) -> Self {
+        let octets: Vec<u8> = event
+            .name
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
+        let size = usize::try_from(event.name_size).unwrap_or(usize::MAX);
+        Self {
+            name: Name::from_wire(&octets[..size.min(octets.len())]),
+            address: event.address.to_ip(),
+            vpn: event.verdict == types::Verdict::VPN,
+            ttl: event.ttl,
+            rule: event.rule,
+            origin: event.origin,
+        }
+    }
+}
+
+impl From<types::Steered> for Steered {
+    fn from(event: types::Steered) -> Self {
+        let local = (event.local != Address::default())
+            .then(|| (event.local.to_ip(), event.local_port.number()));
+        Self {
+            protocol: event.protocol,
+            local,
+            remote: (event.remote.to_ip(), event.remote_port.number()),
+            rule: event.rule,
+            origin: event.origin,
+        }
+    }
+}
+
+/// The name of a protocol of IP, or its number.
+pub fn protocol(number: u32) -> String {
+    match number {
+        TCP => "tcp".to_owned(),
+        UDP => "udp".to_owned(),
+        other => format!("protocol {other}"),
+    }
+}
+
+fn value<T: aya::Pod>(octets: &[u8]) -> Option<T> {
+    // SAFETY: `T` is plain old data and there are octets enough for it; the read need not be aligned.
+    (octets.len() >= size_of::<T>())
+        .then(|| unsafe { octets.as_ptr().cast::<T>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_text() {
+        for (wire, text) in [
+            (&b""[..], "."),
+            (b"\x02io", "io"),
+            (b"\x03Hub\x06docker\x03com", "hub.docker.com"),
+            (b"\x03a.b\x01\xff", "a\\046b.\\255"),
+            (b"\x05cut", "cut"),
+        ] {
+            assert_eq!(Name::from_wire(wire).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_or_unknown_is_no_event() {
+        assert_eq!(Event::read(&[]), None);
+        assert_eq!(Event::read(&event::LEARNED.to_ne_bytes()), None);
+        assert_eq!(Event::read(&[0xff; 400]), None);
+    }
+}

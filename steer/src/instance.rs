@@ -1,0 +1,191 @@
+//! One run at a time: the folder with the lock and with the record of what to put back.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why a run may not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another run has the lock.
+    #[error(
+        "steer is running already ({who}, which holds {}); stop it first, or give --run-dir and --bpffs of this run's own",
+        lock.display()
+    )]
+    Running {
+        /// The other's process, as far as it said.
+        who: String,
+        /// The lock.
+        lock: PathBuf,
+    },
+    /// The folder or the lock cannot be used.
+    #[error("{} cannot be {what}; is {} writable for root?", path.display(), path.parent().unwrap_or(path).display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was to be done with it.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The lock, held. Dropped, it takes the folder away again if that was made for it and is empty.
+#[derive(Debug)]
+pub struct Instance {
+    folder: PathBuf,
+    /// Whether this run made the folder: what was there before stays.
+    made: bool,
+    _lock: Flock<File>,
+}
+
+const LOCK: &str = "lock";
+
+impl Instance {
+    /// Takes the lock in `folder`, which is made, for root alone, if it is not there.
+    ///
+    /// # Errors
+    /// When another run has it, or the folder cannot be used.
+    pub fn take(folder: &Path) -> Result<Self, Error> {
+        let made = make(folder)?;
+        let path = folder.join(LOCK);
+        // A run that ends removes the lock's file; whoever waited on that very file then holds nothing, and tries again.
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|source| failed(&path, "opened", source))?;
+            let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((mut file, nix::Error::EWOULDBLOCK)) => {
+                    return Err(Error::Running {
+                        who: owner(&mut file),
+                        lock: path,
+                    });
+                }
+                Err((_, error)) => return Err(failed(&path, "locked", error.into())),
+            };
+            if !is_at(&lock, &path) {
+                continue;
+            }
+            write_owner(&mut lock).map_err(|source| failed(&path, "written", source))?;
+            return Ok(Self {
+                folder: folder.to_owned(),
+                made,
+                _lock: lock,
+            });
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Nothing to be done where it fails: the next run takes the lock and the folder as they are.
+        let _ = fs::remove_file(self.folder.join(LOCK));
+        if self.made {
+            let _ = fs::remove_dir(&self.folder);
+        }
+    }
+}
+
+/// Makes the folder unless it is there; a killed run's folder has its lock, and counts as made by a run.
+fn make(folder: &Path) -> Result<bool, Error> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok(folder.join(LOCK).exists())
+        }
+        Err(source) => Err(failed(folder, "made", source)),
+    }
+}
+
+fn is_at(lock: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (lock.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+        _ => false,
+    }
+}
+
+fn write_owner(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+fn owner(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
+        _ => "an unnamed process".to_owned(),
+    }
+}
+
+fn failed(path: &Path, what: &'static str, source: io::Error) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        what,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_nothing_left() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("steer");
+        let first = Instance::take(&folder).unwrap();
+        let refused = Instance::take(&folder).unwrap_err().to_string();
+        assert!(
+            refused.starts_with(&format!(
+                "steer is running already (process {}",
+                std::process::id()
+            )),
+            "{refused}"
+        );
+        drop(first);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Instance::take(folder.path()).unwrap());
+        assert!(folder.path().exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_killed_runs_folder_is_taken_over_and_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("steer");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(LOCK), "1\n").unwrap();
+        drop(Instance::take(&folder).unwrap());
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told() {
+        let told = Instance::take(Path::new("/proc/steer"))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            told,
+            "/proc/steer cannot be made; is /proc writable for root?"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! What a run says on standard output, line by line.
+
+mod summary;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt::{Arguments, Display},
+    io::{Write as _, stdout},
+    net::IpAddr,
+    time::Instant,
+};
+
+use steer_common::stats::{Action, Outcome, Stats};
+
+use crate::{
+    config::{Output, Settings},
+    engine::Rulebook,
+    events::{Event, Learned, Name, Steered, protocol},
+    host::{Bridge, Host},
+    route::{OnDown, Vpn},
+};
+
+/// Names remembered for the lines of flows; the oldest goes first.
+const NAMES: usize = 4096;
+
+/// The lines, as many as the user wants.
+#[derive(Debug)]
+pub struct Report {
+    output: Output,
+    begun: Instant,
+    names: HashMap<IpAddr, Name>,
+    ages: VecDeque<IpAddr>,
+    steered: u64,
+    learned: u64,
+}
+
+impl Report {
+    /// Says as much as `output` tells.
+    pub fn new(output: Output) -> Self {
+        Self {
+            output,
+            begun: Instant::now(),
+            names: HashMap::new(),
+            ages: VecDeque::new(),
+            steered: 0,
+            learned: 0,
+        }
+    }
+
+    /// What is attached where, what goes where, and that it does from now on.
+    pub fn start(&self, settings: &Settings, host: &Host) {
+        for line in summary::summary(settings, host) {
+            self.say(format_args!("{line}"));
+        }
+        self.say(format_args!(
+            "ready    after {} ms",
+            self.begun.elapsed().as_millis()
+        ));
+    }
+
+    /// The last line.
+    pub fn end(&self) {
+        self.say(format_args!(
+            "ended    {} addresses learned, {} flows steered; the host is as it was before",
+            self.learned, self.steered
+        ));
+    }
+
+    /// Something the user should know.
+    pub fn note(&self, text: &str) {
+        self.say(format_args!("note     {text}"));
+    }
+
+    /// One of steer's own doings.
+    pub fn detail(&self, doing: &dyn Display) {
+        if self.output >= Output::Verbose {
+            self.say(format_args!("         {doing}"));
+        }
+    }
+
+    /// The VPN is another than before: up, down, with other addresses.
+    pub fn vpn(&self, vpn: Option<&Vpn>, on_down: OnDown) {
+        match (vpn.filter(|vpn| vpn.up), on_down) {
+            (Some(vpn), _) => self.say(format_args!("vpn      {} is up", vpn.name)),
+            (None, OnDown::Block) => self.say(format_args!(
+                "vpn      is down: what must take it is blocked until it is back"
+            )),
+            (None, OnDown::Direct) => self.say(format_args!(
+                "vpn      is down: what should take it goes direct until it is back, as on_down says"
+            )),
+        }
+    }
+
+    /// A bridge was attached to or has gone.
+    pub fn bridge(&self, bridge: &Bridge, attached: bool) {
+        let network = match &bridge.network {
+            Some(network) => format!(" (Docker's network {network})"),
+            None => String::new(),
+        };
+        let what = if attached { "attached" } else { "gone" };
+        self.say(format_args!("bridge   {}{network} {what}", bridge.name));
+    }
+
+    /// What the programs told.
+    pub fn event(&mut self, event: &Event, rules: &Rulebook, bridges: &[Bridge]) {
+        match event {
+            Event::Learned(learned) => {
+                self.learned += 1;
+                self.remember(learned);
+                self.learned(learned, rules, bridges);
+            }
+            Event::Steered(steered) => {
+                self.steered += 1;
+                self.steered(steered, rules, bridges);
+            }
+        }
+    }
+
+    /// What the counters say that no user should have to look for: packets stopped and events lost.
+    pub fn counters(&self, before: &Stats, now: &Stats) {
+        for &outcome in Outcome::ALL {
+            let more = now.counter(outcome).wrapping_sub(before.counter(outcome));
+            if more == 0 || !(outcome.action() == Action::Drop || outcome == Outcome::EventLost) {
+                continue;
+            }
+            self.say(format_args!(
+                "warning  {more} × {}: {}",
+                outcome.name(),
+                advice(outcome)
+            ));
+        }
+    }
+
+    fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
+        let path = if learned.vpn { "vpn" } else { "direct" };
+        self.say(format_args!(
+            "learned  {} {} → {path} (rule {}, ttl {} s, asked {})",
+            learned.name,
+            learned.address,
+            rules.domain(learned.rule).unwrap_or("of another run"),
+            learned.ttl,
+            place(learned.origin, bridges)
+        ));
+    }
+
+    fn steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
+        let (address, port) = steered.remote;
+        let name = match self.names.get(&address) {
+            Some(name) => name.to_string(),
+            None => rules
+                .domain(steered.rule)
+                .unwrap_or("of another run")
+                .to_owned(),
+        };
+        let from = match steered.local {
+            Some((local, _)) => format!("{local} {}", place(steered.origin, bridges)),
+            None => place(steered.origin, bridges),
+        };
+        self.say(format_args!(
+            "steered  {name} {address} port {port} {} → vpn (from {from})",
+            protocol(steered.protocol)
+        ));
+    }
+
+    fn remember(&mut self, learned: &Learned) {
+        if self
+            .names
+            .insert(learned.address, learned.name.clone())
+            .is_some()
+        {
+            return;
+        }
+        self.ages.push_back(learned.address);
+        if self.ages.len() > NAMES
+            && let Some(oldest) = self.ages.pop_front()
+        {
+            self.names.remove(&oldest);
+        }
+    }
+
+    fn say(&self, line: Arguments<'_>) {
+        if self.output >= Output::Normal {
+            // Nobody may be reading any more, which is no reason to stop steering.
+            let _ = writeln!(stdout(), "{line}");
+        }
+    }
+}
+
+/// Where it was seen: a bridge goes by its index, a process by its socket's cookie.
+fn place(origin: u64, bridges: &[Bridge]) -> String {
+    let bridges: BTreeMap<u64, &str> = bridges
+        .iter()
+        .map(|bridge| (u64::from(bridge.index.0), bridge.name.as_str()))
+        .collect();
+    match bridges.get(&origin) {
+        Some(name) => format!("on {name}"),
+        None => "by a process".to_owned(),
+    }
+}
+
+fn advice(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::FlowsFull => {
+            "the table of flows is full, and new ones to the VPN are refused until some end"
+        }
+        Outcome::AddrsFull => {
+            "the table of addresses is full, and answers for names of the VPN are held back"
+        }
+        Outcome::NotMarked => "the kernel refused to mark a socket, and its connection was refused",
+        Outcome::BoundElsewhere => {
+            "datagrams of a socket bound to another address than the VPN's were refused; leave it unbound"
+        }
+        Outcome::NoVpn => "datagrams were refused while the VPN has no address",
+        Outcome::WrongPath => {
+            "packets for the VPN were about to leave by another interface and were stopped; \
+             did somebody change the rules or routes?"
+        }
+        Outcome::Busy => "DNS questions came faster than they could be remembered",
+        Outcome::EventLost => "lines are missing here; what is steered is not affected",
+        _ => "stopped",
+    }
+}
