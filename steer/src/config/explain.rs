@@ -227,3 +227,47 @@ fn kind(value: &DeValue<'_>) -> String {
         DeValue::Table(_) => "a table".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigFile;
+    use std::path::Path;
+
+    fn refusal(text: &str) -> String {
+        ConfigFile::parse(Path::new("steer.toml"), text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn every_key_told_of_is_one_that_is_read() {
+        for section in &SCHEMA {
+            for key in section.keys {
+                let said = refusal(&format!("[{}]\n{} = {{}}\n", section.name, key.name));
+                let expected = format!(
+                    "steer.toml:2: {}.{} must be {}; this is a table",
+                    section.name, key.name, key.expects
+                );
+                assert_eq!(said, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_that_is_read_is_told_of() {
+        for section in &SCHEMA {
+            let said =
+                super::super::file::tests::unexplained(&format!("[{}]\nx = 1\n", section.name));
+            let read: Vec<_> = said.split('`').skip(3).step_by(2).collect();
+            assert!(read.len() >= 2, "{said}");
+            for key in read {
+                assert!(
+                    section.keys.iter().any(|known| known.name == key),
+                    "{}.{key}",
+                    section.name
+                );
+            }
+        }
+    }
+}

@@ -132,3 +132,25 @@ struct RawRouting {
     table: Option<Spanned<u32>>,
     priority: Option<Spanned<u32>>,
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What the TOML reader itself says of a text that it refuses.
+    pub(in crate::config) fn unexplained(text: &str) -> String {
+        toml::from_str::<Raw>(text)
+            .unwrap_err()
+            .message()
+            .to_owned()
+    }
+
+    #[test]
+    fn lines_count_from_one() {
+        let text = "a\nb\n\nc";
+        let lines: Vec<_> = (0..=text.len())
+            .map(|offset| line_of(text, offset))
+            .collect();
+        assert_eq!(lines, [1, 1, 2, 2, 3, 4, 4]);
+    }
+}

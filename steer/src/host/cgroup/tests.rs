@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
@@ -300,4 +301,17 @@ fn a_machine_without_cgroup2_says_how_to_get_it() {
         machine.resolve(&["auto"]).unwrap_err(),
         "no cgroup2 is mounted; mount it with mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
     );
+}
+
+proptest! {
+    #[test]
+    fn any_mount_point_survives_the_kernels_escapes(path in "/[ -~\t\n]{0,30}") {
+        let escape = |byte| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}"),
+            _ => char::from(byte).to_string(),
+        };
+        let escaped: String = path.bytes().map(escape).collect();
+        let text = format!("cgroup2 {escaped} cgroup2 rw 0 0\n");
+        prop_assert_eq!(cgroup2_mounts(&text), [PathBuf::from(path)]);
+    }
 }

@@ -1,0 +1,91 @@
+//! The command as a user meets it: exit codes, and one line for each failure.
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn steer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_steer"))
+        .args(args)
+        .output()
+        .expect("a made-up file or process works")
+}
+
+/// Runs it with a configuration file of that text, which must be refused, and returns the line that says so.
+fn refusal(text: &str, flags: &[&str]) -> String {
+    let directory = tempfile::tempdir().expect("a made-up file or process works");
+    let file = directory.path().join("steer.toml");
+    fs::write(&file, text).expect("a made-up file or process works");
+    let file = file.to_string_lossy();
+    let output = steer(&[&["run", "--config", &file], flags].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let said = String::from_utf8(output.stderr).expect("a made-up file or process works");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said.trim_end().replace(&*file, "FILE")
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for args in [
+        &[][..],
+        &["walk"],
+        &["run", "--vpm", "wg0"],
+        &["run", "--on-down", "drop"],
+        &["cleanup", "x"],
+    ] {
+        let output = steer(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(
+            output.stdout.is_empty() && !output.stderr.is_empty(),
+            "{args:?}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn help_comes_with_examples() {
+    let output = steer(&["run", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        help.contains("Examples:") && help.contains("steer run --vpn wg0"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_wrong_file_is_told_in_one_line() {
+    assert_eq!(
+        refusal("[vpn]\ninteface = \"wg0\"\n", &[]),
+        "steer: FILE:2: unknown key \"inteface\" in [vpn]; did you mean \"interface\"?"
+    );
+    assert_eq!(
+        refusal("[rules]\nvpn = [\"a b\"]\n", &[]),
+        "steer: FILE:2: \"a b\" is not a domain: ' ' cannot be part of a name; letters, digits, hyphens and underscores can"
+    );
+}
+
+#[test]
+fn a_wrong_flag_is_told_in_one_line() {
+    assert_eq!(
+        refusal("", &["--preset", "docker_hub"]),
+        "steer: --preset: there is no preset \"docker_hub\"; did you mean \"docker-hub\"?"
+    );
+    assert_eq!(
+        refusal(
+            "[rules]\nvpn = [\"a.example\"]\ndirect = [\"a.example\"]\n",
+            &[]
+        ),
+        "steer: FILE:3: \"a.example\" is to go direct here and vpn at FILE:2; keep one of the two"
+    );
+}
+
+#[test]
+fn a_file_named_must_exist() {
+    let output = steer(&["run", "--config", "/nonexistent/steer.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "steer: cannot read the configuration file /nonexistent/steer.toml: No such file or directory (os error 2)\n"
+    );
+}
