@@ -16,7 +16,7 @@ use super::{
     plan::{Mark, Nat},
 };
 
-const TABLE: &str = "steer";
+pub(super) const TABLE: &str = "steer";
 const CHAIN: &str = "postrouting";
 /// `srcnat`, where Docker and everybody else masquerades: the first to translate a connection has it.
 const PRIORITY: i32 = 100;
@@ -105,7 +105,7 @@ async fn nft(arguments: &[&str], input: &str) -> Result<String, Failure> {
 pub(super) enum Owner {
     /// Ours, and what it does.
     Steer(Nat),
-    /// Ours by its mark of ownership, but changed since: to be replaced or deleted as a whole.
+    /// Ours, but changed since, by a rule added to it, for example: to be replaced or deleted as a whole.
     SteerChanged,
     /// Somebody else's, and what tells.
     Other(String),
@@ -125,14 +125,9 @@ fn owner(json: &str) -> Owner {
     let flushed = objects
         .iter()
         .any(|object| object["chain"]["name"] == CHAIN);
-    if rules.is_empty() && !flushed {
-        return Owner::Other("it has no rule".into());
-    }
-    if let Some(rule) = rules.iter().find(|rule| rule["comment"] != COMMENT) {
-        let handle = &rule["handle"];
-        return Owner::Other(format!(
-            "its rule with handle {handle} lacks steer's comment"
-        ));
+    let commented = rules.iter().any(|rule| rule["comment"] == COMMENT);
+    if !(commented || rules.is_empty() && flushed) {
+        return Owner::Other("it lacks the rule with steer's comment".into());
     }
     let nat = match serde_json::from_str::<Nftables<'_>>(json) {
         Ok(listed) => parse(&listed.objects),

@@ -1,13 +1,24 @@
 //! Notifications of changes that a plan may depend on.
 
-use std::fmt;
+use std::{fmt, io};
 
-use futures_util::{StreamExt, stream::BoxStream};
+use bytes::BytesMut;
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use netlink_packet_route::{RouteNetlinkMessage, route::RouteProtocol, rule::RuleAttribute};
-use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
+use rtnetlink::{
+    MulticastGroup,
+    packet_core::NetlinkPayload,
+    sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER},
+};
 use tokio::task::JoinHandle;
 
-use super::{Error, plan::PROTOCOL};
+use super::{Error, nat::TABLE, plan::PROTOCOL};
+
+/// The kernel's messages are at most a page; a longer one was cut off.
+const NFTABLES_BUFFER: usize = 1 << 16;
 
 /// What kind of thing changed. What it is like now is to be looked up, for more may have changed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +29,9 @@ pub enum Event {
     Address,
     /// A rule or a route of steer's was added, changed or deleted, by steer or by somebody else.
     Routing,
+    /// Steer's nft table, or part of it, was deleted: by `nft flush ruleset`, for example, which the start of many
+    /// a firewall begins with.
+    Nat,
     /// More happened than the socket could hold: anything may have changed.
     Overrun,
 }
@@ -41,11 +55,13 @@ pub fn watch() -> Result<Watch, Error> {
         MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Rule,
     ];
+    let connect = |source| Error::Connect { source };
     let (connection, _, messages) =
-        rtnetlink::new_multicast_connection(&groups).map_err(|source| Error::Connect { source })?;
-    let events = messages.filter_map(|(message, _)| async move { event(&message.payload) });
+        rtnetlink::new_multicast_connection(&groups).map_err(connect)?;
+    let routing = messages.filter_map(|(message, _)| async move { event(&message.payload) });
+    let nftables = nftables().map_err(connect)?;
     Ok(Watch {
-        events: events.boxed(),
+        events: stream::select(routing, nftables).boxed(),
         connection: tokio::spawn(connection),
     })
 }
@@ -90,5 +106,136 @@ fn event(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
             .contains(&RuleAttribute::Protocol(ours))
             .then_some(Event::Routing),
         _ => None,
+    }
+}
+
+/// As `nft monitor` does, for what deletes our table.
+fn nftables() -> io::Result<impl Stream<Item = Event>> {
+    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+    let raw = socket.socket_mut();
+    // Without an address of its own it has the kernel's, and the kernel tells itself nothing.
+    raw.bind_auto()?;
+    raw.add_membership(libc::NFNLGRP_NFTABLES as u32)?;
+    let events = stream::unfold(socket, |socket| async move {
+        let mut buffer = BytesMut::with_capacity(NFTABLES_BUFFER);
+        let event = match socket.recv(&mut buffer).await {
+            Ok(()) if buffer.len() < NFTABLES_BUFFER => {
+                tells_of_loss(&buffer).then_some(Event::Nat)
+            }
+            Ok(()) => Some(Event::Overrun),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Some(Event::Overrun),
+            Err(error) => {
+                tracing::warn!("changes of nftables are not noticed any more: {error}");
+                return None;
+            }
+        };
+        Some((event, socket))
+    });
+    Ok(events.filter_map(|event| async move { event }))
+}
+
+/// Whether something in the table `inet steer` was deleted.
+///
+/// Each message is a `nlmsghdr`, a `nfgenmsg` and attributes, of which the first is the table's name for tables,
+/// chains and rules (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE` and `NFTA_RULE_TABLE` are all 1).
+fn tells_of_loss(mut datagram: &[u8]) -> bool {
+    const HEADER: usize = 16;
+    const GENERIC: usize = 4;
+    const ATTRIBUTE: usize = 4;
+    const DELETIONS: [libc::c_int; 3] = [
+        libc::NFT_MSG_DELTABLE,
+        libc::NFT_MSG_DELCHAIN,
+        libc::NFT_MSG_DELRULE,
+    ];
+
+    let deletes = |kind: u16| {
+        let [subsystem, message] = kind.to_be_bytes().map(libc::c_int::from);
+        subsystem == libc::NFNL_SUBSYS_NFTABLES && DELETIONS.contains(&message)
+    };
+    let name = |message: &[u8]| -> Option<Vec<u8>> {
+        let family = *message.get(HEADER)?;
+        let attribute = message.get(HEADER + GENERIC..)?;
+        let length = usize::from(u16::from_ne_bytes(attribute.get(..2)?.try_into().ok()?));
+        let name = attribute.get(ATTRIBUTE..length)?;
+        (i32::from(family) == libc::NFPROTO_INET).then(|| name.to_vec())
+    };
+    while let Some(&[a, b, c, d, e, f]) = datagram.first_chunk() {
+        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
+        let Some(message) = datagram
+            .get(..length)
+            .filter(|message| message.len() >= HEADER)
+        else {
+            return false;
+        };
+        let ours =
+            || name(message).is_some_and(|name| name.strip_suffix(b"\0") == Some(TABLE.as_bytes()));
+        if deletes(u16::from_ne_bytes([e, f])) && ours() {
+            return true;
+        }
+        datagram = datagram
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As 6.18 sends them, up to the end of the first attribute.
+    fn message(kind: i32, family: i32, table: &str) -> Vec<u8> {
+        let mut attribute = vec![0, 0, 1, 0];
+        attribute.extend(table.as_bytes());
+        attribute.push(0);
+        attribute[0] = attribute.len() as u8;
+        attribute.resize(attribute.len().next_multiple_of(4), 0);
+        let mut message = Vec::new();
+        message.extend((20 + attribute.len() as u32).to_ne_bytes());
+        message.extend((libc::NFNL_SUBSYS_NFTABLES as u16 * 256 + kind as u16).to_ne_bytes());
+        message.resize(16, 0);
+        message.extend([family as u8, 0, 0, 2]);
+        message.extend(attribute);
+        message
+    }
+
+    #[test]
+    fn deletions_in_our_table_are_losses() {
+        let inet = libc::NFPROTO_INET;
+        for kind in [
+            libc::NFT_MSG_DELTABLE,
+            libc::NFT_MSG_DELCHAIN,
+            libc::NFT_MSG_DELRULE,
+        ] {
+            assert!(tells_of_loss(&message(kind, inet, "steer")));
+            assert!(!tells_of_loss(&message(kind, inet, "steers")));
+            assert!(!tells_of_loss(&message(kind, libc::NFPROTO_IPV4, "steer")));
+            let second = [
+                message(libc::NFT_MSG_NEWTABLE, inet, "other"),
+                message(kind, inet, "steer"),
+            ]
+            .concat();
+            assert!(tells_of_loss(&second));
+        }
+        assert!(!tells_of_loss(&message(
+            libc::NFT_MSG_NEWRULE,
+            inet,
+            "steer"
+        )));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_at_all_can_be_read(
+            datagram in proptest::collection::vec(any::<u8>(), 0..80),
+            length in 0..90u8,
+        ) {
+            tells_of_loss(&datagram);
+            let mut whole = message(libc::NFT_MSG_DELTABLE, libc::NFPROTO_INET, "steer");
+            whole[0] = length;
+            tells_of_loss(&whole);
+        }
     }
 }

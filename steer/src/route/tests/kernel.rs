@@ -1,0 +1,199 @@
+//! A kernel of text.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use super::*;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    pub rp_filter: u8,
+    /// What the administrator has set last, which is what must be there in the end.
+    pub administrators: u8,
+}
+
+/// As strict as the kernel: what is there cannot be added, what is not there cannot be deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kernel {
+    pub links: BTreeMap<u32, Link>,
+    pub rp_filter_all: u8,
+    pub rules: Vec<Rule>,
+    pub routes: Vec<Route>,
+    pub nat: Option<Nat>,
+    pub ledger: Vec<(Interface, u8)>,
+}
+
+/// Where a packet goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    Vpn,
+    Refused,
+    Direct,
+}
+
+impl Kernel {
+    pub fn state(&self, plan: &Plan) -> State {
+        let now = |interface: &Interface| {
+            self.links
+                .get(&interface.index.0)
+                .map(|link| link.rp_filter)
+        };
+        State {
+            rules: self.rules.clone(),
+            routes: self.routes.clone(),
+            nat: self.nat.clone(),
+            nat_changed: false,
+            ipv6: true,
+            rp_filter_all: self.rp_filter_all,
+            rp_filter: plan.loose_rp_filter.as_ref().and_then(now),
+            loosened: self
+                .ledger
+                .iter()
+                .map(|(interface, original)| Loosened {
+                    interface: interface.clone(),
+                    original: *original,
+                    now: now(interface),
+                })
+                .collect(),
+        }
+    }
+
+    pub fn execute(&mut self, change: &Change) {
+        match change {
+            Change::AddRule(rule) => {
+                assert!(!self.rules.contains(rule), "EEXIST: {change}");
+                self.rules.push(*rule);
+            }
+            Change::DelRule(rule) => {
+                assert!(self.rules.contains(rule), "ENOENT: {change}");
+                self.rules.retain(|other| other != rule);
+            }
+            Change::AddRoute(route) => {
+                assert!(self.at(route).is_none(), "EEXIST: {change}");
+                self.add_route(route);
+            }
+            Change::ReplaceRoute { old, new } => {
+                let at = self
+                    .at(new)
+                    .unwrap_or_else(|| panic!("nothing to replace: {change}"));
+                assert_eq!(self.routes.remove(at), *old, "{change}");
+                self.add_route(new);
+            }
+            Change::DelRoute(route) => {
+                let at = self.at(route).unwrap_or_else(|| panic!("ESRCH: {change}"));
+                assert_eq!(self.routes.remove(at), *route, "{change}");
+            }
+            Change::SetNat { old, new } => {
+                assert_eq!(self.nat, *old, "{change}");
+                self.nat.clone_from(new);
+            }
+            Change::LoosenRpFilter {
+                interface,
+                original,
+            } => {
+                self.forget(interface);
+                self.ledger.push((interface.clone(), *original));
+                self.set_rp_filter(interface, LOOSE);
+            }
+            Change::RestoreRpFilter {
+                interface,
+                original,
+            } => {
+                self.set_rp_filter(interface, *original);
+                self.forget(interface);
+            }
+            Change::ForgetRpFilter { interface, .. } => self.forget(interface),
+        }
+    }
+
+    fn at(&self, route: &Route) -> Option<usize> {
+        let key = |route: &Route| (route.family, route.table, route.metric);
+        self.routes
+            .iter()
+            .position(|other| key(other) == key(route))
+    }
+
+    fn add_route(&mut self, route: &Route) {
+        if let Target::Dev(interface) = &route.target {
+            assert!(
+                self.links.contains_key(&interface.index.0),
+                "ENODEV: {route}"
+            );
+        }
+        self.routes.push(route.clone());
+    }
+
+    fn forget(&mut self, interface: &Interface) {
+        self.ledger
+            .retain(|(other, _)| other.index != interface.index);
+    }
+
+    fn set_rp_filter(&mut self, interface: &Interface, value: u8) {
+        if let Some(link) = self.links.get_mut(&interface.index.0) {
+            link.rp_filter = value;
+        }
+    }
+
+    /// Routes go with their interface, and when it goes down.
+    pub fn flush(&mut self, index: u32) {
+        self.routes.retain(
+            |route| !matches!(&route.target, Target::Dev(interface) if interface.index.0 == index),
+        );
+    }
+
+    pub fn way(&self, family: Family, selector: Selector) -> Way {
+        let mut rules: Vec<_> = self
+            .rules
+            .iter()
+            .filter(|r| (r.family, r.selector) == (family, selector))
+            .collect();
+        rules.sort_by_key(|rule| rule.priority);
+        for rule in rules {
+            let of_table = |route: &&Route| (route.family, route.table) == (family, rule.table);
+            match self
+                .routes
+                .iter()
+                .filter(of_table)
+                .min_by_key(|route| route.metric)
+            {
+                Some(Route {
+                    target: Target::Dev(_),
+                    ..
+                }) => return Way::Vpn,
+                Some(_) => return Way::Refused,
+                None => {}
+            }
+        }
+        Way::Direct
+    }
+
+    pub fn has_rule(&self, family: Family, selector: Selector) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| (rule.family, rule.selector) == (family, selector))
+    }
+
+    /// As the administrator sees it.
+    pub fn text(&self) -> String {
+        let mut lines: Vec<_> = self
+            .rules
+            .iter()
+            .map(|rule| format!("{:?} {rule}", rule.family))
+            .collect();
+        lines.extend(
+            self.routes
+                .iter()
+                .map(|route| format!("{:?} {route}", route.family)),
+        );
+        lines.sort();
+        for (index, link) in &self.links {
+            lines.push(format!(
+                "{index} {} rp_filter {}",
+                link.name, link.rp_filter
+            ));
+        }
+        let mut text = lines.join("\n");
+        write!(text, "\n{:?}\n{:?}", self.nat, self.ledger).unwrap();
+        text
+    }
+}

@@ -1,0 +1,202 @@
+//! Plan and diff, against tables of cases and against a kernel of text.
+
+mod kernel;
+mod random;
+
+use std::net::Ipv4Addr;
+
+use super::*;
+
+fn vpn() -> Vpn {
+    Vpn {
+        name: "wg0".into(),
+        index: IfIndex(7),
+        up: true,
+        v4: vec![Ipv4Addr::new(10, 8, 0, 2)],
+        v6: vec![],
+    }
+}
+
+fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
+    Wanted {
+        vpn,
+        on_down,
+        numbers: Numbers::default(),
+    }
+}
+
+fn lines(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_vpn_with_ipv4_alone() {
+    let plan = plan(&wanted(Some(vpn()), OnDown::Block));
+    assert_eq!(
+        lines(&plan.rules),
+        [
+            "priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "priority 7360 from 10.8.0.2 iif lo ipproto udp lookup 7350 protocol 173",
+            "priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+        ]
+    );
+    assert_eq!(
+        lines(&plan.routes),
+        [
+            "default dev wg0 table 7350 protocol 173",
+            "unreachable default metric 4294967295 table 7350 protocol 173",
+            "unreachable default metric 4294967295 table 7350 protocol 173",
+        ]
+    );
+}
+
+#[test]
+fn a_vpn_that_is_down_or_absent_blocks() {
+    let down = Vpn { up: false, ..vpn() };
+    for vpn in [Some(down), None] {
+        let has_address = vpn.is_some();
+        let plan = plan(&wanted(vpn, OnDown::Block));
+        assert!(
+            plan.routes
+                .iter()
+                .all(|route| route.target == Target::Unreachable)
+        );
+        assert_eq!(plan.routes.len(), 2);
+        let of_the_address = plan
+            .rules
+            .iter()
+            .filter(|rule| matches!(rule.selector, Selector::UdpFrom(_)));
+        assert_eq!(
+            of_the_address.count(),
+            usize::from(has_address),
+            "as long as there is the address"
+        );
+    }
+}
+
+#[test]
+fn a_vpn_that_is_down_lets_through_when_asked_to() {
+    let down = Vpn { up: false, ..vpn() };
+    assert_eq!(plan(&wanted(Some(down), OnDown::Direct)).routes, []);
+}
+
+#[test]
+fn the_family_that_an_up_vpn_lacks_is_refused_even_so() {
+    let plan = plan(&wanted(Some(vpn()), OnDown::Direct));
+    let ways: Vec<_> = plan
+        .routes
+        .iter()
+        .map(|route| (route.family, route.target == Target::Unreachable))
+        .collect();
+    assert_eq!(ways, [(Family::V4, false), (Family::V6, true)]);
+}
+
+#[test]
+fn the_commands_of_a_start_block_before_they_lead() {
+    let state = State {
+        ipv6: true,
+        rp_filter: Some(1),
+        ..State::default()
+    };
+    let changes = diff(&plan(&wanted(Some(vpn()), OnDown::Block)), &state);
+    assert_eq!(
+        lines(&changes),
+        [
+            "ip route add unreachable default metric 4294967295 table 7350 protocol 173",
+            "ip -6 route add unreachable default metric 4294967295 table 7350 protocol 173",
+            "ip route add default dev wg0 table 7350 protocol 173",
+            "sysctl -w net.ipv4.conf.wg0.rp_filter=2",
+            "nft add rule inet steer postrouting meta mark and 0x3000 == 0x1000 oifname \"wg0\" masquerade",
+            "ip rule add priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "ip rule add priority 7360 from 10.8.0.2 iif lo ipproto udp lookup 7350 protocol 173",
+            "ip -6 rule add priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+        ]
+    );
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_asked_for_nothing_of_it() {
+    let changes = diff(
+        &plan(&wanted(Some(vpn()), OnDown::Block)),
+        &State::default(),
+    );
+    assert!(!changes.is_empty());
+    assert!(
+        changes
+            .iter()
+            .all(|change| !change.to_string().starts_with("ip -6"))
+    );
+}
+
+#[test]
+fn a_filter_that_is_not_strict_is_left() {
+    let plan = plan(&wanted(Some(vpn()), OnDown::Block));
+    let strict = |all, own| {
+        let state = State {
+            rp_filter_all: all,
+            rp_filter: Some(own),
+            ..State::default()
+        };
+        diff(&plan, &state)
+            .iter()
+            .any(|change| matches!(change, Change::LoosenRpFilter { .. }))
+    };
+    // conf/all and the interface's own: the larger one counts (Documentation/networking/ip-sysctl.rst).
+    let table: Vec<_> = (0..3)
+        .flat_map(|all| (0..3).map(move |own| (all, own)))
+        .collect();
+    let expected = [(0, 1), (1, 0), (1, 1)];
+    for (all, own) in table {
+        assert_eq!(
+            strict(all, own),
+            expected.contains(&(all, own)),
+            "all {all}, own {own}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_somebody_else_set_is_theirs() {
+    let interface = Interface {
+        name: "wg0".into(),
+        index: IfIndex(7),
+    };
+    let state = |now| State {
+        loosened: vec![Loosened {
+            interface: interface.clone(),
+            original: 1,
+            now,
+        }],
+        ..State::default()
+    };
+    let removal = |now| lines(&diff(&Plan::default(), &state(now)));
+    assert_eq!(
+        removal(Some(2)),
+        ["sysctl -w net.ipv4.conf.wg0.rp_filter=1"]
+    );
+    assert_eq!(
+        removal(Some(0)),
+        ["leave net.ipv4.conf.wg0.rp_filter=0, set by somebody else since steer changed it from 1"]
+    );
+    assert_eq!(
+        removal(None),
+        ["leave net.ipv4.conf.wg0.rp_filter, which is gone with its interface"]
+    );
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    for (value, mask) in [(0, 0x3000), (0, 0), (0x4000, 0x3000)] {
+        assert!(Mark::new(value, mask).is_err(), "{value:#x}/{mask:#x}");
+    }
+    let good = Numbers::default();
+    for table in [0, 253, 254, 255] {
+        let table = TableId(table);
+        assert!(Numbers { table, ..good }.check().is_err(), "{table}");
+    }
+    for priority in [0, 32747, 32766, u32::MAX] {
+        let priority = Priority(priority);
+        assert!(Numbers { priority, ..good }.check().is_err(), "{priority}");
+    }
+    assert!(good.check().is_ok());
+}

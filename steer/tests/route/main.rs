@@ -1,0 +1,7 @@
+//! Routing on the real kernel, in a network namespace for each test.
+
+mod host;
+mod netns;
+mod others;
+mod steering;
+mod ways_out;
