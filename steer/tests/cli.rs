@@ -89,3 +89,13 @@ fn a_file_named_must_exist() {
         "steer: cannot read the configuration file /nonexistent/steer.toml: No such file or directory (os error 2)\n"
     );
 }
+
+#[test]
+fn cleanup_takes_the_numbers_of_the_run() {
+    let output = steer(&["cleanup", "--config", "/dev/null", "--table", "254"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "steer: --table: routing table 254 is the system's own: set [routing] table to a free number, for example 7350\n"
+    );
+}

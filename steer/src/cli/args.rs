@@ -31,7 +31,7 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Remove whatever a killed run left
-    Cleanup(StateArgs),
+    Cleanup(CleanupArgs),
 }
 
 /// Flags of `steer run`.
@@ -80,21 +80,9 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "presets", help_heading = "Rules")]
     pub no_presets: bool,
 
-    /// Mark of the packets that take the VPN [default: 0x1000]
-    #[arg(long, value_name = "MARK", value_parser = number, help_heading = "Routing")]
-    pub mark: Option<u32>,
-
-    /// Bits of the packet mark that are steer's [default: 0x3000]
-    #[arg(long, value_name = "MASK", value_parser = number, help_heading = "Routing")]
-    pub mask: Option<u32>,
-
-    /// Routing table of the marked packets [default: 7350]
-    #[arg(long, value_name = "ID", value_parser = number, help_heading = "Routing")]
-    pub table: Option<u32>,
-
-    /// First of the 20 priorities of steer's routing rules [default: 7350]
-    #[arg(long, value_name = "NUMBER", value_parser = number, help_heading = "Routing")]
-    pub priority: Option<u32>,
+    /// The numbers of steer's own.
+    #[command(flatten)]
+    pub routing: RoutingArgs,
 
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
@@ -116,6 +104,42 @@ pub struct RunArgs {
     /// Where things are kept.
     #[command(flatten)]
     pub state: StateArgs,
+}
+
+/// Flags of `steer cleanup`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CleanupArgs {
+    /// Configuration file of the run that was killed [default: /etc/steer/steer.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The numbers of the run that was killed.
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+
+    /// Where it kept things.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// The numbers by which routing knows what is steer's.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RoutingArgs {
+    /// Mark of the packets that take the VPN [default: 0x1000]
+    #[arg(long, value_name = "MARK", value_parser = number, help_heading = "Routing")]
+    pub mark: Option<u32>,
+
+    /// Bits of the packet mark that are steer's [default: 0x3000]
+    #[arg(long, value_name = "MASK", value_parser = number, help_heading = "Routing")]
+    pub mask: Option<u32>,
+
+    /// Routing table of the marked packets [default: 7350]
+    #[arg(long, value_name = "ID", value_parser = number, help_heading = "Routing")]
+    pub table: Option<u32>,
+
+    /// First of the 20 priorities of steer's routing rules [default: 7350]
+    #[arg(long, value_name = "NUMBER", value_parser = number, help_heading = "Routing")]
+    pub priority: Option<u32>,
 }
 
 /// Where a run keeps what outlives its process.
@@ -174,10 +198,6 @@ impl RunArgs {
             no_presets: args.no_presets,
             vpn_domains: args.vpn_domains,
             direct_domains: args.direct_domains,
-            mark: args.mark,
-            mask: args.mask,
-            table: args.table,
-            priority: args.priority,
             output: match (args.quiet, args.verbose) {
                 (true, _) => Output::Quiet,
                 (false, 0) => Output::Normal,
@@ -193,6 +213,20 @@ impl RunArgs {
             },
             bpffs: args.state.bpffs,
             run_dir: args.state.run_dir,
+            ..args.routing.overrides()
+        }
+    }
+}
+
+impl RoutingArgs {
+    /// The flags as the settings take them, all others not given.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            mark: self.mark,
+            mask: self.mask,
+            table: self.table,
+            priority: self.priority,
+            ..Overrides::default()
         }
     }
 }

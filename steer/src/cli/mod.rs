@@ -4,7 +4,7 @@ mod args;
 mod output;
 mod run;
 
-pub use args::{Cli, Command, RunArgs, StateArgs};
+pub use args::{CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
 
 use anyhow::Result;
 

@@ -1,36 +1,27 @@
 //! `steer run` and `steer cleanup`.
 
-use super::{RunArgs, StateArgs};
-use crate::config::{ConfigFile, DEFAULT_FILE, Settings};
+use super::{CleanupArgs, RunArgs};
+use crate::config::{self, ConfigError, ConfigFile, DEFAULT_FILE, Settings};
 use crate::engine;
 use crate::host::requirements;
-use crate::route::Numbers;
 use anyhow::{Context, Result};
 use std::path::Path;
-
-/// What the file and the flags ask for.
-pub(super) fn settings(args: &RunArgs) -> Result<Settings> {
-    let file = match &args.config {
-        Some(path) => ConfigFile::read(path)?,
-        None if Path::new(DEFAULT_FILE).exists() => ConfigFile::read(Path::new(DEFAULT_FILE))?,
-        None => ConfigFile::default(),
-    };
-    Ok(Settings::resolve(file, args.overrides())?)
-}
 
 /// Steers until interrupted.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     super::set_up_log(args.verbose);
-    let settings = settings(args)?;
+    let settings = Settings::resolve(file(args.config.as_deref())?, args.overrides())?;
     requirements::check(&settings.bpffs)?;
     Ok(runtime()?.block_on(engine::run(settings))?)
 }
 
 /// Removes what a killed run left.
-pub(super) fn cleanup(args: &StateArgs) -> Result<()> {
+pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
     super::set_up_log(0);
-    let (bpffs, run_dir) = args.directories();
-    let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, Numbers::default()))?;
+    let numbers = config::routing(&file(args.config.as_deref())?, &args.routing.overrides())?;
+    requirements::check_privileges()?;
+    let (bpffs, run_dir) = args.state.directories();
+    let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, numbers))?;
     for doing in &done {
         println!("{doing}");
     }
@@ -38,6 +29,15 @@ pub(super) fn cleanup(args: &StateArgs) -> Result<()> {
         println!("nothing was left to remove");
     }
     Ok(())
+}
+
+/// The file that the user names, else the one at the usual place, else none.
+fn file(named: Option<&Path>) -> Result<ConfigFile, ConfigError> {
+    let usual = Path::new(DEFAULT_FILE);
+    match named.or_else(|| usual.exists().then_some(usual)) {
+        Some(path) => ConfigFile::read(path),
+        None => Ok(ConfigFile::default()),
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

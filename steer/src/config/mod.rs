@@ -7,7 +7,7 @@ mod resolve;
 pub use crate::route::OnDown;
 pub use file::ConfigFile;
 pub(crate) use file::line_of;
-pub use resolve::Overrides;
+pub use resolve::{Overrides, routing};
 
 use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;

@@ -241,7 +241,11 @@ fn absolute(
     }
 }
 
-fn routing(file: &ConfigFile, flags: &Overrides) -> Result<Numbers, ConfigError> {
+/// The numbers of steer's own, which is all that removing what a run left needs of the settings.
+///
+/// # Errors
+/// A number that cannot be right, with its file and line or its flag.
+pub fn routing(file: &ConfigFile, flags: &Overrides) -> Result<Numbers, ConfigError> {
     let default = Numbers::default();
     let mark = number(flags.mark, "--mark", &file.mark, default.mark.value());
     let mask = number(flags.mask, "--mask", &file.mask, default.mark.mask());
