@@ -96,6 +96,9 @@ fn build() -> Result<PathBuf> {
 
 fn play(arguments: &Arguments, steer: &Path) -> Result<ExitCode> {
     let screen = Screen::start();
+    if arguments.docker == DockerName::Sid {
+        lab::fetch_sid_docker(&lab::sid_docker_cache(), &mut |line| screen.show(line))?;
+    }
     let options = DemoOptions {
         steer: steer.to_owned(),
         docker: match arguments.docker {

@@ -1,13 +1,13 @@
 //! The machine underneath: finding programs, becoming root, a clean environment for children.
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 /// The root of the workspace that this run works on.
 ///
@@ -40,6 +40,18 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Root was needed and could not be had.
+#[derive(Debug)]
+pub struct NoRoot(String);
+
+impl fmt::Display for NoRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoRoot {}
+
 /// Makes sure that [`as_root`] works, asking for the password now if it has to.
 ///
 /// # Errors
@@ -48,8 +60,9 @@ pub fn ensure_root(purpose: &str) -> Result<()> {
     if is_root() {
         return Ok(());
     }
+    let refuse = |why: &str| Err(NoRoot(format!("{purpose} needs root, and {why}")).into());
     if find("sudo").is_none() {
-        bail!("{purpose} needs root, and there is no sudo here: run this as root, or install sudo");
+        return refuse("there is no sudo here: run this as root, or install sudo");
     }
     let mut sudo = Command::new("sudo");
     if !io::stdin().is_terminal() {
@@ -60,9 +73,7 @@ pub fn ensure_root(purpose: &str) -> Result<()> {
         .status()
         .context("`sudo -v` cannot be started")?;
     if !status.success() {
-        bail!(
-            "{purpose} needs root, and sudo refused ({status}): run this as root, or allow this user to use sudo"
-        );
+        return refuse("sudo refused: run this as root, or allow this user to use sudo");
     }
     Ok(())
 }

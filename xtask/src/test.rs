@@ -43,6 +43,8 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
                 "xtask",
                 "-p",
                 "steer",
+                "-p",
+                "steer-tests",
                 "--lib",
                 "--bins",
             ],
@@ -211,7 +213,13 @@ struct Report {
 struct Phase {
     name: String,
     took: Duration,
-    result: Result<Option<Tally>, String>,
+    result: Result<Option<Tally>, Fault>,
+}
+
+struct Fault {
+    /// What the summary calls it.
+    word: &'static str,
+    reason: String,
 }
 
 impl Report {
@@ -240,7 +248,18 @@ impl Report {
             }
             Err(error) => {
                 eprintln!("error: {error:#}");
-                (None, Err(format!("{error:#}")))
+                let word = if error.is::<system::NoRoot>() {
+                    "NOT RUN"
+                } else {
+                    "FAILED"
+                };
+                (
+                    None,
+                    Err(Fault {
+                        word,
+                        reason: format!("{error:#}"),
+                    }),
+                )
             }
         };
         self.phases.push(Phase {
@@ -255,7 +274,10 @@ impl Report {
         self.phases.push(Phase {
             name: "selection".to_owned(),
             took: Duration::ZERO,
-            result: Err(reason),
+            result: Err(Fault {
+                word: "FAILED",
+                reason,
+            }),
         });
     }
 
@@ -273,9 +295,9 @@ impl Report {
             let (word, detail) = match &phase.result {
                 Ok(None) => ("ok", String::new()),
                 Ok(Some(tally)) => ("ok", tally.to_string()),
-                Err(reason) => (
-                    "FAILED",
-                    reason.lines().next().unwrap_or_default().to_owned(),
+                Err(fault) => (
+                    fault.word,
+                    fault.reason.lines().next().unwrap_or_default().to_owned(),
                 ),
             };
             println!("{:<26} {word:<7} {took:>12}  {detail}", phase.name);
