@@ -108,7 +108,6 @@ impl Engine {
 
         Stage::Load.begin()?;
         let mut datapath = Datapath::load(settings.log_bpf.level())?;
-        let events = watched(datapath.take_events()?)?;
         let log = match settings.log_bpf.level() {
             None => None,
             Some(_) => Some(watched(
@@ -131,6 +130,7 @@ impl Engine {
 
         Stage::Pin.begin()?;
         datapath.pin(&pins)?;
+        let events = watched(datapath.take_events()?)?;
 
         Stage::Routing.begin()?;
         let routing = Routing::open(&settings.run_dir, settings.routing).await?;
