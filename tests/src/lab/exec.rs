@@ -179,6 +179,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Waits until it has printed `line`.
+    pub fn wait_said(&mut self, limit: Duration, line: &str) -> Result<()> {
+        let log = self.log.clone();
+        self.wait(limit, || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains(line))
+        })
+    }
+
     fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();

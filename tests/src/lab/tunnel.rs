@@ -102,20 +102,21 @@ fn openvpn(lab: &Lab) -> Result<Vec<Daemon>> {
         command.args(own.split_whitespace());
         Daemon::start(name, command, &lab.dir)
     };
-    Ok(vec![
-        end(
-            Ns::Vpn,
-            "openvpn-vpn",
-            "--tls-server --dh none --local 10.30.0.2
-             --ifconfig 10.8.0.1 10.8.0.2 --ifconfig-ipv6 fd00:8::1/64 fd00:8::2",
-        )?,
-        end(
-            Ns::Box,
-            "openvpn-box",
-            "--tls-client --remote 10.30.0.2 --connect-retry 1
-             --ifconfig 10.8.0.2 10.8.0.1 --ifconfig-ipv6 fd00:8::2/64 fd00:8::1",
-        )?,
-    ])
+    let mut far = end(
+        Ns::Vpn,
+        "openvpn-vpn",
+        "--tls-server --dh none --local 10.30.0.2
+         --ifconfig 10.8.0.1 10.8.0.2 --ifconfig-ipv6 fd00:8::1/64 fd00:8::2",
+    )?;
+    // A client whose first packet meets nobody tries again seconds later.
+    far.wait_said(Duration::from_secs(10), "link local (bound)")?;
+    let near = end(
+        Ns::Box,
+        "openvpn-box",
+        "--tls-client --remote 10.30.0.2 --connect-retry 1
+         --ifconfig 10.8.0.2 10.8.0.1 --ifconfig-ipv6 fd00:8::2/64 fd00:8::1",
+    )?;
+    Ok(vec![far, near])
 }
 
 fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
