@@ -87,7 +87,10 @@ fn of_networks<'a>(
         }
     }
     if found.is_empty() {
-        notes.push("Docker has no bridge here: containers are not steered until steer is started after Docker".to_owned());
+        notes.push(
+            "Docker has no bridge here yet: containers are steered as soon as it has one"
+                .to_owned(),
+        );
     }
     found
 }

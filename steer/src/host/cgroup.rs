@@ -122,6 +122,16 @@ impl Hierarchy {
         Ok(found)
     }
 
+    /// The same of those that are there: a daemon that was restarted has a new cgroup, which is found by looking again.
+    pub fn present(&self, choices: &[Sourced<CgroupChoice>]) -> Vec<Cgroup> {
+        let there = |choice: &&Sourced<CgroupChoice>| {
+            self.resolve(std::slice::from_ref(*choice), &mut Vec::new())
+                .is_ok()
+        };
+        let there: Vec<_> = choices.iter().filter(there).cloned().collect();
+        self.resolve(&there, &mut Vec::new()).unwrap_or_default()
+    }
+
     fn of_daemons(
         &self,
         origin: &Origin,

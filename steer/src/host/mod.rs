@@ -8,7 +8,7 @@ pub mod netns;
 pub mod requirements;
 pub mod vpn;
 
-use crate::config::{OnDown, Settings};
+use crate::config::Settings;
 use crate::origin::Origin;
 use crate::route::Vpn;
 pub use bridge::Bridge;
@@ -42,16 +42,6 @@ impl Host {
         let links = link::list().await?;
         let mut notes = Vec::new();
         let vpn = vpn::choose(&settings.vpn, &links)?;
-        if !vpn.up {
-            notes.push(format!(
-                "{} is down: what goes through the VPN will {}",
-                vpn.name,
-                match settings.on_down {
-                    OnDown::Block => "fail until it is up",
-                    OnDown::Direct => "go direct until it is up",
-                }
-            ));
-        }
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
         let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;

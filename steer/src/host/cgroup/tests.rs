@@ -198,6 +198,34 @@ fn a_daemon_in_the_root_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn looking_again_finds_what_came_and_passes_over_what_went() {
+    let machine = Machine::new()
+        .with_process(10, "dockerd", "/docker.service", OWN)
+        .with_cgroup("app");
+    let choice = |choice| Sourced::new(choice, Origin::Flag("--cgroup"));
+    let choices = [
+        choice(CgroupChoice::Auto),
+        choice(CgroupChoice::Path("app".into())),
+    ];
+    let look = || {
+        Hierarchy::read_at(&machine.proc(""))
+            .unwrap()
+            .present(&choices)
+    };
+    let before = look();
+    assert_eq!(machine.relative(&before), ["docker.service", "app"]);
+
+    fs::rename(machine.cgroup("docker.service"), machine.cgroup("gone")).unwrap();
+    fs::remove_dir(machine.cgroup("app")).unwrap();
+    assert!(look().is_empty());
+
+    fs::create_dir(machine.cgroup("docker.service")).unwrap();
+    let after = look();
+    assert_eq!(machine.relative(&after), ["docker.service"]);
+    assert_ne!(before[0].id, after[0].id);
+}
+
+#[test]
 fn a_daemon_out_of_sight_is_noted() {
     let machine = Machine::new().with_process(10, "dockerd", "/a", OWN);
     fs::write(machine.proc("10/cgroup"), "0::/../outside\n").unwrap();
