@@ -170,16 +170,17 @@ impl Error {
         }
     }
 
-    /// Whether the cause is an interface that went away or down meanwhile: to be tried again with the VPN's new
-    /// state.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Change { source, .. } => matches!(
+    /// Whether a route was refused because its interface went away or down meanwhile.
+    pub(super) fn is_of_a_lost_interface(&self) -> bool {
+        let Self::Change { change, source } = self else {
+            return false;
+        };
+        let route = matches!(**change, Change::AddRoute(_) | Change::ReplaceRoute { .. });
+        route
+            && matches!(
                 source.raw_os_error(),
-                Some(libc::ENODEV | libc::ENETDOWN | libc::ENETUNREACH | libc::ENXIO)
-            ),
-            _ => false,
-        }
+                Some(libc::ENODEV | libc::ENETDOWN | libc::ENXIO)
+            )
     }
 }
 
@@ -189,9 +190,6 @@ impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(change, source) = self;
         match (change, source.raw_os_error()) {
-            (_, Some(libc::ENODEV | libc::ENETDOWN | libc::ENXIO)) => {
-                f.write_str(": the interface went down or away meanwhile")
-            }
             (Change::AddRule(_), Some(libc::EEXIST)) => f.write_str(
                 ": somebody else has added the same rule; delete it or set [routing] priority",
             ),

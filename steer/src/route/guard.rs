@@ -51,6 +51,9 @@ impl Routing {
     /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
     /// called whenever the plan may have changed, or the host. When a step fails, those before it are taken back.
     /// When the future is dropped half-way, they are not, and the next call goes on from there.
+    ///
+    /// An interface that goes down or away in the meantime is no failure: its route is left out, and the next plan
+    /// is to know of it ([`watch`](super::watch()) tells when).
     pub async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
         match &mut self.0 {
             Some(inner) => inner.apply(plan).await,
@@ -121,14 +124,21 @@ impl Inner {
         let changes = diff(plan, &state);
         self.ledger.add_numbers(self.numbers)?;
         self.applied = true;
-        for (done, change) in changes.iter().enumerate() {
-            if let Err(error) = self.execute(&netlink, change).await {
-                self.take_back(&netlink, &changes[..done]).await;
-                return Err(error);
+        let mut done = Vec::new();
+        for change in changes {
+            match self.execute(&netlink, &change).await {
+                Ok(()) => done.push(change),
+                // The plan is outdated: the next one, which the interface's event brings, knows. Until then the rest
+                // of this one does what a VPN that is down means.
+                Err(error) if error.is_of_a_lost_interface() => tracing::warn!("{error}"),
+                Err(error) => {
+                    self.take_back(&netlink, &done).await;
+                    return Err(error);
+                }
             }
         }
         self.ledger.keep_only(self.numbers)?;
-        Ok(changes)
+        Ok(done)
     }
 
     async fn take_back(&mut self, netlink: &Netlink, done: &[Change]) {

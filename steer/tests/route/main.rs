@@ -3,5 +3,6 @@
 mod host;
 mod netns;
 mod others;
+mod packets;
 mod steering;
 mod ways_out;

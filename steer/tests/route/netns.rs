@@ -4,12 +4,16 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    sync::mpsc::{Sender, channel},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::{Pid, gettid},
+};
 
 /// Runs a test on a thread of its own, in a network namespace of its own with `lo` up, on a runtime of its own.
 pub fn run<F>(test: impl FnOnce() -> F + Send + 'static) -> Result<()>
@@ -31,6 +35,50 @@ where
     match thread.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Another network namespace, for as long as this lives, and its thread.
+pub struct Namespace {
+    jobs: Sender<Job>,
+    thread: Pid,
+}
+
+impl Namespace {
+    /// Makes one, with `lo` up.
+    pub fn new() -> Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        let (ready, made) = channel();
+        thread::spawn(move || {
+            let result = unshare(CloneFlags::CLONE_NEWNET)
+                .context("cannot make a network namespace")
+                .and_then(|()| ip("link set lo up"));
+            let _ = ready.send(result.map(|_| gettid()));
+            queue.into_iter().for_each(|job| job());
+        });
+        Ok(Self {
+            jobs,
+            thread: made.recv()??,
+        })
+    }
+
+    /// Runs something in it.
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (done, result) = channel();
+        let _ = self.jobs.send(Box::new(move || drop(done.send(job()))));
+        result
+            .recv()
+            .context("the namespace's thread has panicked")?
+    }
+
+    /// Moves an interface of the caller's namespace into it.
+    pub fn take(&self, interface: &str) -> Result<()> {
+        ip(&format!("link set {interface} netns {}", self.thread)).map(drop)
     }
 }
 

@@ -78,6 +78,27 @@ fn a_vpn_that_goes_down_blocks_before_anybody_acts() -> Result<()> {
 }
 
 #[test]
+fn a_vpn_that_goes_down_while_a_plan_is_applied_blocks() -> Result<()> {
+    netns::run(async || {
+        let host = Host::new()?;
+        let mut routing = host.open().await?;
+        ip("link set vpn0 down")?;
+        routing.apply(&host.plan()).await?;
+        assert_eq!(way(MARKED)?, "refused");
+        assert_eq!(way(MARKED_V6)?, "refused");
+        ip("link set vpn0 up")?;
+        routing.apply(&host.plan()).await?;
+        assert_eq!(way(MARKED)?, "vpn0");
+        assert_eq!(way(MARKED_V6)?, "vpn0");
+
+        ip("link del vpn0")?;
+        routing.apply(&host.plan()).await?;
+        assert_eq!(way(MARKED)?, "refused");
+        Ok(())
+    })
+}
+
+#[test]
 fn direct_while_down_is_the_users_choice() -> Result<()> {
     netns::run(async || {
         let mut host = Host::new()?;
