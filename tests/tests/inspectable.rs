@@ -2,10 +2,21 @@
 //! programs are where `bpftool` looks for them.
 
 use anyhow::Result;
+use serde::Deserialize;
 use steer_tests::{
-    fixture::{BRIDGE, Fixture, lookup, open, resolve, server},
+    fixture::{Fixture, lookup, open, resolve, server},
     lab::Ns,
 };
+
+#[derive(Deserialize)]
+struct Link {
+    prog_id: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Program {
+    id: u32,
+}
 
 #[test]
 fn by_bpftool() -> Result<()> {
@@ -49,12 +60,14 @@ fn by_bpftool() -> Result<()> {
     ] {
         assert!(tree.contains(program), "{program} is on no cgroup: {tree}");
     }
-    let net = bpftool("net show")?;
+    // `bpftool net` tells of tcx since its version 7.3; every version tells of links.
+    bpftool("net show")?;
+    let links: Vec<Link> = serde_json::from_str(&bpftool("-j link show")?)?;
     for program in ["bridge_ingress", "bridge_egress"] {
-        assert!(
-            net.contains(BRIDGE) && net.contains(program),
-            "{program} is nowhere: {net}"
-        );
+        let pinned = bpftool(&format!("-j prog show pinned {bpffs}/programs/{program}"))?;
+        let id = serde_json::from_str::<Program>(&pinned)?.id;
+        let linked = links.iter().any(|link| link.prog_id == Some(id));
+        assert!(linked, "{program} with id {id} is on no link");
     }
     steer.terminate().map(drop)
 }
