@@ -1,0 +1,333 @@
+//! Flows to paths, on tables made of standard collections.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
+
+use proptest::prelude::*;
+use steer_common::{
+    decide::{Match, Tables, incoming, outgoing},
+    packet::{Packet, Place, TCP, UDP},
+    stats::{Action, Outcome},
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Port, RuleEntry, Verdict},
+};
+
+const SERVER: Address = Address::v4([203, 0, 113, 7]);
+const CONTAINER: Address = Address::v4([172, 17, 0, 2]);
+const BRIDGE: u64 = 4;
+const RULE: u64 = 99;
+
+#[derive(Default)]
+struct Model {
+    flows: RefCell<HashMap<FlowKey, FlowEntry>>,
+    direct: RefCell<HashSet<FlowKey>>,
+    addresses: RefCell<HashMap<Address, Verdict>>,
+    told: RefCell<Vec<FlowKey>>,
+    room: Option<usize>,
+}
+
+impl Tables for Model {
+    fn held(&self, key: &FlowKey) -> Option<FlowEntry> {
+        self.flows.borrow().get(key).copied()
+    }
+    fn left(&self, key: &FlowKey) -> bool {
+        self.direct.borrow().contains(key)
+    }
+    fn address(&self, address: &Address) -> Match {
+        Match {
+            verdict: self
+                .addresses
+                .borrow()
+                .get(address)
+                .copied()
+                .unwrap_or_default(),
+            rule: RULE,
+        }
+    }
+    fn hold(&self, key: &FlowKey) -> bool {
+        let mut flows = self.flows.borrow_mut();
+        if self.room.is_some_and(|room| flows.len() >= room) {
+            return false;
+        }
+        flows.insert(*key, FlowEntry::default());
+        true
+    }
+    fn leave(&self, key: &FlowKey) {
+        self.direct.borrow_mut().insert(*key);
+    }
+    fn close(&self, key: &FlowKey) {
+        self.flows.borrow_mut().get_mut(key).unwrap().closing = 1;
+    }
+    fn release(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+    }
+    fn tell(&self, key: &FlowKey, matched: &Match) {
+        assert_eq!(matched.rule, RULE);
+        self.told.borrow_mut().push(*key);
+    }
+}
+
+impl Model {
+    fn say(&self, verdict: Verdict) {
+        self.addresses.borrow_mut().insert(SERVER, verdict);
+    }
+}
+
+fn packet(protocol: u32, place: Place, port: u16) -> Packet {
+    Packet {
+        source: CONTAINER,
+        destination: SERVER,
+        source_port: Port::new(40_000),
+        destination_port: Port::new(port),
+        protocol,
+        place,
+        payload: 0,
+        payload_size: 0,
+    }
+}
+
+fn reply(protocol: u32, place: Place, port: u16) -> Packet {
+    let packet = packet(protocol, place, port);
+    Packet {
+        source: packet.destination,
+        destination: packet.source,
+        source_port: packet.destination_port,
+        destination_port: packet.source_port,
+        ..packet
+    }
+}
+
+fn out(model: &Model, protocol: u32, place: Place) -> Outcome {
+    outgoing(model, BRIDGE, &packet(protocol, place, 443))
+}
+
+#[test]
+fn tcp_keeps_the_path_it_began_on() {
+    let model = Model::default();
+    assert_eq!(out(&model, TCP, Place::First), Outcome::Unmatched);
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, TCP, Place::Later), Outcome::Left);
+    assert_eq!(out(&model, TCP, Place::Last), Outcome::Left);
+
+    assert_eq!(out(&model, TCP, Place::First), Outcome::Begun);
+    model.say(Verdict::NONE);
+    assert_eq!(out(&model, TCP, Place::Later), Outcome::Held);
+    assert_eq!(
+        out(&model, TCP, Place::First),
+        Outcome::Held,
+        "a SYN sent again"
+    );
+    assert_eq!(out(&model, TCP, Place::Last), Outcome::Held);
+    assert_eq!(
+        out(&model, TCP, Place::Later),
+        Outcome::Held,
+        "the last acknowledgement"
+    );
+    assert_eq!(
+        out(&model, TCP, Place::First),
+        Outcome::Unmatched,
+        "a new connection on the same ports"
+    );
+    assert_eq!(out(&model, TCP, Place::Later), Outcome::Left);
+}
+
+#[test]
+fn udp_keeps_the_path_it_began_on() {
+    let model = Model::default();
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Unmatched);
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Left);
+
+    let model = Model::default();
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Begun);
+    model.say(Verdict::DIRECT);
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Held);
+    assert_eq!(model.told.borrow().len(), 1);
+}
+
+#[test]
+fn what_tells_no_flow_goes_by_its_address() {
+    let model = Model::default();
+    assert_eq!(out(&model, 1, Place::Stateless), Outcome::Left);
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, 1, Place::Stateless), Outcome::Stateless);
+    assert_eq!(out(&model, 1, Place::Later), Outcome::Left, "an echo reply");
+}
+
+#[test]
+fn questions_fill_no_table() {
+    let model = Model::default();
+    assert_eq!(
+        outgoing(&model, BRIDGE, &packet(UDP, Place::Unknown, 53)),
+        Outcome::Unmatched
+    );
+    assert!(model.direct.borrow().is_empty());
+}
+
+#[test]
+fn a_full_table_stops_a_flow_rather_than_letting_it_go_half_way() {
+    let model = Model {
+        room: Some(0),
+        ..Model::default()
+    };
+    model.say(Verdict::VPN);
+    for (protocol, place) in [(TCP, Place::First), (UDP, Place::Unknown)] {
+        assert_eq!(out(&model, protocol, place), Outcome::FlowsFull);
+    }
+    assert!(model.told.borrow().is_empty());
+}
+
+#[test]
+fn replies_leave_the_way_the_request_came() {
+    for (protocol, first, later) in [
+        (TCP, Place::First, Place::Later),
+        (UDP, Place::Unknown, Place::Unknown),
+    ] {
+        let model = Model::default();
+        let came = incoming(&model, BRIDGE, &reply(protocol, first, 443), true);
+        assert_eq!(came, Some(Outcome::CameByVpn));
+        assert_eq!(out(&model, protocol, later), Outcome::Held);
+
+        let model = Model::default();
+        model.say(Verdict::VPN);
+        assert_eq!(
+            incoming(&model, BRIDGE, &reply(protocol, first, 443), false),
+            None
+        );
+        assert_eq!(out(&model, protocol, later), Outcome::Left);
+    }
+}
+
+#[test]
+fn an_answer_to_a_flow_is_no_request() {
+    let model = Model::default();
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Begun);
+    assert_eq!(
+        incoming(&model, BRIDGE, &reply(UDP, Place::Unknown, 443), false),
+        None
+    );
+    assert!(model.direct.borrow().is_empty());
+    assert_eq!(out(&model, UDP, Place::Unknown), Outcome::Held);
+}
+
+#[test]
+fn the_longest_suffix_wins_and_the_name_itself_over_what_is_below() {
+    let entry = |exact, below| RuleEntry { exact, below };
+    let mut matched = Match::default();
+    matched.suffix(1, false, &entry(Verdict::DIRECT, Verdict::VPN));
+    assert_eq!(
+        matched,
+        Match {
+            verdict: Verdict::VPN,
+            rule: 1
+        }
+    );
+    matched.suffix(2, false, &entry(Verdict::DIRECT, Verdict::NONE));
+    assert_eq!(matched.rule, 1, "a rule for another name alone");
+    matched.suffix(3, true, &entry(Verdict::DIRECT, Verdict::VPN));
+    assert_eq!(
+        matched,
+        Match {
+            verdict: Verdict::DIRECT,
+            rule: 3
+        }
+    );
+    let mut below_alone = Match::default();
+    below_alone.suffix(3, true, &entry(Verdict::NONE, Verdict::VPN));
+    assert_eq!(
+        below_alone,
+        Match::default(),
+        "*.name does not speak of the name"
+    );
+}
+
+#[test]
+fn an_address_of_both_verdicts_takes_the_vpn_while_that_lives() {
+    const SECOND: u64 = 1_000_000_000;
+    let config = Config {
+        floor: 60 * SECOND,
+        grace: 10 * SECOND,
+        ..Config::default()
+    };
+    let vpn = Match {
+        verdict: Verdict::VPN,
+        rule: 1,
+    };
+    let direct = Match {
+        verdict: Verdict::DIRECT,
+        rule: 2,
+    };
+    let mut entry = AddrEntry::default();
+    assert!(entry.learn(&direct, 300, &config, 0), "news");
+    assert_eq!(entry.at(1), direct);
+    assert!(entry.learn(&vpn, 1, &config, 0), "news");
+    assert!(!entry.learn(&vpn, 1, &config, SECOND), "no news");
+    assert_eq!(entry.at(71 * SECOND - 1), vpn, "the floor and the grace");
+    assert_eq!(entry.at(71 * SECOND), direct);
+    assert_eq!(entry.at(310 * SECOND), Match::default());
+    assert!(entry.learn(&vpn, 0, &config, 400 * SECOND), "news again");
+    let before = entry;
+    entry.learn(&vpn, 3600, &config, 400 * SECOND);
+    let long = entry;
+    entry.learn(&vpn, 1, &config, 401 * SECOND);
+    assert!(before.vpn_until < long.vpn_until);
+    assert_eq!(entry.vpn_until, long.vpn_until, "an answer never shortens");
+}
+
+/// What happens to one flow: packets in any order, and verdicts that change between them.
+#[derive(Clone, Debug)]
+enum Happening {
+    Verdict(u8),
+    Packet(Place),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (0u8..3).prop_map(Happening::Verdict),
+        prop::sample::select(vec![Place::First, Place::Later, Place::Last])
+            .prop_map(Happening::Packet),
+    ]
+}
+
+proptest! {
+    /// Between one first packet of a connection and the next, its path never changes.
+    #[test]
+    fn no_tcp_connection_ever_changes_its_path(happenings in prop::collection::vec(happening(), 1..60)) {
+        let model = Model::default();
+        let mut path: Option<Action> = None;
+        let mut closing = true;
+        for happening in happenings {
+            match happening {
+                Happening::Verdict(v) => model.say([Verdict::NONE, Verdict::DIRECT, Verdict::VPN][usize::from(v)]),
+                Happening::Packet(place) => {
+                    let action = out(&model, TCP, place).action();
+                    prop_assert_ne!(action, Action::Drop);
+                    let begins = place == Place::First && (closing || path == Some(Action::Pass));
+                    if !begins {
+                        prop_assert_eq!(action, path.unwrap_or(Action::Pass));
+                    }
+                    path = Some(action);
+                    closing = match place {
+                        Place::Last => true,
+                        Place::First if begins => false,
+                        _ => closing,
+                    };
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_udp_flow_ever_changes_its_path(verdicts in prop::collection::vec(0u8..3, 1..40)) {
+        let model = Model::default();
+        let mut path = None;
+        for verdict in verdicts {
+            model.say([Verdict::NONE, Verdict::DIRECT, Verdict::VPN][usize::from(verdict)]);
+            let action = out(&model, UDP, Place::Unknown).action();
+            prop_assert_eq!(action, *path.get_or_insert(action));
+        }
+    }
+}
