@@ -6,6 +6,11 @@ use steer_tests::{
     lab::{HostSnapshot, Steer},
 };
 
+/// The stages of a start, as `STEER_FAULT` names them in a debug build.
+const STAGES: [&str; 9] = [
+    "lock", "discover", "load", "rules", "pin", "routing", "cgroups", "bridges", "ready",
+];
+
 /// Starts steer, which must end by itself and fail; returns what it said.
 fn fails(mut steer: Steer, what: &str) -> Result<String> {
     let status = steer.wait()?;
@@ -47,6 +52,42 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
             before.diff(&HostSnapshot::take(&fixture.lab)?),
             "",
             "after {named}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_at_any_stage_leaves_the_host_as_it_was() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let before = HostSnapshot::take(&fixture.lab)?;
+    for stage in STAGES {
+        let steer = fixture
+            .lab
+            .steer_started(&fixture.config(), &[], &[("STEER_FAULT", stage)])?;
+        let said = fails(steer, stage)?;
+        assert!(
+            said.contains(stage),
+            "the error does not name the stage {stage}: {said}"
+        );
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&fixture.lab)?),
+            "",
+            "after {stage}"
+        );
+    }
+    // The same where a killed run left its programs and routes.
+    for stage in STAGES {
+        fixture.steer()?.kill()?;
+        let steer = fixture
+            .lab
+            .steer_started(&fixture.config(), &[], &[("STEER_FAULT", stage)])?;
+        fails(steer, stage)?;
+        fixture.lab.steer_cleanup()?.stdout()?;
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&fixture.lab)?),
+            "",
+            "adopted, after {stage}"
         );
     }
     Ok(())

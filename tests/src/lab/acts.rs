@@ -164,9 +164,14 @@ pub fn demo(options: &DemoOptions, progress: &mut dyn FnMut(&str)) -> Result<Dem
         lab.attach_docker()
     );
     let steer = lab.steer(&config, &[])?;
-    act.ran("steer run", &steer.output());
+    let started = steer.output();
+    act.ran("steer run", &started);
     let pull = lab.pull(IMAGE)?;
     act.ran(&format!("docker pull {IMAGE}"), &pull.said());
+    act.ran(
+        "what steer printed meanwhile",
+        &steer.output()[started.len()..],
+    );
     acts.push(act.end(pull.ok(), "pulled", "the pull failed"));
 
     let title = "Act 3: a container asks by itself".to_owned();
