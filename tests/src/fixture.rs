@@ -115,7 +115,10 @@ pub fn lookup(number: u16, zone: &str, v6: bool) -> Lookup {
 /// The number in a question's name.
 pub fn number(question: &Question) -> u16 {
     let label = question.name.split('.').next().unwrap_or_default();
-    label.trim_start_matches('n').parse().unwrap_or_default()
+    label
+        .trim_start_matches(['n', 'N'])
+        .parse()
+        .unwrap_or_default()
 }
 
 /// The true answer to a question.

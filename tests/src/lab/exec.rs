@@ -15,6 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
 };
 
 /// Where a command runs.
@@ -150,6 +152,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}: is it installed?"))?;
         Ok(Self { name, child, log })
@@ -196,8 +199,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Killing what has ended is no failure; waiting leaves no zombie.
-        let _ = self.child.kill();
+        // Its group, for it may be a shell with the server below it. Killing what has ended is no
+        // failure; waiting leaves no zombie.
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }

@@ -166,7 +166,8 @@ impl<'a> Builder<'a> {
             self.tunnel.interface(),
             self.tunnel
         ));
-        lab.daemons = tunnel::start(&lab, self.tunnel).context("the tunnel does not come up")?;
+        lab.tunnel_ends =
+            tunnel::start(&lab, self.tunnel).context("the tunnel does not come up")?;
         if let Some(version) = self.docker {
             tell("the registry, its token service, the layer host, the resolver");
             let daemons = hub::start(&lab, self.families, self.resolver)?;
@@ -188,6 +189,7 @@ pub struct Lab {
     tunnel: Tunnel,
     steer: Option<PathBuf>,
     docker: Option<Docker>,
+    tunnel_ends: Vec<Daemon>,
     daemons: Vec<Daemon>,
     // Last: it removes what the others ran in.
     keeper: Keeper,
@@ -266,6 +268,17 @@ impl Lab {
         tunnel::bytes(self)
     }
 
+    /// Ends the tunnel: its interfaces vanish.
+    pub fn tunnel_down(&mut self) {
+        self.tunnel_ends.clear();
+    }
+
+    /// Makes the tunnel anew.
+    pub fn tunnel_up(&mut self) -> Result<()> {
+        self.tunnel_ends = tunnel::start(self, self.tunnel)?;
+        Ok(())
+    }
+
     /// The tunnel's interface in the box.
     pub fn tunnel_interface(&self) -> &'static str {
         self.tunnel.interface()
@@ -289,12 +302,13 @@ impl Lab {
             name,
             dir,
             docker,
+            tunnel_ends,
             daemons,
             keeper,
             ..
         } = self;
         fs::write(dir.join("kept"), "")?;
-        std::mem::forget((docker, daemons));
+        std::mem::forget((docker, tunnel_ends, daemons));
         keeper.keep()?;
         let enter = dir.join("enter");
         let dir = dir.display();
@@ -323,6 +337,7 @@ impl Lab {
             tunnel,
             steer: None,
             docker: None,
+            tunnel_ends: Vec::new(),
             daemons: Vec::new(),
             keeper,
         })
