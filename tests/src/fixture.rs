@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{
     client::{Ask, Lookup, Told},
     lab::{
-        Answer, Client, Guest, Lab, Question, Resolver, Servers, Steer,
+        Answer, Builder, Client, Guest, Lab, Question, Resolver, Servers, Steer, debug_steer,
         plan::{Path, Range},
     },
 };
@@ -41,7 +41,21 @@ impl Fixture {
     pub fn with_zone(
         zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let lab = Lab::builder().up()?;
+        Self::build(Lab::builder(), zone)
+    }
+
+    /// Builds it with a debug build of steer, whose start can be made to fail.
+    pub fn with_debug_steer() -> Result<Self> {
+        Self::build(Lab::builder().steer(&debug_steer()?), |question| {
+            vec![honest(question)]
+        })
+    }
+
+    fn build(
+        builder: Builder<'_>,
+        zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let lab = builder.up()?;
         let guest = lab.guest(BRIDGE, 1)?;
         lab.box_cgroup("steered")?;
         let resolver = lab.resolver(zone)?;

@@ -59,7 +59,7 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
 
 #[test]
 fn a_start_that_fails_at_any_stage_leaves_the_host_as_it_was() -> Result<()> {
-    let fixture = Fixture::up()?;
+    let fixture = Fixture::with_debug_steer()?;
     let before = HostSnapshot::take(&fixture.lab)?;
     for stage in STAGES {
         let steer = fixture

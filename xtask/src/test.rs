@@ -21,7 +21,12 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
     let mut report = Report::default();
 
     let prepared = report.phase("setup and build", || prepare(&root));
-    let Some(Prepared { toolchain, steer }) = prepared else {
+    let Some(Prepared {
+        toolchain,
+        steer,
+        debug_steer,
+    }) = prepared
+    else {
         return report.finish(started.elapsed());
     };
     if filter.is_none() {
@@ -32,6 +37,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         filter,
         extra,
         steer: &steer,
+        debug_steer: &debug_steer,
     };
     report.tests("host tests", || {
         selection.run(
@@ -84,6 +90,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
 struct Prepared {
     toolchain: setup::Toolchain,
     steer: std::path::PathBuf,
+    debug_steer: std::path::PathBuf,
 }
 
 fn prepare(root: &Path) -> Result<Prepared> {
@@ -92,7 +99,16 @@ fn prepare(root: &Path) -> Result<Prepared> {
     let toolchain = setup::toolchain(None)?;
     build_ebpf::run(None, false)?;
     let steer = build_steer(root)?;
-    Ok(Prepared { toolchain, steer })
+    step::run(
+        "compiling a debug build of steer, whose start can be made to fail",
+        cargo(root).args(["build", "--locked", "--package", "steer"]),
+    )?;
+    let debug_steer = target_directory(root)?.join("debug/steer");
+    Ok(Prepared {
+        toolchain,
+        steer,
+        debug_steer,
+    })
 }
 
 /// Builds the release binary of steer, and returns its path.
@@ -139,6 +155,7 @@ struct Selection<'a> {
     filter: Option<&'a str>,
     extra: &'a [String],
     steer: &'a Path,
+    debug_steer: &'a Path,
 }
 
 impl Selection<'_> {
@@ -148,7 +165,9 @@ impl Selection<'_> {
         command
             .args(["test", "--locked", "--no-fail-fast"])
             .args(targets);
-        command.env("STEER_BIN", self.steer);
+        command
+            .env("STEER_BIN", self.steer)
+            .env("STEER_DEBUG_BIN", self.debug_steer);
         if as_root && !system::is_root() {
             system::ensure_root("Loading programs and making network namespaces")?;
             command.args([

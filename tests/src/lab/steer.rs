@@ -188,12 +188,18 @@ impl Lab {
     }
 }
 
-/// The binary under test when the lab was not given one: `STEER_BIN`, else the one that cargo
-/// built beside this program.
+/// A debug build of steer, whose start can be made to fail: `STEER_DEBUG_BIN`, else the one that
+/// cargo built beside this program.
+pub fn debug_steer() -> Result<PathBuf> {
+    env::var_os("STEER_DEBUG_BIN").map_or_else(built_beside, |path| Ok(path.into()))
+}
+
+/// The binary under test when the lab was not given one: `STEER_BIN`, else as above.
 fn steer_binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("STEER_BIN") {
-        return Ok(path.into());
-    }
+    env::var_os("STEER_BIN").map_or_else(built_beside, |path| Ok(path.into()))
+}
+
+fn built_beside() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find this program's own path")?;
     own.ancestors()
         .skip(1)
@@ -202,7 +208,8 @@ fn steer_binary() -> Result<PathBuf> {
         .find(|file| file.is_file())
         .ok_or_else(|| {
             anyhow!(
-                "no steer binary beside {}: build it by `cargo build -p steer`, or name one by STEER_BIN",
+                "no steer binary beside {}: build it by `cargo build -p steer`, or name one by \
+                 STEER_BIN and a debug build by STEER_DEBUG_BIN",
                 own.display()
             )
         })
