@@ -90,7 +90,9 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
         .arg(root.join("target/bpf"))
         .env("RUSTC", &compiler.rustc)
         // aya-ebpf uses one unstable feature (asm_experimental_arch), and build-std is one.
-        .env("RUSTC_BOOTSTRAP", "1");
+        .env("RUSTC_BOOTSTRAP", "1")
+        // Inlines what steer-common and aya-ebpf have: the BPF stack is 512 bytes a call chain.
+        .env("CARGO_PROFILE_RELEASE_LTO", "thin");
     if compiler.core == Core::Source {
         command.args(["-Z", "build-std=core"]);
     }
