@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, UdpSocket},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -27,10 +27,11 @@ fn sender(server: &str, mark: u32) -> Result<Option<String>> {
     };
     let socket = UdpSocket::bind(any)?;
     setsockopt(&socket, sockopt::Mark, &mark)?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
     socket.connect(server)?;
     let mut answer = [0; 64];
-    for _ in 0..2 {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < deadline {
         match socket.send(b"who?").and_then(|_| socket.recv(&mut answer)) {
             Ok(length) => return Ok(Some(String::from_utf8(answer[..length].to_vec())?)),
             Err(error)
@@ -47,8 +48,14 @@ fn serve() -> Result<()> {
         let socket = UdpSocket::bind(server)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         thread::spawn(move || {
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-                let _ = socket.send_to(from.ip().to_string().as_bytes(), from);
+            loop {
+                match socket.recv_from(&mut [0; 64]) {
+                    Ok((_, from)) => {
+                        let _ = socket.send_to(from.ip().to_string().as_bytes(), from);
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
             }
         });
     }
