@@ -63,6 +63,10 @@ impl Attached {
         self.bridges.remove(&index);
     }
 
+    pub(super) fn remove_cgroup(&mut self, id: u64) {
+        self.cgroups.remove(&id);
+    }
+
     pub(super) fn cgroup(
         &mut self,
         ebpf: &mut Ebpf,

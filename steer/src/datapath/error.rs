@@ -100,8 +100,10 @@ pub enum Error {
 impl Error {
     /// Whether what was to be attached to is gone.
     pub fn is_gone(&self) -> bool {
-        let Self::Attach { source, .. } = self else {
-            return false;
+        let source = match self {
+            Self::Attach { source, .. } => source,
+            Self::File { source, .. } => return source.kind() == io::ErrorKind::NotFound,
+            _ => return false,
         };
         match &**source {
             ProgramError::SyscallError(error) => {

@@ -17,7 +17,10 @@ use steer_common::{
 };
 
 use self::{attach::Attached, error::hint};
-pub use self::{error::Error, pins::Pins};
+pub use self::{
+    error::Error,
+    pins::{Pins, cgroup_id},
+};
 
 /// The object, as `cargo xtask build-ebpf` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_EBPF_OBJECT"));
@@ -161,6 +164,11 @@ impl Datapath {
         self.attached.remove_bridge(index);
     }
 
+    /// Forgets a cgroup that is gone, or detaches from one that is not.
+    pub fn detach_cgroup(&mut self, id: u64) {
+        self.attached.remove_cgroup(id);
+    }
+
     /// Counters, summed over the CPUs.
     ///
     /// # Errors
@@ -178,7 +186,7 @@ impl Datapath {
         Ok(sum)
     }
 
-    /// The ring buffer of events; once.
+    /// The ring buffer of events, to be waited for; once, and after [`Self::pin`].
     ///
     /// # Errors
     /// When it was taken already.

@@ -1,6 +1,7 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
 mod error;
+mod follow;
 mod rulebook;
 mod stage;
 mod upkeep;
@@ -29,11 +30,11 @@ use crate::{
     config::{Settings, VpnChoice},
     datapath::{Datapath, Pins},
     events::Event,
-    host::{Bridge, Host, bridge, docker, link, vpn},
+    host::{Bridge, Cgroup, Host},
     instance::Instance,
     origin::Sourced,
     report::Report,
-    route::{self, Change, Numbers, OnDown, Routing, Vpn, Wanted},
+    route::{self, Change, IfIndex, Numbers, Routing},
 };
 
 /// Changes of the host come in bursts; they are taken together.
@@ -88,6 +89,13 @@ struct Engine {
     counted: Stats,
     vpn: Sourced<VpnChoice>,
     bridges: Vec<Bridge>,
+    /// Interfaces that were there at the last look.
+    seen: BTreeSet<IfIndex>,
+    /// Whether there was a new bridge, which Docker may not have told of yet.
+    look_again: bool,
+    cgroups: Vec<Cgroup>,
+    /// How many there are when all daemons run.
+    wanted_cgroups: usize,
     settings: Settings,
     _instance: Instance,
 }
@@ -149,6 +157,10 @@ impl Engine {
                 origin: settings.vpn.origin.clone(),
             },
             bridges: Vec::new(),
+            seen: BTreeSet::new(),
+            look_again: false,
+            cgroups: Vec::new(),
+            wanted_cgroups: host.cgroups.len(),
             settings,
             _instance: instance,
         };
@@ -158,8 +170,14 @@ impl Engine {
         for cgroup in &host.cgroups {
             engine.datapath.attach_cgroup(&cgroup.path)?;
         }
+        engine.cgroups = host.cgroups.clone();
         Stage::Bridges.begin()?;
-        engine.follow_bridges(host.bridges.clone())?;
+        for bridge in &host.bridges {
+            engine
+                .datapath
+                .attach_bridge(&bridge.name, bridge.index.0)?;
+        }
+        engine.bridges = host.bridges.clone();
         Stage::Ready.begin()?;
         engine.report.start(&engine.settings, &host);
         Ok(engine)
@@ -194,92 +212,17 @@ impl Engine {
                     look.get_or_insert(Instant::now() + SETTLE);
                 }
                 () = sleep_until(looking), if look.is_some() => {
-                    look = self.follow().await?.then(|| Instant::now() + SECOND_LOOK);
+                    look = self.follow_links().await?.then(|| Instant::now() + SECOND_LOOK);
                 }
                 _ = tick.tick() => self.upkeep()?,
                 _ = second.tick() => {
                     let stats = self.datapath.stats()?;
                     self.report.counters(&self.counted, &stats);
                     self.counted = stats;
+                    self.follow_cgroups()?;
                 }
             }
         }
-    }
-
-    /// Looks at the host anew. Says whether its bridges changed, so that a second look is due.
-    async fn follow(&mut self) -> Result<bool, Error> {
-        let links = link::list().await?;
-        self.follow_vpn(vpn::choose(&self.vpn, &links).ok()).await?;
-
-        let known: BTreeSet<_> = self.bridges.iter().map(|bridge| bridge.index).collect();
-        let mut notes = Vec::new();
-        let networks = docker::networks(&self.settings.docker, &links, &mut notes)
-            .await
-            .unwrap_or_default();
-        // A bridge that is named and gone is no reason to stop: it may come back.
-        let patterns: Vec<_> = self
-            .settings
-            .bridges
-            .iter()
-            .filter(|choice| bridge::is_there(choice, &links))
-            .cloned()
-            .collect();
-        let bridges = bridge::resolve(&patterns, &links, &networks, &mut notes)?;
-        let now: BTreeSet<_> = bridges.iter().map(|bridge| bridge.index).collect();
-        self.follow_bridges(bridges)?;
-        Ok(now != known)
-    }
-
-    /// Brings routes and programs to what the VPN is like now.
-    async fn follow_vpn(&mut self, vpn: Option<Vpn>) -> Result<(), Error> {
-        let wanted = Wanted {
-            vpn: vpn.clone(),
-            on_down: self.settings.on_down,
-            numbers: self.settings.routing,
-        };
-        for change in self.routing.apply(&route::plan(&wanted)).await? {
-            self.report.detail(&change);
-        }
-        let up = vpn.as_ref().filter(|vpn| vpn.up);
-        let config = Config {
-            vpn_ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),
-            vpn4: up
-                .and_then(|vpn| vpn.v4.first())
-                .map_or([0; 4], |address| address.octets()),
-            vpn6: up
-                .and_then(|vpn| vpn.v6.first())
-                .map_or([0; 16], |address| address.octets()),
-            open: u32::from(up.is_none() && self.settings.on_down == OnDown::Direct),
-            ..self.config
-        };
-        if config != self.config {
-            self.config = config;
-            self.datapath.configure(&self.config)?;
-            self.report.vpn(vpn.as_ref(), self.settings.on_down);
-        }
-        Ok(())
-    }
-
-    /// Attaches to bridges that are new, and forgets those that are gone.
-    fn follow_bridges(&mut self, bridges: Vec<Bridge>) -> Result<(), Error> {
-        for gone in self.bridges.iter().filter(|old| !bridges.contains(old)) {
-            self.datapath.detach_bridge(gone.index.0);
-            self.report.bridge(gone, false);
-        }
-        let mut attached = Vec::new();
-        for bridge in bridges {
-            if !self.bridges.contains(&bridge) {
-                match self.datapath.attach_bridge(&bridge.name, bridge.index.0) {
-                    Ok(()) => self.report.bridge(&bridge, true),
-                    // It went away between the look and now; its going is told, too.
-                    Err(error) if error.is_gone() => continue,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            attached.push(bridge);
-        }
-        self.bridges = attached;
-        Ok(())
     }
 
     async fn stop(self) -> Result<(), Error> {

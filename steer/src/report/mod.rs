@@ -16,7 +16,7 @@ use crate::{
     config::{Output, Settings},
     engine::Rulebook,
     events::{Event, Learned, Name, Steered, protocol},
-    host::{Bridge, Host},
+    host::{Bridge, Cgroup, Host},
     route::{OnDown, Vpn},
 };
 
@@ -99,6 +99,12 @@ impl Report {
         };
         let what = if attached { "attached" } else { "gone" };
         self.say(format_args!("bridge   {}{network} {what}", bridge.name));
+    }
+
+    /// A cgroup was attached to or has gone.
+    pub fn cgroup(&self, cgroup: &Cgroup, attached: bool) {
+        let what = if attached { "attached" } else { "gone" };
+        self.say(format_args!("cgroup   {} {what}", cgroup.path.display()));
     }
 
     /// What the programs told.

@@ -1,0 +1,134 @@
+//! The host changes while steer runs: its VPN, its bridges, its cgroups.
+
+use std::collections::BTreeSet;
+
+use steer_common::types::Config;
+
+use super::{Engine, Error};
+use crate::{
+    datapath::cgroup_id,
+    host::{Bridge, Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
+    route::{self, OnDown, Vpn, Wanted},
+};
+
+impl Engine {
+    /// Looks at the interfaces anew. Says whether there were new bridges, so that a second look is due.
+    pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
+        let links = link::list().await?;
+        self.follow_vpn(vpn::choose(&self.vpn, &links).ok()).await?;
+        self.follow_bridges(&links).await
+    }
+
+    /// Brings routes and programs to what the VPN is like now.
+    pub(super) async fn follow_vpn(&mut self, vpn: Option<Vpn>) -> Result<(), Error> {
+        let wanted = Wanted {
+            vpn: vpn.clone(),
+            on_down: self.settings.on_down,
+            numbers: self.settings.routing,
+        };
+        for change in self.routing.apply(&route::plan(&wanted)).await? {
+            self.report.detail(&change);
+        }
+        let up = vpn.as_ref().filter(|vpn| vpn.up);
+        let config = Config {
+            vpn_ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),
+            vpn4: up
+                .and_then(|vpn| vpn.v4.first())
+                .map_or([0; 4], |address| address.octets()),
+            vpn6: up
+                .and_then(|vpn| vpn.v6.first())
+                .map_or([0; 16], |address| address.octets()),
+            open: u32::from(up.is_none() && self.settings.on_down == OnDown::Direct),
+            ..self.config
+        };
+        if config != self.config {
+            self.config = config;
+            self.datapath.configure(&self.config)?;
+            self.report.vpn(vpn.as_ref(), self.settings.on_down);
+        }
+        Ok(())
+    }
+
+    /// Attaches to bridges that are new, and forgets those that are gone. One that is there stays attached whatever
+    /// Docker says of it: a daemon that restarts knows no networks, and its containers go on.
+    async fn follow_bridges(&mut self, links: &[Link]) -> Result<bool, Error> {
+        let there: BTreeSet<_> = links.iter().map(|link| link.index).collect();
+        for gone in self
+            .bridges
+            .extract_if(.., |known| !there.contains(&known.index))
+        {
+            self.datapath.detach_bridge(gone.index.0);
+            self.report.bridge(&gone, false);
+        }
+        let news = links.iter().any(|link| self.is_news(link));
+        if !news && !self.look_again {
+            return Ok(false);
+        }
+        let mut notes = Vec::new();
+        // Without an answer there is no network to attach to yet; the second look asks again.
+        let networks = docker::networks(&self.settings.docker, links, &mut notes)
+            .await
+            .unwrap_or_default();
+        // A bridge that is named and not there is no reason to stop: it may come back.
+        let choices: Vec<_> = self
+            .settings
+            .bridges
+            .iter()
+            .filter(|choice| bridge::is_there(choice, links))
+            .cloned()
+            .collect();
+        for bridge in bridge::resolve(&choices, links, &networks, &mut notes)? {
+            if !self.is_attached(&bridge) {
+                match self.datapath.attach_bridge(&bridge.name, bridge.index.0) {
+                    Ok(()) => {
+                        self.report.bridge(&bridge, true);
+                        self.bridges.push(bridge);
+                    }
+                    // It went away between the look and now, which is told as a change of its own.
+                    Err(error) if error.is_gone() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.seen = there;
+        self.look_again = news;
+        Ok(news)
+    }
+
+    /// Looks for the cgroups again when one is gone, for a daemon that restarts has a new one, or when there is none.
+    pub(super) fn follow_cgroups(&mut self) -> Result<(), Error> {
+        let gone = self
+            .cgroups
+            .extract_if(.., |known| cgroup_id(&known.path).ok() != Some(known.id));
+        let gone: Vec<_> = gone.collect();
+        for cgroup in &gone {
+            self.datapath.detach_cgroup(cgroup.id);
+            self.report.cgroup(cgroup, false);
+        }
+        if self.cgroups.len() >= self.wanted_cgroups {
+            return Ok(());
+        }
+        for cgroup in Hierarchy::read()?.present(&self.settings.cgroups) {
+            if self.cgroups.iter().all(|known| known.id != cgroup.id) {
+                match self.datapath.attach_cgroup(&cgroup.path) {
+                    Ok(()) => {
+                        self.report.cgroup(&cgroup, true);
+                        self.cgroups.push(cgroup);
+                    }
+                    Err(error) if error.is_gone() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_attached(&self, bridge: &Bridge) -> bool {
+        self.bridges.iter().any(|known| known.index == bridge.index)
+    }
+
+    /// Whether an interface is a bridge that was not there at the last look.
+    fn is_news(&self, link: &Link) -> bool {
+        link.kind == Kind::Bridge && !self.seen.contains(&link.index)
+    }
+}

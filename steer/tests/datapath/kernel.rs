@@ -1,0 +1,391 @@
+//! The programs in the kernel, with tables of their own.
+
+use std::net::IpAddr;
+
+use aya::{
+    maps::{MapData, RingBuf},
+    programs::{Program, TestRun as _, TestRunOptions, TestRunResult},
+};
+use steer::{
+    datapath::{Datapath, PROGRAMS},
+    events::Event,
+};
+use steer_common::{
+    stats::{Outcome, Stats},
+    suffix::{Key, hash_name},
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry, Verdict},
+};
+
+use crate::{
+    message::{Answer, answer, question},
+    packet::{ACK, SYN, tcp, udp},
+};
+
+pub const NEXT: i32 = -1;
+pub const DROP: i32 = 2;
+pub const MARK: u32 = 0x1000;
+/// `lo`, which is what test runs are on; another interface stands in for all that are not the VPN.
+pub const VPN_IFINDEX: u32 = 1;
+
+const KEY: Key = Key([3, 4]);
+
+pub struct Kernel {
+    datapath: Datapath,
+    events: RingBuf<MapData>,
+}
+
+impl Kernel {
+    pub fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "the kernel programs can only be run by root: run `cargo xtask test`, which asks for it"
+        );
+        let mut datapath = Datapath::load(None)
+            .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
+        datapath
+            .configure(&Config {
+                key: KEY,
+                netns: 1,
+                floor: 60_000_000_000,
+                grace: 0,
+                vpn_ifindex: VPN_IFINDEX,
+                vpn4: [10, 8, 0, 2],
+                mark: MARK,
+                mask: 0x3000,
+                ..Config::default()
+            })
+            .unwrap();
+        let events = datapath.take_events().unwrap();
+        Self { datapath, events }
+    }
+
+    /// Runs a program once; returns its result and the packet's mark.
+    pub fn run(&mut self, program: &str, frame: &[u8], came_by: u32) -> (i32, u32) {
+        self.run_marked(program, frame, came_by, 0)
+    }
+
+    pub fn run_marked(
+        &mut self,
+        program: &str,
+        frame: &[u8],
+        came_by: u32,
+        mark: u32,
+    ) -> (i32, u32) {
+        self.run_with(
+            program,
+            frame,
+            Context {
+                mark,
+                ingress_ifindex: came_by,
+                ifindex: 0,
+            },
+        )
+    }
+
+    pub fn run_on(&mut self, program: &str, packet: &[u8], ifindex: u32, mark: u32) -> (i32, u32) {
+        self.run_with(
+            program,
+            packet,
+            Context {
+                mark,
+                ingress_ifindex: 0,
+                ifindex,
+            },
+        )
+    }
+
+    fn run_with(&mut self, program: &str, frame: &[u8], context: Context) -> (i32, u32) {
+        let mut out = [0; Context::SIZE];
+        let result = self.test_run(
+            program,
+            TestRunOptions {
+                data_in: Some(frame),
+                ctx_in: Some(&context.octets()),
+                ctx_out: Some(&mut out),
+                ..TestRunOptions::new()
+            },
+        );
+        (result.return_value as i32, Context::mark_of(&out))
+    }
+
+    fn test_run(&self, program: &str, options: TestRunOptions<'_>) -> TestRunResult {
+        match self.datapath.program(program).unwrap() {
+            Program::SchedClassifier(program) => program.test_run(options),
+            Program::CgroupSkb(program) => program.test_run(options),
+            other => panic!("{other:?} cannot be run by hand"),
+        }
+        .unwrap_or_else(|error| panic!("{program}: {}", steer::error::sentence(&error)))
+    }
+
+    /// The first outcome counted by what `work` does: a DNS message's comes before that of the packet around it.
+    pub fn outcome(&mut self, work: impl FnOnce(&mut Self)) -> Outcome {
+        let before = self.datapath.stats().unwrap();
+        work(self);
+        let after = self.datapath.stats().unwrap();
+        let counted = |outcome: Outcome, stats: &Stats| stats.counter(outcome);
+        let mut came: Vec<_> = Outcome::ALL
+            .iter()
+            .copied()
+            .filter(|&outcome| counted(outcome, &after) != counted(outcome, &before))
+            .collect();
+        if came.len() > 1 {
+            came.retain(|&outcome| outcome != Outcome::Left);
+        }
+        assert_eq!(came.len(), 1, "one outcome: {came:?}");
+        came[0]
+    }
+
+    pub fn rules(&mut self, rules: &[(&str, RuleEntry)]) {
+        let rules: Vec<_> = rules
+            .iter()
+            .map(|(name, entry)| (hash_name(&KEY, name), *entry))
+            .collect();
+        self.datapath.set_rules(&rules).unwrap();
+    }
+
+    pub fn rule(&mut self, name: &str, verdict: Verdict) {
+        self.rules(&[(
+            name,
+            RuleEntry {
+                exact: verdict,
+                below: verdict,
+            },
+        )]);
+    }
+
+    pub fn blocks(&mut self, name: &str) {
+        self.rule(name, Verdict::VPN);
+    }
+
+    pub fn knows(&mut self, address: &str, verdict: Verdict) {
+        let until = |wanted| if verdict == wanted { u64::MAX } else { 0 };
+        self.knows_until(
+            address,
+            AddrEntry {
+                vpn_until: until(Verdict::VPN),
+                direct_until: until(Verdict::DIRECT),
+                ..AddrEntry::default()
+            },
+        );
+    }
+
+    pub fn knows_until(&mut self, address: &str, entry: AddrEntry) {
+        let address = Address::from(address.parse::<IpAddr>().unwrap());
+        self.datapath
+            .addresses()
+            .unwrap()
+            .insert(address, entry, 0)
+            .unwrap();
+    }
+
+    pub fn forgets(&mut self, address: &str) {
+        let address = Address::from(address.parse::<IpAddr>().unwrap());
+        self.datapath.addresses().unwrap().remove(&address).unwrap();
+    }
+
+    pub fn verdict(&mut self, address: IpAddr) -> Verdict {
+        let addresses = self.datapath.addresses().unwrap();
+        match addresses.get(&Address::from(address), 0) {
+            Ok(entry) => entry.at(1).verdict,
+            Err(_) => Verdict::NONE,
+        }
+    }
+
+    pub fn holds(&mut self, key: FlowKey, entry: FlowEntry) {
+        self.datapath
+            .flows()
+            .unwrap()
+            .insert(key, entry, 0)
+            .unwrap();
+    }
+
+    pub fn fill_flows(&mut self) {
+        let mut flows = self.datapath.flows().unwrap();
+        let full = (0..).find(|&origin| {
+            let key = FlowKey {
+                origin: 1 << 40 | origin,
+                ..FlowKey::default()
+            };
+            flows.insert(key, FlowEntry::default(), 0).is_err()
+        });
+        assert!(full.is_some());
+    }
+
+    pub fn fill_addresses(&mut self) {
+        let mut addresses = self.datapath.addresses().unwrap();
+        let full = (0u32..).find(|i| {
+            let [a, b, c, d] = i.to_be_bytes();
+            let address = Address::new([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]);
+            addresses
+                .insert(
+                    address,
+                    AddrEntry {
+                        vpn_until: u64::MAX,
+                        ..AddrEntry::default()
+                    },
+                    0,
+                )
+                .is_err()
+        });
+        assert!(full.is_some());
+    }
+
+    /// The names told as learned since it was asked last.
+    pub fn learned_names(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Some(item) = self.events.next() {
+            if let Some(Event::Learned(learned)) = Event::read(&item) {
+                names.push(learned.name.to_string());
+            }
+        }
+        names
+    }
+
+    pub fn other_ifindex(&self) -> u32 {
+        nix::net::if_::if_nameindex()
+            .unwrap()
+            .iter()
+            .map(|interface| interface.index())
+            .find(|&index| index != VPN_IFINDEX)
+            .expect("an interface besides lo")
+    }
+
+    pub fn verified(&self) -> Vec<(&'static str, u32)> {
+        PROGRAMS
+            .iter()
+            .map(|&name| {
+                let info = self.datapath.program(name).unwrap().info().unwrap();
+                (name, info.verified_instruction_count().unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// Nanoseconds of each kind of packet, as the kernel measures them over many runs.
+    pub fn figures(&mut self, client: &str, server: &str) -> Vec<(&'static str, u128)> {
+        let mut figures = Vec::new();
+        let mut time = |kernel: &Self, what, program: &str, frame: &[u8]| {
+            let result = kernel.test_run(
+                program,
+                TestRunOptions {
+                    data_in: Some(frame),
+                    repeat: 200_000,
+                    ..TestRunOptions::new()
+                },
+            );
+            figures.push((what, result.duration.as_nanos()));
+        };
+        let arp = crate::packet::ethernet(0x0806, &[0; 28]);
+        time(self, "from a container: not IP", "bridge_ingress", &arp);
+        let data = tcp(client, 9, server, 443, ACK);
+        time(self, "from a container: TCP, miss", "bridge_ingress", &data);
+        time(
+            self,
+            "from a container: SYN, miss",
+            "bridge_ingress",
+            &tcp(client, 9, server, 443, SYN),
+        );
+        time(
+            self,
+            "from a container: UDP, direct",
+            "bridge_ingress",
+            &udp(client, 9, server, 443, b"x"),
+        );
+        self.knows(server, Verdict::VPN);
+        self.run("bridge_ingress", &tcp(client, 9, server, 443, SYN), 0);
+        time(self, "from a container: TCP, hit", "bridge_ingress", &data);
+        self.run("bridge_ingress", &udp(client, 10, server, 443, b"x"), 0);
+        time(
+            self,
+            "from a container: UDP, hit",
+            "bridge_ingress",
+            &udp(client, 10, server, 443, b"x"),
+        );
+        time(
+            self,
+            "to a container: TCP",
+            "bridge_egress",
+            &tcp(server, 443, client, 9, ACK),
+        );
+        let ask = |name| udp(client, 40_000, "192.0.2.53", 53, &question(7, name));
+        time(
+            self,
+            "DNS question",
+            "bridge_ingress",
+            &ask("registry.blocked.example"),
+        );
+        let reply = |octets: &[u8]| udp("192.0.2.53", 53, client, 40_000, octets);
+        let four: Vec<_> = (1..5)
+            .map(|i| Answer::Address([198, 51, 100, i].into(), 60))
+            .collect();
+        time(
+            self,
+            "DNS answer, unasked",
+            "bridge_egress",
+            &reply(&answer(8, "registry.blocked.example", &four)),
+        );
+        // One question teaches once, so the answer is timed with the question before it.
+        figures.push((
+            "DNS question and answer, no rule",
+            self.pair("registry.other.example", &four),
+        ));
+        figures.push((
+            "DNS question and answer, 4 addresses",
+            self.pair("registry.blocked.example", &four),
+        ));
+        figures
+    }
+
+    fn pair(&self, name: &str, answers: &[Answer<'_>]) -> u128 {
+        let ask = udp("172.17.0.9", 40_000, "192.0.2.53", 53, &question(7, name));
+        let reply = udp(
+            "192.0.2.53",
+            53,
+            "172.17.0.9",
+            40_000,
+            &answer(7, name, answers),
+        );
+        const ROUNDS: u128 = 2_000;
+        let once = |program: &str, frame: &[u8]| {
+            let options = TestRunOptions {
+                data_in: Some(frame),
+                ..TestRunOptions::new()
+            };
+            self.test_run(program, options).duration.as_nanos()
+        };
+        let mut sums: Vec<_> = (0..ROUNDS)
+            .map(|_| once("bridge_ingress", &ask) + once("bridge_egress", &reply))
+            .collect();
+        sums.sort_unstable();
+        sums[sums.len() / 2]
+    }
+}
+
+/// The fields of `struct __sk_buff` that a test run takes.
+struct Context {
+    mark: u32,
+    ingress_ifindex: u32,
+    ifindex: u32,
+}
+
+impl Context {
+    const SIZE: usize = 192;
+    const MARK: usize = 8;
+    const INGRESS_IFINDEX: usize = 36;
+    const IFINDEX: usize = 40;
+
+    fn octets(&self) -> [u8; Self::SIZE] {
+        let mut octets = [0; Self::SIZE];
+        for (at, value) in [
+            (Self::MARK, self.mark),
+            (Self::INGRESS_IFINDEX, self.ingress_ifindex),
+            (Self::IFINDEX, self.ifindex),
+        ] {
+            octets[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        octets
+    }
+
+    fn mark_of(octets: &[u8; Self::SIZE]) -> u32 {
+        u32::from_ne_bytes(*octets[Self::MARK..].first_chunk().unwrap())
+    }
+}
