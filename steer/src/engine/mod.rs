@@ -34,13 +34,15 @@ use crate::{
     instance::Instance,
     origin::Sourced,
     report::Report,
-    route::{self, Change, IfIndex, Numbers, Routing},
+    route::{self, Change, IfIndex, Numbers, Routing, Watch},
 };
 
 /// Changes of the host come in bursts; they are taken together.
 const SETTLE: Duration = Duration::from_millis(30);
 /// Docker makes a bridge before it tells of the network, so a second look follows.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// From one look at the host to the next, whether or not anything was told.
+const ROUND: Duration = Duration::from_secs(30);
 
 /// Steers until SIGINT or SIGTERM, then puts the host back.
 ///
@@ -84,6 +86,7 @@ struct Engine {
     events: AsyncFd<RingBuf<MapData>>,
     log: Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>,
     config: Config,
+    watch: Watch,
     rulebook: Rulebook,
     report: Report,
     counted: Stats,
@@ -107,6 +110,8 @@ impl Engine {
         let report = Report::new(settings.output);
 
         Stage::Discover.begin()?;
+        // Before the host is looked at, so that no change falls between.
+        let watch = route::watch()?;
         let host = Host::discover(&settings).await?;
         let pins = Pins::new(&settings.bpffs);
         if pins.exist() {
@@ -148,6 +153,7 @@ impl Engine {
             events,
             log,
             config,
+            watch,
             rulebook,
             report,
             counted: Stats::default(),
@@ -185,10 +191,10 @@ impl Engine {
 
     /// Follows the host and tells what happens, until something fails.
     async fn steer(&mut self) -> Result<(), Error> {
-        let mut watch = route::watch()?;
         let mut tick = interval(Duration::from_secs(TICK_SECONDS));
         let mut second = interval(Duration::from_secs(1));
-        for timer in [&mut tick, &mut second] {
+        let mut round = interval(ROUND);
+        for timer in [&mut tick, &mut second, &mut round] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let mut look = None;
@@ -205,11 +211,15 @@ impl Engine {
                     told.clear_ready();
                 }
                 () = flush(&mut self.log) => {}
-                changed = watch.next() => {
+                changed = self.watch.next() => {
                     if changed.is_none() {
-                        watch = route::watch()?;
+                        self.watch = route::watch()?;
                     }
                     look.get_or_insert(Instant::now() + SETTLE);
+                }
+                // Some changes are told by nobody: a sysctl set by hand.
+                _ = round.tick() => {
+                    look.get_or_insert(Instant::now());
                 }
                 () = sleep_until(looking), if look.is_some() => {
                     look = self.follow_links().await?.then(|| Instant::now() + SECOND_LOOK);
