@@ -72,11 +72,7 @@ fn a_vpn_that_comes_back_is_used_again() -> Result<()> {
 fn a_network_made_while_steer_runs_is_steered() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
-    let config = format!(
-        "{}[rules]\nvpn = [\".blocked.example\"]\n",
-        lab.attach_docker()
-    );
-    let steer = lab.steer(&config, &[])?;
+    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
     lab.docker(&["network", "create", "later"])?.stdout()?;
     thread::sleep(Duration::from_secs(1));
     let before = lab.seen()?.len();

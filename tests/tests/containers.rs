@@ -10,11 +10,7 @@ use steer_tests::lab::{
 fn ask_for_both_kinds_of_name(version: DockerVersion, resolver: ResolverPlace) -> Result<()> {
     let lab = Lab::builder().docker(version).resolver(resolver).up()?;
     lab.load_image()?;
-    let config = format!(
-        "{}[rules]\nvpn = [\".blocked.example\"]\n",
-        lab.attach_docker()
-    );
-    let steer = lab.steer(&config, &[])?;
+    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
     let dns = RESOLVER_V4.to_string();
     let user_defined = Network::UserDefined.name();
     let places: [&[&str]; 3] = [

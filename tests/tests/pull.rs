@@ -1,5 +1,5 @@
 //! A real `docker pull`: the registry and its token service by the VPN, every byte of the layers
-//! direct, with no configuration but where dockerd's socket is.
+//! direct, with no configuration at all.
 
 use anyhow::Result;
 use steer_tests::lab::{
@@ -26,7 +26,7 @@ fn pulls_on_two_paths(version: DockerVersion, families: Families, tunnel: Tunnel
     );
 
     let before = HostSnapshot::take(&lab)?;
-    let steer = lab.steer(&lab.attach_docker(), &[])?;
+    let steer = lab.steer("", &[])?;
     let tunnel = lab.tunnel_bytes()?.down;
     let pulled = lab.pull(IMAGE)?;
     let output = steer.output();

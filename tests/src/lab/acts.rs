@@ -159,13 +159,9 @@ pub fn demo(options: &DemoOptions, progress: &mut dyn FnMut(&str)) -> Result<Dem
     let before = lab.seen()?.len();
     let tunnel = lab.tunnel_bytes()?;
     let mut act = Stage::new("Act 2: the same pull with steer".to_owned(), progress);
-    let config = format!(
-        "{}[rules]\nvpn = [\".blocked.example\"]\n",
-        lab.attach_docker()
-    );
-    let steer = lab.steer(&config, &[])?;
+    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
     let started = steer.output();
-    act.ran("steer run", &started);
+    act.ran("steer run --vpn-domain .blocked.example", &started);
     let pull = lab.pull(IMAGE)?;
     act.ran(&format!("docker pull {IMAGE}"), &pull.said());
     act.ran(

@@ -62,6 +62,9 @@ impl Network {
     }
 }
 
+/// The box's `/run`, in the lab's folder.
+const RUN: &str = "run-of-box";
+
 pub(super) struct Docker {
     version: DockerVersion,
     daemon: Daemon,
@@ -75,7 +78,8 @@ impl Docker {
         fs::create_dir_all(lab.dir.join("etc-docker"))?;
         let mut place = lab.place(Ns::Box, &cgroup);
         // dockerd and containerd write there whatever they are told.
-        place.over.insert(0, (private_run(&lab.dir)?, "/run"));
+        fill_private_run(&lab.dir)?;
+        place.over.insert(0, lab.private_run());
         place.over.push((lab.dir.join("etc-docker"), "/etc/docker"));
         let path = version.path();
         // Command looks for a bare name on this process's own PATH.
@@ -89,7 +93,10 @@ impl Docker {
             command.arg(option).arg(lab.dir.join(name));
         }
         command.arg("--config-file").arg(&config);
-        command.arg("-H").arg(host(&lab.dir));
+        command
+            .arg("-H")
+            .arg(host(&lab.dir))
+            .args(["-H", "unix:///run/docker.sock"]);
         command.args([
             "--storage-driver",
             "overlay2",
@@ -172,9 +179,9 @@ impl Lab {
             .map(drop)
     }
 
-    /// The socket of the box's dockerd.
-    pub fn docker_socket(&self) -> PathBuf {
-        socket(&self.dir)
+    /// The box's `/run`, to be laid over the machine's for those who look for Docker's socket there.
+    pub(super) fn private_run(&self) -> (PathBuf, &'static str) {
+        (self.dir.join(RUN), "/run")
     }
 
     /// The cgroup that dockerd and its containerd run in.
@@ -192,9 +199,9 @@ impl Lab {
     }
 }
 
-/// A folder to lay over `/run`, with the file that `/etc/resolv.conf` may lead to.
-fn private_run(dir: &Path) -> Result<PathBuf> {
-    let run = dir.join("docker-run");
+/// Makes the box's `/run`, with the file that `/etc/resolv.conf` may lead to.
+fn fill_private_run(dir: &Path) -> Result<()> {
+    let run = dir.join(RUN);
     fs::create_dir_all(&run)?;
     if let Ok(target) = fs::canonicalize("/etc/resolv.conf")
         && let Ok(inside) = target.strip_prefix("/run")
@@ -203,7 +210,7 @@ fn private_run(dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(file.parent().unwrap_or(&run))?;
         fs::copy(dir.join("resolv.conf"), file)?;
     }
-    Ok(run)
+    Ok(())
 }
 
 fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, exec::Ran};
+use super::{Lab, Ns, exec::Ran};
 
 /// What steer prints once everything is attached.
 const READY: &str = "ready";
@@ -113,8 +113,8 @@ impl Drop for Steer {
 }
 
 impl Lab {
-    /// Starts `steer run` with a configuration in TOML and more `args`, and waits until it is
-    /// ready.
+    /// Starts `steer run` with a configuration in TOML, none if it is empty, and more `args`, and
+    /// waits until it is ready.
     pub fn steer(&self, config: &str, args: &[&str]) -> Result<Steer> {
         let mut steer = self.steer_started(config, args, &[])?;
         steer.wait_ready()?;
@@ -129,15 +129,14 @@ impl Lab {
         environment: &[(&str, &str)],
     ) -> Result<Steer> {
         let log = self.unused("steer", "log");
-        let file = self.unused("steer", "toml");
-        fs::write(&file, config)?;
         let output = File::create(&log)?;
         let mut command = self.steer_command("run")?;
-        command
-            .arg("--config")
-            .arg(&file)
-            .args(args)
-            .envs(environment.iter().copied());
+        if !config.is_empty() {
+            let file = self.unused("steer", "toml");
+            fs::write(&file, config)?;
+            command.arg("--config").arg(file);
+        }
+        command.args(args).envs(environment.iter().copied());
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -157,16 +156,12 @@ impl Lab {
         self.bpffs().join("steer")
     }
 
-    /// The section `[attach]` that a lab with Docker needs: its socket is not where steer looks.
-    pub fn attach_docker(&self) -> String {
-        format!(
-            "[attach]\ndocker = \"{}\"\n",
-            self.docker_socket().display()
-        )
-    }
-
     fn steer_command(&self, subcommand: &str) -> Result<Command> {
-        let mut command = self.command_in(&self.box_cgroup("steer")?, self.steer_binary()?)?;
+        let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
+        if self.docker.is_some() {
+            place.over.insert(0, self.private_run());
+        }
+        let mut command = place.command(self.steer_binary()?)?;
         command
             .arg(subcommand)
             .arg("--bpffs")
