@@ -84,6 +84,15 @@ pub struct Steered {
     pub origin: types::Origin,
 }
 
+impl Steered {
+    /// Whether a process only asks which source address it would have: resolvers sort addresses so (RFC 6724), by
+    /// connecting a datagram socket to the discard port, and send nothing.
+    pub fn is_probe(&self) -> bool {
+        const DISCARD: u16 = 9;
+        self.protocol == UDP && self.local.is_none() && self.remote.1 == DISCARD
+    }
+}
+
 impl Event {
     /// Reads an event; `None` if it is of no kind that is known, or too short.
     pub fn read(octets: &[u8]) -> Option<Self> {

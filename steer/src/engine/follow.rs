@@ -44,7 +44,9 @@ impl Engine {
         if config != self.config {
             self.config = config;
             self.datapath.configure(&self.config)?;
-            self.report.vpn(vpn.as_ref(), self.settings.on_down);
+            if self.started {
+                self.report.vpn(vpn.as_ref(), self.settings.on_down);
+            }
         }
         Ok(())
     }

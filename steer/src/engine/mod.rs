@@ -90,6 +90,8 @@ struct Engine {
     rulebook: Rulebook,
     report: Report,
     counted: Stats,
+    /// Whether the start is over: what it did is told as a whole.
+    started: bool,
     vpn: Sourced<VpnChoice>,
     bridges: Vec<Bridge>,
     /// Interfaces that were there at the last look.
@@ -157,6 +159,7 @@ impl Engine {
             rulebook,
             report,
             counted: Stats::default(),
+            started: false,
             // From now on by its name: another device that comes up does not take over.
             vpn: Sourced {
                 value: VpnChoice::Named(host.vpn.name.clone()),
@@ -185,6 +188,7 @@ impl Engine {
         }
         engine.bridges = host.bridges.clone();
         Stage::Ready.begin()?;
+        engine.started = true;
         engine.report.start(&engine.settings, &host);
         Ok(engine)
     }

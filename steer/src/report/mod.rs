@@ -115,6 +115,11 @@ impl Report {
                 self.remember(learned);
                 self.learned(learned, rules, bridges);
             }
+            Event::Steered(steered) if steered.is_probe() => {
+                if self.output >= Output::Verbose {
+                    self.steered(steered, rules, bridges);
+                }
+            }
             Event::Steered(steered) => {
                 self.steered += 1;
                 self.steered(steered, rules, bridges);
@@ -159,11 +164,11 @@ impl Report {
                 .to_owned(),
         };
         let from = match steered.local {
-            Some((local, _)) => format!("{local} {}", place(steered.origin, bridges)),
+            Some((local, _)) => format!("from {local} {}", place(steered.origin, bridges)),
             None => place(steered.origin, bridges),
         };
         self.say(format_args!(
-            "steered  {name} {address} port {port} {} → vpn (from {from})",
+            "steered  {name} {address} port {port} {} → vpn ({from})",
             protocol(steered.protocol)
         ));
     }
