@@ -14,7 +14,7 @@ use aya::{
 pub enum Error {
     /// The kernel did not take the object.
     #[error(
-        "the kernel does not take steer's programs; is it 5.10 or newer, with BTF, and are you root?"
+        "the kernel does not take steer's programs; is it 6.6 or newer, with BTF, and are you root?"
     )]
     Object(#[source] Box<EbpfError>),
     /// The kernel did not take one program.
@@ -129,7 +129,7 @@ pub(super) fn hint(error: &ProgramError) -> &'static str {
             " (needs root, or CAP_BPF and CAP_NET_ADMIN; before 5.11 a larger RLIMIT_MEMLOCK too)"
         }
         Some(libc::ENODEV) => " (it is gone)",
-        Some(libc::EINVAL) => " (is the kernel 6.6 or newer for bridges, 5.10 for cgroups?)",
+        Some(libc::EINVAL) => " (is the kernel older than 6.6?)",
         _ => "",
     }
 }

@@ -6,11 +6,8 @@ use nix::sys::utsname::uname;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The oldest kernel with all that the programs use.
-const OLDEST_KERNEL: KernelVersion = KernelVersion {
-    major: 5,
-    minor: 10,
-};
+/// The oldest kernel with all that is used: links of classifiers to interfaces (tcx) came with 6.6.
+const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 6, minor: 6 };
 /// Type information of the running kernel.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -161,9 +158,9 @@ mod tests {
     #[test]
     fn an_old_kernel_is_refused_by_name() {
         for release in [
-            "5.10.0",
-            "5.10",
-            "5.15.0-91-generic",
+            "6.6.0",
+            "6.6",
+            "6.8.0-31-generic",
             "6.18.5+deb13",
             "7.0-rc1",
             "10.0",
@@ -172,10 +169,10 @@ mod tests {
             assert_eq!(check_kernel(release), Ok(()), "{release}");
         }
         assert_eq!(
-            check_kernel("5.4.0-150-generic").unwrap_err().to_string(),
-            "steer needs Linux 5.10 or later, and this is 5.4.0-150-generic; boot a newer kernel"
+            check_kernel("6.1.0-56-amd64").unwrap_err().to_string(),
+            "steer needs Linux 6.6 or later, and this is 6.1.0-56-amd64; boot a newer kernel"
         );
-        assert!(check_kernel("4.19.0").is_err());
+        assert!(check_kernel("5.15.0-91-generic").is_err());
     }
 
     #[test]
