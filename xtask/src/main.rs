@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod lab;
 mod licences;
+mod report;
 mod setup;
 mod stamp;
 mod step;

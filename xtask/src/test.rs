@@ -1,15 +1,14 @@
 //! Every check and test there is, phase by phase, with a summary that tells what ran and what did not.
 
 use std::{
-    fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{build_ebpf, licences, setup, step, system, tally::Tally};
+use crate::{build_ebpf, licences, report::Report, setup, step, system, tally::Tally};
 
 /// Runs everything, or with `filter` only the tests whose name contains it; `extra` goes to the test programs.
 ///
@@ -27,6 +26,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         debug_steer,
     }) = prepared
     else {
+        eprintln!("nothing else was run: no check and no test, on the host or as root");
         return report.finish(started.elapsed());
     };
     if filter.is_none() {
@@ -39,58 +39,65 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         steer: &steer,
         debug_steer: &debug_steer,
     };
-    report.tests("host tests", || {
-        selection.run(
-            &root,
-            &[
-                "-p",
-                "steer-common",
-                "-p",
-                "xtask",
-                "-p",
-                "steer",
-                "-p",
-                "steer-tests",
-                "--lib",
-                "--bins",
-            ],
-            false,
-        )
-    });
-    report.tests("documentation tests", || {
-        selection.run(
-            &root,
-            &["--workspace", "--exclude", "steer-ebpf", "--doc"],
-            false,
-        )
-    });
-    for (name, package) in [
-        ("tests of steer as root", "steer"),
-        ("end-to-end tests as root", "steer-tests"),
-    ] {
-        let folder = if package == "steer" {
-            "steer/tests"
-        } else {
-            "tests/tests"
-        };
-        if has_tests(&root.join(folder)) {
-            report.tests(name, || {
-                selection.run(&root, &["-p", package, "--test", "*"], true)
-            });
-        }
+    for group in GROUPS {
+        report.tests(group.name, |tally| selection.run(&root, group, tally));
     }
     if let Some(filter) = filter
         && report.tally().total() == 0
     {
-        report.fail(format!("no test has `{filter}` in its name"));
+        report.fail("selection", format!("no test has `{filter}` in its name"));
     }
     report.finish(started.elapsed())
 }
 
+/// Tests that are run together.
+struct Group {
+    name: &'static str,
+    /// What selects them, as arguments of `cargo test`.
+    selection: &'static [&'static str],
+    as_root: bool,
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        name: "parsers and decisions",
+        selection: &[
+            "-p",
+            "steer-common",
+            "-p",
+            "xtask",
+            "--lib",
+            "--bins",
+            "--tests",
+        ],
+        as_root: false,
+    },
+    Group {
+        name: "units of steer",
+        selection: &["-p", "steer", "-p", "steer-tests", "--lib", "--bins"],
+        as_root: false,
+    },
+    Group {
+        name: "examples in documentation",
+        selection: &["--workspace", "--exclude", "steer-ebpf", "--doc"],
+        as_root: false,
+    },
+    Group {
+        name: "steer as root",
+        selection: &["-p", "steer", "--test", "*"],
+        as_root: true,
+    },
+    Group {
+        name: "end to end as root",
+        selection: &["-p", "steer-tests", "--test", "*"],
+        as_root: true,
+    },
+];
+
 struct Prepared {
     toolchain: setup::Toolchain,
-    steer: std::path::PathBuf,
-    debug_steer: std::path::PathBuf,
+    steer: PathBuf,
+    debug_steer: PathBuf,
 }
 
 fn prepare(root: &Path) -> Result<Prepared> {
@@ -115,7 +122,7 @@ fn prepare(root: &Path) -> Result<Prepared> {
 ///
 /// # Errors
 /// When it does not compile.
-pub fn build_steer(root: &Path) -> Result<std::path::PathBuf> {
+pub fn build_steer(root: &Path) -> Result<PathBuf> {
     step::run(
         "compiling steer",
         cargo(root).args(["build", "--locked", "--release", "--package", "steer"]),
@@ -159,16 +166,16 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Runs `cargo test` on what `targets` selects; compiles as the user, and runs as root if asked to.
-    fn run(&self, root: &Path, targets: &[&str], as_root: bool) -> Result<Tally> {
+    /// Runs a group; compiles as the user, and runs as root where needed.
+    fn run(&self, root: &Path, group: &Group, tally: &mut Tally) -> Result<()> {
         let mut command = cargo(root);
         command
             .args(["test", "--locked", "--no-fail-fast"])
-            .args(targets);
+            .args(group.selection);
         command
             .env("STEER_BIN", self.steer)
             .env("STEER_DEBUG_BIN", self.debug_steer);
-        if as_root && !system::is_root() {
+        if group.as_root && !system::is_root() {
             system::ensure_root("Loading programs and making network namespaces")?;
             command.args([
                 "--config",
@@ -177,27 +184,14 @@ impl Selection<'_> {
         }
         command.args(self.filter).arg("--").args(self.extra);
 
-        let mut tally = Tally::default();
         let status = step::stream(&mut command, |line| tally.read(line))?;
         ensure!(
             status.success(),
-            "`{}` ended with {status}: {tally}",
+            "`{}` ended with {status}",
             step::render(&command)
         );
-        Ok(tally)
+        Ok(())
     }
-}
-
-fn has_tests(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return false;
-    };
-    entries.flatten().any(|entry| {
-        entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "rs")
-    })
 }
 
 fn cargo(root: &Path) -> Command {
@@ -206,7 +200,7 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-fn target_directory(root: &Path) -> Result<std::path::PathBuf> {
+fn target_directory(root: &Path) -> Result<PathBuf> {
     let text = system::output(cargo(root).args([
         "metadata",
         "--format-version",
@@ -221,119 +215,4 @@ fn target_directory(root: &Path) -> Result<std::path::PathBuf> {
         .as_str()
         .context("`cargo metadata` names no target_directory")?;
     Ok(folder.into())
-}
-
-/// What each phase came to.
-#[derive(Default)]
-struct Report {
-    phases: Vec<Phase>,
-}
-
-struct Phase {
-    name: String,
-    took: Duration,
-    result: Result<Option<Tally>, Fault>,
-}
-
-struct Fault {
-    /// What the summary calls it.
-    word: &'static str,
-    reason: String,
-}
-
-impl Report {
-    fn phase<T>(&mut self, name: &str, body: impl FnOnce() -> Result<T>) -> Option<T> {
-        self.record(name, body, |_| None)
-    }
-
-    fn tests(&mut self, name: &str, body: impl FnOnce() -> Result<Tally>) {
-        self.record(name, body, |tally| Some(*tally));
-    }
-
-    fn record<T>(
-        &mut self,
-        name: &str,
-        body: impl FnOnce() -> Result<T>,
-        tally: impl FnOnce(&T) -> Option<Tally>,
-    ) -> Option<T> {
-        eprintln!("\n== {name}");
-        let started = Instant::now();
-        let result = body();
-        let took = started.elapsed();
-        let (value, result) = match result {
-            Ok(value) => {
-                let tally = tally(&value);
-                (Some(value), Ok(tally))
-            }
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                let word = if error.is::<system::NoRoot>() {
-                    "NOT RUN"
-                } else {
-                    "FAILED"
-                };
-                (
-                    None,
-                    Err(Fault {
-                        word,
-                        reason: format!("{error:#}"),
-                    }),
-                )
-            }
-        };
-        self.phases.push(Phase {
-            name: name.to_owned(),
-            took,
-            result,
-        });
-        value
-    }
-
-    fn fail(&mut self, reason: String) {
-        self.phases.push(Phase {
-            name: "selection".to_owned(),
-            took: Duration::ZERO,
-            result: Err(Fault {
-                word: "FAILED",
-                reason,
-            }),
-        });
-    }
-
-    fn tally(&self) -> Tally {
-        self.phases
-            .iter()
-            .filter_map(|phase| phase.result.as_ref().ok().copied().flatten())
-            .sum()
-    }
-
-    fn finish(self, took: Duration) -> Result<()> {
-        println!("\n== summary");
-        for phase in &self.phases {
-            let took = step::seconds(phase.took);
-            let (word, detail) = match &phase.result {
-                Ok(None) => ("ok", String::new()),
-                Ok(Some(tally)) => ("ok", tally.to_string()),
-                Err(fault) => (
-                    fault.word,
-                    fault.reason.lines().next().unwrap_or_default().to_owned(),
-                ),
-            };
-            println!("{:<26} {word:<7} {took:>12}  {detail}", phase.name);
-        }
-        let failed: Vec<_> = self
-            .phases
-            .iter()
-            .filter(|phase| phase.result.is_err())
-            .map(|phase| phase.name.as_str())
-            .collect();
-        let tally = self.tally();
-        let took = step::seconds(took);
-        if failed.is_empty() {
-            println!("test result: ok. {tally} in {took}");
-            return Ok(());
-        }
-        println!("test result: FAILED. {tally} in {took}");
-        bail!("not well: {}", failed.join(", "))
-    }
 }
