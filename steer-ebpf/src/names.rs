@@ -6,7 +6,7 @@ use steer_common::{
     dns::{self, Message, Role, Step},
     packet::{Packet, UDP},
     stats::Outcome,
-    types::{AddrEntry, Learned, Origin, QueryEntry, QueryKey, Verdict, event},
+    types::{AddrEntry, Config, Learned, Origin, QueryEntry, QueryKey, Verdict, event},
 };
 
 use crate::{
@@ -118,7 +118,7 @@ extern "C" fn read_question(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn hash_question(slot: u32) -> u64 {
-    let (Ok(config), Ok(Scratch { message, .. })) = (config(), Slot(slot).scratch()) else {
+    let Ok((config, message, _)) = at_hand(slot) else {
         return 0;
     };
     message.hash_question(&config.key, |_, _| {})
@@ -127,13 +127,7 @@ extern "C" fn hash_question(slot: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn match_question(slot: u32) -> u64 {
-    let (
-        Ok(config),
-        Ok(Scratch {
-            message, lesson, ..
-        }),
-    ) = (config(), Slot(slot).scratch())
-    else {
+    let Ok((config, message, lesson)) = at_hand(slot) else {
         return 0;
     };
     lesson.matched = Match::default();
@@ -161,10 +155,7 @@ extern "C" fn learn_addresses(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn learn_step(slot: u32) -> u32 {
-    let Ok(Scratch {
-        message, lesson, ..
-    }) = Slot(slot).scratch()
-    else {
+    let Ok((_, message, lesson)) = at_hand(slot) else {
         return BAD;
     };
     match message.step(&mut lesson.found) {
@@ -179,13 +170,7 @@ extern "C" fn learn_step(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn learn_address(slot: u32) -> u32 {
-    let (
-        Ok(config),
-        Ok(Scratch {
-            message, lesson, ..
-        }),
-    ) = (config(), Slot(slot).scratch())
-    else {
+    let Ok((config, message, lesson)) = at_hand(slot) else {
         return BAD;
     };
     let Lesson {
@@ -216,6 +201,17 @@ extern "C" fn learn_address(slot: u32) -> u32 {
         tell(message, lesson);
     }
     MORE
+}
+
+/// What a global function works with.
+#[inline(always)]
+fn at_hand(
+    slot: u32,
+) -> Result<(&'static Config, &'static mut Message, &'static mut Lesson), Outcome> {
+    let Scratch {
+        message, lesson, ..
+    } = Slot(slot).scratch()?;
+    Ok((config()?, message, lesson))
 }
 
 #[inline(always)]

@@ -1,0 +1,271 @@
+//! Packets of containers and processes: which take the VPN.
+
+use std::net::IpAddr;
+
+use steer_common::{
+    stats::Outcome,
+    types::{AddrEntry, Address, FlowEntry, FlowKey, Port, Verdict},
+};
+
+use crate::{
+    CLIENT, RESOLVER, SERVER, flow,
+    kernel::{DROP, Kernel, MARK, NEXT, VPN_IFINDEX},
+    packet::{self, ACK, FIN, SYN, tcp, udp},
+};
+
+#[test]
+fn a_new_connection_goes_where_its_address_says() {
+    for (client, server) in [(CLIENT, SERVER), ("fd00::2", "2001:db8:b10c::7")] {
+        let mut kernel = Kernel::new();
+        assert_eq!(
+            flow(&mut kernel, &tcp(client, 1, server, 443, SYN)),
+            (NEXT, 0),
+            "unknown"
+        );
+        kernel.knows(server, Verdict::DIRECT);
+        assert_eq!(
+            flow(&mut kernel, &tcp(client, 2, server, 443, SYN)),
+            (NEXT, 0),
+            "direct"
+        );
+        kernel.knows(server, Verdict::VPN);
+        assert_eq!(
+            flow(&mut kernel, &tcp(client, 3, server, 443, SYN)),
+            (NEXT, MARK),
+            "vpn"
+        );
+        assert_eq!(
+            flow(&mut kernel, &tcp(client, 3, server, 443, ACK)),
+            (NEXT, MARK),
+            "held"
+        );
+        assert_eq!(
+            flow(&mut kernel, &tcp(client, 1, server, 443, ACK)),
+            (NEXT, 0),
+            "begun before"
+        );
+        assert_eq!(
+            flow(&mut kernel, &udp(client, 3, server, 443, b"x")),
+            (NEXT, MARK),
+            "udp"
+        );
+    }
+}
+
+#[test]
+fn a_flow_is_held_when_its_address_is_forgotten() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    let frames = [
+        tcp(CLIENT, 1, SERVER, 443, ACK),
+        udp(CLIENT, 1, SERVER, 443, b"x"),
+    ];
+    flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, SYN));
+    flow(&mut kernel, &frames[1]);
+    kernel.forgets(SERVER);
+    for frame in &frames {
+        assert_eq!(flow(&mut kernel, frame), (NEXT, MARK));
+    }
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, FIN | ACK)),
+        (NEXT, MARK)
+    );
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, SYN)),
+        (NEXT, 0),
+        "a new one"
+    );
+}
+
+#[test]
+fn a_direct_datagram_flow_stays_direct_when_its_address_is_learned() {
+    let mut kernel = Kernel::new();
+    let frame = udp(CLIENT, 1, SERVER, 443, b"x");
+    assert_eq!(flow(&mut kernel, &frame), (NEXT, 0));
+    kernel.knows(SERVER, Verdict::VPN);
+    assert_eq!(flow(&mut kernel, &frame), (NEXT, 0));
+}
+
+#[test]
+fn an_address_that_expired_is_unknown() {
+    let mut kernel = Kernel::new();
+    kernel.knows_until(
+        SERVER,
+        AddrEntry {
+            vpn_until: 1,
+            ..AddrEntry::default()
+        },
+    );
+    let outcome = kernel.outcome(|kernel| {
+        flow(kernel, &tcp(CLIENT, 1, SERVER, 443, SYN));
+    });
+    assert_eq!(outcome, Outcome::Unmatched);
+}
+
+#[test]
+fn the_mark_of_others_is_left_alone() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    let syn = tcp(CLIENT, 1, SERVER, 443, SYN);
+    assert_eq!(
+        kernel.run_marked("bridge_ingress", &syn, 0, 0xca_0c6c),
+        (NEXT, 0xca_0c6c | MARK)
+    );
+    let other = tcp(CLIENT, 1, RESOLVER, 443, SYN);
+    assert_eq!(
+        kernel.run_marked("bridge_ingress", &other, 0, 0xca_0c6c),
+        (NEXT, 0xca_0c6c)
+    );
+}
+
+#[test]
+fn packets_without_a_flow_go_by_their_address() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    let fragment = packet::ipv4(CLIENT, SERVER, 17, 0x00b9, &[0; 16]);
+    let echo = packet::ipv4(CLIENT, SERVER, 1, 0, &[8, 0, 0, 0, 0, 1, 0, 1]);
+    let echo_reply = packet::ipv4(CLIENT, SERVER, 1, 0, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    let unreachable = packet::ipv4(CLIENT, SERVER, 1, 0, &[3, 1, 0, 0, 0, 0, 0, 0]);
+    for (frame, mark) in [
+        (fragment, MARK),
+        (echo, MARK),
+        (echo_reply, 0),
+        (unreachable, 0),
+    ] {
+        assert_eq!(flow(&mut kernel, &frame), (NEXT, mark));
+    }
+}
+
+#[test]
+fn headers_of_any_length_are_read() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    kernel.knows("2001:db8:b10c::7", Verdict::VPN);
+    let options = packet::with_options(&tcp(CLIENT, 1, SERVER, 443, SYN), &[1; 40]);
+    assert_eq!(flow(&mut kernel, &options), (NEXT, MARK));
+    let v6 = udp("fd00::2", 1, "2001:db8:b10c::7", 443, b"x");
+    for (extensions, name) in [
+        (vec![0], "hop-by-hop"),
+        (vec![60, 43], "two"),
+        (vec![44], "an atomic fragment"),
+    ] {
+        let frame = packet::with_extensions(&v6, &extensions);
+        assert_eq!(flow(&mut kernel, &frame), (NEXT, MARK), "{name}");
+    }
+    let endless = packet::with_extensions(&v6, &[0, 60, 60, 60, 60, 60]);
+    assert_eq!(
+        flow(&mut kernel, &endless),
+        (NEXT, MARK),
+        "more than are looked at: by address"
+    );
+}
+
+#[test]
+fn what_is_not_ip_or_not_whole_passes() {
+    let mut kernel = Kernel::new();
+    let arp = packet::ethernet(0x0806, &[0; 28]);
+    let outcome = kernel.outcome(|kernel| {
+        assert_eq!(flow(kernel, &arp), (NEXT, 0));
+    });
+    assert_eq!(outcome, Outcome::NotIp);
+    let syn = tcp(CLIENT, 1, SERVER, 443, SYN);
+    let mut short_header = syn.clone();
+    short_header[14] = 0x42;
+    for frame in [&syn[..14 + 20 + 8], &short_header] {
+        let outcome = kernel.outcome(|kernel| {
+            assert_eq!(flow(kernel, frame), (NEXT, 0));
+        });
+        assert_eq!(outcome, Outcome::BadPacket, "{} octets", frame.len());
+    }
+}
+
+#[test]
+fn a_full_table_of_flows_stops_new_ones_and_holds_the_old() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, SYN));
+    kernel.fill_flows();
+    let outcome = kernel.outcome(|kernel| {
+        assert_eq!(flow(kernel, &tcp(CLIENT, 2, SERVER, 443, SYN)), (DROP, 0));
+    });
+    assert_eq!(outcome, Outcome::FlowsFull);
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, ACK)),
+        (NEXT, MARK)
+    );
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 2, RESOLVER, 443, SYN)),
+        (NEXT, 0)
+    );
+}
+
+#[test]
+fn requests_that_came_by_the_vpn_are_answered_by_it() {
+    let mut kernel = Kernel::new();
+    let request = tcp(SERVER, 1, CLIENT, 80, SYN);
+    assert_eq!(
+        kernel.run("bridge_egress", &request, VPN_IFINDEX),
+        (NEXT, 0)
+    );
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 80, SERVER, 1, SYN | ACK)),
+        (NEXT, MARK)
+    );
+    kernel.run(
+        "bridge_egress",
+        &udp(SERVER, 1, CLIENT, 80, b"?"),
+        VPN_IFINDEX,
+    );
+    assert_eq!(
+        flow(&mut kernel, &udp(CLIENT, 80, SERVER, 1, b"!")),
+        (NEXT, MARK)
+    );
+}
+
+#[test]
+fn requests_that_came_direct_are_answered_direct_whatever_their_address() {
+    let mut kernel = Kernel::new();
+    kernel.knows(SERVER, Verdict::VPN);
+    kernel.run("bridge_egress", &tcp(SERVER, 1, CLIENT, 80, SYN), 0);
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 80, SERVER, 1, SYN | ACK)),
+        (NEXT, 0)
+    );
+    kernel.run("bridge_egress", &udp(SERVER, 1, CLIENT, 80, b"?"), 0);
+    assert_eq!(
+        flow(&mut kernel, &udp(CLIENT, 80, SERVER, 1, b"!")),
+        (NEXT, 0)
+    );
+}
+
+#[test]
+fn a_marked_packet_leaves_a_cgroup_by_the_vpn_alone() {
+    let mut kernel = Kernel::new();
+    let packet = &tcp(CLIENT, 1, SERVER, 443, SYN);
+    for (interface, mark, allowed) in [
+        (kernel.other_ifindex(), MARK, 0),
+        (kernel.other_ifindex(), 0x4000, 1),
+        (VPN_IFINDEX, MARK, 1),
+    ] {
+        let (result, _) = kernel.run_on("cgroup_egress", packet, interface, mark);
+        assert_eq!(result, allowed, "interface {interface} mark {mark:#x}");
+    }
+}
+
+#[test]
+fn flows_of_one_bridge_are_no_flows_of_another() {
+    let mut kernel = Kernel::new();
+    let key = FlowKey {
+        origin: 12345,
+        local: Address::from(CLIENT.parse::<IpAddr>().unwrap()),
+        remote: Address::from(SERVER.parse::<IpAddr>().unwrap()),
+        local_port: Port::new(1),
+        remote_port: Port::new(443),
+        protocol: 6,
+    };
+    kernel.holds(key, FlowEntry::default());
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, ACK)),
+        (NEXT, 0)
+    );
+}
