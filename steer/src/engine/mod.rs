@@ -29,6 +29,7 @@ pub use self::{error::Error, rulebook::Rulebook};
 use crate::{
     config::{Settings, VpnChoice},
     datapath::{Datapath, Pins},
+    error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host},
     instance::Instance,
@@ -226,17 +227,37 @@ impl Engine {
                     look.get_or_insert(Instant::now());
                 }
                 () = sleep_until(looking), if look.is_some() => {
-                    look = self.follow_links().await?.then(|| Instant::now() + SECOND_LOOK);
+                    let followed = self.follow_links().await;
+                    let again = self.go_on(followed).unwrap_or(true);
+                    look = again.then(|| Instant::now() + SECOND_LOOK);
                 }
-                _ = tick.tick() => self.upkeep()?,
+                _ = tick.tick() => {
+                    let kept = self.upkeep();
+                    self.go_on(kept);
+                }
                 _ = second.tick() => {
-                    let stats = self.datapath.stats()?;
-                    self.report.counters(&self.counted, &stats);
-                    self.counted = stats;
-                    self.follow_cgroups()?;
+                    let counted = self.count();
+                    self.go_on(counted);
+                    let followed = self.follow_cgroups();
+                    self.go_on(followed);
                 }
             }
         }
+    }
+
+    /// What happened to packets since the last second, where the user should know.
+    fn count(&mut self) -> Result<(), Error> {
+        let stats = self.datapath.stats()?;
+        self.report.counters(&self.counted, &stats);
+        self.counted = stats;
+        Ok(())
+    }
+
+    /// A failure while steering is told and tried again: ending would let go of flows that are steered now.
+    fn go_on<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result
+            .inspect_err(|error| self.report.trouble(&sentence(error)))
+            .ok()
     }
 
     async fn stop(self) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::{
     fmt::{Arguments, Display},
     io::{Write as _, stdout},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use steer_common::stats::{Action, Outcome, Stats};
@@ -32,6 +32,7 @@ pub struct Report {
     ages: VecDeque<IpAddr>,
     steered: u64,
     learned: u64,
+    troubles: HashMap<String, Instant>,
 }
 
 impl Report {
@@ -44,6 +45,7 @@ impl Report {
             ages: VecDeque::new(),
             steered: 0,
             learned: 0,
+            troubles: HashMap::new(),
         }
     }
 
@@ -125,6 +127,18 @@ impl Report {
                 self.steered(steered, rules, bridges);
             }
         }
+    }
+
+    /// Something failed and will be tried again; the same is told once a minute.
+    pub fn trouble(&mut self, text: &str) {
+        const AGAIN: Duration = Duration::from_secs(60);
+        let told = self.troubles.get(text);
+        if told.is_some_and(|told| told.elapsed() < AGAIN) {
+            return;
+        }
+        self.troubles.retain(|_, told| told.elapsed() < AGAIN);
+        self.troubles.insert(text.to_owned(), Instant::now());
+        tracing::warn!("{text}; trying again");
     }
 
     /// What the counters say that no user should have to look for: packets stopped and events lost.
