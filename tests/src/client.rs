@@ -22,7 +22,7 @@ pub enum Ask {
     /// Look up a name, and keep the socket that asked; [`Told::Addresses`].
     Resolve(Lookup),
     /// Look up a name and connect to each address the moment the answer is there;
-    /// [`Told::Reached`].
+    /// [`Told::Reached`]. Ends early where nothing works.
     Reach {
         /// The names, one after the other.
         lookups: Vec<Lookup>,
@@ -38,6 +38,9 @@ pub enum Ask {
         /// How many.
         bytes: usize,
     },
+    /// Send a datagram to each from one unconnected socket and read each answer before the next;
+    /// [`Told::SeenEach`].
+    Datagrams(Vec<SocketAddr>),
     /// Send a datagram from a new socket and read the answer; [`Told::Seen`].
     Datagram {
         /// Where to.
@@ -76,6 +79,8 @@ pub enum Told {
     },
     /// Whom the server saw.
     Seen(SocketAddr),
+    /// Whom each server saw.
+    SeenEach(Vec<SocketAddr>),
     /// It is done.
     Done,
 }
@@ -108,6 +113,15 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
         Ask::Reach { lookups, port } => {
             let mut reached = Vec::new();
             for lookup in &lookups {
+                // Each failure may take its time, and a few tell as much as all would.
+                if reached
+                    .iter()
+                    .filter(|(_, seen): &&(_, Result<_, _>)| seen.is_err())
+                    .count()
+                    > 3
+                {
+                    break;
+                }
                 for address in resolve(lookup)?.0 {
                     let opened = open(SocketAddr::new(address, port));
                     let seen = opened
@@ -134,6 +148,16 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
             exchange(stream, bytes).map(|()| Told::Done)
         }
         Ask::Datagram { server, connected } => datagram(server, connected).map(Told::Seen),
+        Ask::Datagrams(servers) => {
+            let first = servers.first().context("there is nowhere to send to")?;
+            let socket = UdpSocket::bind(unspecified(*first))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let seen = servers.iter().map(|server| {
+                socket.send_to(b"hello", server)?;
+                answered(&socket, *server)
+            });
+            seen.collect::<Result<_>>().map(Told::SeenEach)
+        }
     }
 }
 
@@ -240,6 +264,10 @@ fn datagram(server: SocketAddr, connected: bool) -> Result<SocketAddr> {
     } else {
         socket.send_to(b"hello", server)?;
     }
+    answered(&socket, server)
+}
+
+fn answered(socket: &UdpSocket, server: SocketAddr) -> Result<SocketAddr> {
     let mut buffer = [0; 128];
     let length = socket
         .recv(&mut buffer)

@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     client::{Ask, Lookup, Told},
     lab::{
-        Answer, Builder, Client, Guest, Lab, Question, Resolver, Servers, Steer, debug_steer,
+        Answer, Builder, Client, Guest, Lab, Ns, Question, Resolver, Servers, Steer, debug_steer,
         plan::{Path, Range},
     },
 };
@@ -91,6 +91,25 @@ impl Fixture {
             ("a process", self.lab.client_in(&cgroup)?),
             ("a guest", self.lab.client_behind(&self.guest)?),
         ])
+    }
+
+    /// The sum over all CPUs of one of steer's counters in the kernel.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let map = self.lab.steer_bpffs().join("STATS");
+        let map = map.to_str().context("the lab's folder is not UTF-8")?;
+        let dump = self
+            .lab
+            .run(Ns::Box, &["bpftool", "map", "dump", "pinned", map])?
+            .stdout()?;
+        let field = format!("\"{name}\": ");
+        let counts = dump
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(&field));
+        let counts: Vec<u64> = counts
+            .map(|count| count.trim_end_matches(',').parse())
+            .collect::<Result<_, _>>()?;
+        ensure!(!counts.is_empty(), "steer has no counter {name}: {dump}");
+        Ok(counts.iter().sum())
     }
 
     /// What the servers and the tunnel's far end count of `work`: bytes through the tunnel, both ways.

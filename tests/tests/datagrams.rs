@@ -1,8 +1,11 @@
 //! UDP: the very first datagram of a flow takes the right path, connected or not.
 
-use anyhow::Result;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, bail};
 use steer_tests::{
-    fixture::{Fixture, datagram, lookup, resolve, server},
+    client::{Ask, Told},
+    fixture::{Fixture, datagram, lookup, open, resolve, server},
     lab::plan::Path,
 };
 
@@ -28,5 +31,52 @@ fn the_first_datagram_takes_the_right_path() -> Result<()> {
         wrong.is_empty(),
         "datagrams with a source that is nobody's: {wrong:?}"
     );
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn one_socket_may_send_by_both_paths_in_turn() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+        for v6 in [false, true] {
+            let number = 10 * turn;
+            resolve(client, lookup(number, "fresh", v6))?;
+            let (vpn, direct) = (server(number, v6), server(number + 1, v6));
+            let servers = vec![direct, vpn, direct, vpn, vpn, direct];
+            let Told::SeenEach(seen) = client.ask(&Ask::Datagrams(servers.clone()))? else {
+                bail!("{who} was told something else")
+            };
+            let seen: Vec<_> = seen.iter().map(|seen| Path::of(seen.ip())).collect();
+            let right: Vec<_> = servers
+                .iter()
+                .map(|to| if *to == vpn { Path::Vpn } else { Path::Direct })
+                .collect();
+            assert_eq!(seen, right, "{who}, v6 {v6}");
+        }
+    }
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn an_ipv6_socket_may_reach_ipv4() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    let mapped = |server: SocketAddr| match server.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), server.port()),
+        IpAddr::V6(_) => server,
+    };
+    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+        let number = 10 * turn;
+        resolve(client, lookup(number, "fresh", false))?;
+        for (number, right) in [(number, Path::Vpn), (number + 1, Path::Direct)] {
+            let server = mapped(server(number, false));
+            assert_eq!(open(client, server)?.1, right, "{who}: TCP");
+            for connected in [true, false] {
+                let path = datagram(client, server, connected)?;
+                assert_eq!(path, right, "{who}: UDP, connected {connected}");
+            }
+        }
+    }
     steer.terminate().map(drop)
 }
