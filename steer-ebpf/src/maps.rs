@@ -25,8 +25,9 @@ const SOFTIRQ: u32 = 0;
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
+/// As large as there are rules; user space sets it at loading.
 #[btf_map]
-pub static RULES: HashMap<u64, RuleEntry, 1_048_576, ON_DEMAND> = HashMap::new();
+pub static RULES: HashMap<u64, RuleEntry, 1, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static ADDRS: HashMap<Address, AddrEntry, 65_536> = HashMap::new();
 #[btf_map]

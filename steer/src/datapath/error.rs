@@ -43,13 +43,11 @@ pub enum Error {
         #[source]
         source: Box<MapError>,
     },
-    /// More rules than the map takes.
-    #[error("{count} rules are more than the {room} that RULES takes; use shorter lists")]
+    /// More rules than any map takes.
+    #[error("{count} rules are more than a map of the kernel takes; use shorter lists")]
     TooManyRules {
         /// How many there are.
         count: usize,
-        /// How many fit.
-        room: u32,
     },
     /// A program could not be attached.
     #[error("{program} cannot be attached to {target}{hint}")]

@@ -51,14 +51,18 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Loads the programs; nothing is attached or pinned yet. Without a level the verifier removes what would log.
+    /// Loads the programs, with room for so many rules; nothing is attached or pinned yet. Without a level the verifier
+    /// removes what would log.
     ///
     /// # Errors
     /// When the kernel refuses a program or a map.
-    pub fn load(level: Option<aya_log::Level>) -> Result<Self, Error> {
+    pub fn load(level: Option<aya_log::Level>, rules: usize) -> Result<Self, Error> {
+        // A map without entries is none.
+        let room = u32::try_from(rules.max(1)).map_err(|_| Error::TooManyRules { count: rules })?;
         let level = level.map_or(0, |level| level as u8);
         let mut ebpf = EbpfLoader::new()
             .override_global("AYA_LOG_LEVEL", &level, false)
+            .map_max_entries("RULES", room)
             .load(OBJECT)
             .map_err(|error| Error::Object(Box::new(error)))?;
         for name in PROGRAMS {
@@ -119,24 +123,11 @@ impl Datapath {
     /// Puts in the rules: hashes of suffixes and what they say.
     ///
     /// # Errors
-    /// When there are more than fit, or the map cannot be written.
+    /// When there are more than there was to be room for, or the map cannot be written.
     pub fn set_rules(&mut self, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
         let mut map = self.hash_mut::<u64, RuleEntry>("RULES")?;
         for (hash, entry) in rules {
-            map.insert(hash, entry, 0).map_err(|source| match &source {
-                MapError::SyscallError(error)
-                    if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
-                {
-                    Error::TooManyRules {
-                        count: rules.len(),
-                        room: 1 << 20,
-                    }
-                }
-                _ => Error::Map {
-                    map: "RULES",
-                    source: Box::new(source),
-                },
-            })?;
+            map.insert(hash, entry, 0).map_err(in_map("RULES"))?;
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Engine {
         }
 
         Stage::Load.begin()?;
-        let mut datapath = Datapath::load(settings.log_bpf.level())?;
+        let mut datapath = Datapath::load(settings.log_bpf.level(), settings.rules.len())?;
         let log = match settings.log_bpf.level() {
             None => None,
             Some(_) => Some(watched(

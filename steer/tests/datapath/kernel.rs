@@ -40,7 +40,7 @@ impl Kernel {
             nix::unistd::geteuid().is_root(),
             "the kernel programs can only be run by root: run `cargo xtask test`, which asks for it"
         );
-        let mut datapath = Datapath::load(None)
+        let mut datapath = Datapath::load(None, 16)
             .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
         datapath
             .configure(&Config {
