@@ -117,7 +117,7 @@ fn play(arguments: &Arguments, steer: &Path) -> Result<ExitCode> {
 
     println!("\n{}", demo.render());
     if let Some(enter) = &demo.enter {
-        println!("{enter}\nRemove it: cargo xtask lab down");
+        println!("The lab is up. Enter it, as root: {enter}\nRemove it: cargo xtask lab down");
     }
     Ok(if demo.passed() {
         ExitCode::SUCCESS
