@@ -15,7 +15,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Without a terminal, how often a long step shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How much of a failed command's output the error quotes.
-const QUOTED_LINES: usize = 40;
+const QUOTED_LINES: usize = 200;
+/// How long a command is silent before something else is done.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// Prints one finished fact.
 pub fn note(line: &str) {
@@ -28,15 +30,65 @@ pub fn note(line: &str) {
 /// When it cannot be started or fails; the error quotes its last lines.
 pub fn run(label: &str, command: &mut Command) -> Result<()> {
     let started = Instant::now();
+    let progress = Progress::start(label);
+    let mut tail = VecDeque::new();
+    let status = follow(command, |line| match line {
+        Some(line) if line.trim().is_empty() => {}
+        Some(line) => {
+            progress.show(line);
+            tail.push_back(line.to_owned());
+            if tail.len() > QUOTED_LINES {
+                tail.pop_front();
+            }
+        }
+        None => progress.beat(tail.back().map_or("", String::as_str), started.elapsed()),
+    });
+    progress.finish();
+    let status = status.with_context(|| label.to_owned())?;
+
+    let quote = || {
+        tail.iter()
+            .map(|line| format!("    {line}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    if !status.success() {
+        bail!(
+            "{label} failed: `{}` ended with {status}\n{}",
+            render(command),
+            quote()
+        );
+    }
+    if tail.iter().any(|line| line.starts_with("warning")) {
+        eprintln!("{}", quote());
+    }
+    note(&format!("{label}: done in {}", seconds(started.elapsed())));
+    Ok(())
+}
+
+/// Runs `command` with its output passed on as it comes, and shown line by line to `read` too.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<ExitStatus> {
+    follow(command, |line| {
+        if let Some(line) = line {
+            println!("{line}");
+            read(line);
+        }
+    })
+}
+
+/// Runs `command` and gives `each` every line that it prints, and `None` when it has been silent for a moment.
+fn follow(command: &mut Command, mut each: impl FnMut(Option<&str>)) -> Result<ExitStatus> {
     let (reader, writer) = io::pipe().context("a pipe cannot be made")?;
     command
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .spawn()
-        .with_context(|| format!("{label}: `{program}` cannot be started"))?;
+        .with_context(|| format!("`{}` cannot be started", render(command)))?;
     // The command holds the writing ends; the pipe would never end while it does.
     command.stdout(Stdio::null()).stderr(Stdio::null());
 
@@ -50,65 +102,21 @@ pub fn run(label: &str, command: &mut Command) -> Result<()> {
         }
     });
 
-    let progress = Progress::start(label);
-    let mut tail = VecDeque::new();
-    let status = loop {
-        match received.recv_timeout(Duration::from_millis(200)) {
-            Ok(line) if line.trim().is_empty() => {}
-            Ok(line) => {
-                progress.show(&line);
-                tail.push_back(line);
-                if tail.len() > QUOTED_LINES {
-                    tail.pop_front();
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => break child.wait()?,
-            // A service left behind by the command may hold the pipe open for ever.
+    let mut ended = None;
+    loop {
+        match received.recv_timeout(MOMENT) {
+            Ok(line) => each(Some(&line)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(child.wait()?),
             Err(RecvTimeoutError::Timeout) => {
-                progress.beat(tail.back().map_or("", String::as_str), started.elapsed());
-                if let Some(status) = child.try_wait()? {
-                    break status;
+                // What the command left running may hold the pipe open for ever; one more moment is for its last lines.
+                if let Some(status) = ended {
+                    return Ok(status);
                 }
+                ended = child.try_wait()?;
+                each(None);
             }
         }
-    };
-    progress.finish();
-
-    if !status.success() {
-        let quoted: Vec<String> = tail.iter().map(|line| format!("    {line}")).collect();
-        bail!(
-            "{label} failed: `{}` ended with {status}\n{}",
-            render(command),
-            quoted.join("\n")
-        );
     }
-    if tail.iter().any(|line| line.starts_with("warning")) {
-        tail.iter().for_each(|line| eprintln!("    {line}"));
-    }
-    note(&format!("{label}: done in {}", seconds(started.elapsed())));
-    Ok(())
-}
-
-/// Runs `command` with its output passed on as it comes, and shown line by line to `read` too.
-///
-/// # Errors
-/// When it cannot be started.
-pub fn stream(command: &mut Command, mut read: impl FnMut(&str)) -> Result<ExitStatus> {
-    let (reader, writer) = io::pipe().context("a pipe cannot be made")?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("`{}` cannot be started", render(command)))?;
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        read(&line);
-    }
-    Ok(child.wait()?)
 }
 
 /// A duration as people say it.
@@ -176,5 +184,39 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_failure_quotes_what_was_printed() {
+        let error = run("step", &mut shell("echo why >&2; exit 3"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("why") && error.contains("exit status: 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_command_leaves_running_is_not_waited_for() {
+        let started = Instant::now();
+        let mut lines = Vec::new();
+        let status = stream(&mut shell("sleep 5 & echo last"), |line| {
+            lines.push(line.to_owned())
+        })
+        .unwrap();
+        assert!(status.success() && started.elapsed() < Duration::from_secs(4));
+        assert_eq!(lines, ["last"]);
     }
 }

@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{build_ebpf, licences, report::Report, setup, step, system, tally::Tally};
 
+/// What the tests need root for.
+const PURPOSE: &str = "Loading programs and making network namespaces";
+
 /// Runs everything, or with `filter` only the tests whose name contains it; `extra` goes to the test programs.
 ///
 /// # Errors
@@ -19,6 +22,10 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
     let started = Instant::now();
     let mut report = Report::default();
 
+    // While somebody watches, for it may ask for a password.
+    if let Err(error) = system::ensure_root(PURPOSE) {
+        eprintln!("{error}: what needs it will not be run");
+    }
     let prepared = report.phase("setup and build", || prepare(&root));
     let Some(Prepared {
         toolchain,
@@ -176,7 +183,7 @@ impl Selection<'_> {
             .env("STEER_BIN", self.steer)
             .env("STEER_DEBUG_BIN", self.debug_steer);
         if group.as_root && !system::is_root() {
-            system::ensure_root("Loading programs and making network namespaces")?;
+            system::ensure_root(PURPOSE)?;
             command.args([
                 "--config",
                 r#"target.'cfg(target_os = "linux")'.runner = ["sudo", "-n", "-E"]"#,
