@@ -2,9 +2,11 @@
 
 use crate::{
     dns,
-    packet::{Packet, Place},
+    packet::{Packet, Place, TCP},
     stats::Outcome,
-    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, RuleEntry, Verdict},
+    types::{
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, RuleEntry, TICK_SECONDS, Verdict,
+    },
 };
 
 /// What the rules say of a name.
@@ -50,11 +52,13 @@ impl AddrEntry {
     }
 
     /// Takes in an answer, and says whether it told something new: a verdict that the address had not.
-    /// An answer never shortens what an earlier one granted.
+    /// An answer never shortens what an earlier one granted, and none grants more than a day, so that whoever makes
+    /// answers up cannot fill the table for ever.
     #[inline(always)]
     pub fn learn(&mut self, matched: &Match, ttl: u32, config: &Config, now: u64) -> bool {
         const SECOND: u64 = 1_000_000_000;
-        let granted = (u64::from(ttl) * SECOND).max(config.floor);
+        const DAY: u32 = 86_400;
+        let granted = (u64::from(ttl.min(DAY)) * SECOND).max(config.floor);
         let until = now + granted + config.grace;
         let (end, rule) = if matched.verdict == Verdict::VPN {
             (&mut self.vpn_until, &mut self.vpn_rule)
@@ -68,10 +72,63 @@ impl AddrEntry {
     }
 }
 
+impl FlowEntry {
+    /// The first packet was seen, and maybe more of the kind: nobody has answered yet.
+    pub const BEGUN: u32 = 0;
+    /// It goes on.
+    pub const RUNS: u32 = 1;
+    /// One side has ended it.
+    pub const ENDS: u32 = 2;
+
+    /// A flow that begins.
+    #[inline(always)]
+    pub const fn new(tick: u32) -> Self {
+        Self {
+            seen: tick,
+            state: Self::BEGUN,
+        }
+    }
+
+    /// The entry after another packet.
+    #[inline(always)]
+    pub const fn after(self, place: Place, tick: u32) -> Self {
+        let state = match place {
+            Place::Last => Self::ENDS,
+            Place::Later if self.state == Self::BEGUN => Self::RUNS,
+            _ => self.state,
+        };
+        Self { seen: tick, state }
+    }
+
+    /// Whether it is forgotten: of TCP as long after its last packet as the kernel's connection tracking waits
+    /// (`nf_conntrack_tcp_timeout_established`), two minutes while nobody has answered or once it is ending, and of all
+    /// else three minutes (`nf_conntrack_udp_timeout_stream`).
+    #[inline(always)]
+    pub const fn is_over(&self, protocol: u32, tick: u32) -> bool {
+        const ESTABLISHED: u32 = ticks(432_000);
+        const HALF: u32 = ticks(120);
+        const STREAM: u32 = ticks(180);
+        let age = tick.wrapping_sub(self.seen);
+        // A packet may have been seen after the tick was read.
+        if age > u32::MAX / 2 {
+            return false;
+        }
+        age >= match (protocol, self.state) {
+            (TCP, Self::RUNS) => ESTABLISHED,
+            (TCP, _) => HALF,
+            _ => STREAM,
+        }
+    }
+}
+
+const fn ticks(seconds: u64) -> u32 {
+    (seconds / TICK_SECONDS) as u32
+}
+
 /// What the programs remember, as the decisions need it; in the kernel the maps, in tests whatever serves.
 pub trait Tables {
-    /// A flow that takes the VPN, if it is one; it was seen now.
-    fn held(&self, key: &FlowKey) -> Option<FlowEntry>;
+    /// A flow that takes the VPN, as it was before; a packet of it was seen now ([`FlowEntry::after`]).
+    fn held(&self, key: &FlowKey, place: Place) -> Option<FlowEntry>;
     /// Whether a flow without beginnings is known to go direct; it was seen now.
     fn left(&self, key: &FlowKey) -> bool;
     /// What is known of an address now.
@@ -80,8 +137,6 @@ pub trait Tables {
     fn hold(&self, key: &FlowKey) -> bool;
     /// Leaves a flow without beginnings on the direct path.
     fn leave(&self, key: &FlowKey);
-    /// A flow on the VPN is ending.
-    fn close(&self, key: &FlowKey);
     /// Forgets a flow on the VPN that has ended.
     fn release(&self, key: &FlowKey);
     /// Tells user space that a flow begins and takes the VPN.
@@ -136,7 +191,11 @@ pub fn incoming(
     };
     match packet.place {
         Place::First if by_vpn => {}
-        Place::Unknown if !tables.left(&key) && tables.held(&key).is_none() => {
+        Place::Last => {
+            tables.held(&key, Place::Last);
+            return None;
+        }
+        Place::Unknown if !tables.left(&key) && tables.held(&key, Place::Unknown).is_none() => {
             if !by_vpn {
                 tables.leave(&key);
                 return None;
@@ -153,11 +212,8 @@ pub fn incoming(
 
 #[inline(always)]
 fn begin_or_hold(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
-    if let Some(flow) = tables.held(key) {
-        let anew = place == Place::First && flow.closing != 0;
-        if place == Place::Last {
-            tables.close(key);
-        }
+    if let Some(flow) = tables.held(key, place) {
+        let anew = place == Place::First && flow.state == FlowEntry::ENDS;
         if !anew {
             return Outcome::Held;
         }

@@ -111,8 +111,10 @@ outcomes! {
     NoRule, dns_no_rule => Pass;
     /// A DNS answer whose addresses were learned.
     Learned, dns_learned => Pass;
-    /// A DNS answer for a name with a rule, of which only the beginning could be read.
+    /// A DNS answer for a name with a rule for the direct path, of which only the beginning could be read.
     CutShort, dns_cut_short => Pass;
+    /// The same for a name of the VPN: it is held back, for an address in the rest would go direct.
+    HeldBack, dns_held_back => Drop;
     /// An address for the VPN found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
     AddrsFull, addrs_full => Drop;
     /// An event found no room in `EVENTS`.

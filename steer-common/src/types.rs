@@ -173,8 +173,8 @@ pub struct FlowKey {
 pub struct FlowEntry {
     /// The tick ([`Config::tick`]) of its last packet.
     pub seen: u32,
-    /// Not zero once a FIN or RST passed.
-    pub closing: u32,
+    /// [`FlowEntry::BEGUN`], [`FlowEntry::RUNS`] or [`FlowEntry::ENDS`].
+    pub state: u32,
 }
 
 /// Key of `QUERIES`: a DNS question on its way.
@@ -201,8 +201,18 @@ pub struct QueryKey {
 pub struct QueryEntry {
     /// Hash of the name asked for.
     pub name: u64,
-    /// When, in nanoseconds of the monotonic clock.
-    pub asked: u64,
+    /// The tick ([`Config::tick`]) when it was asked.
+    pub asked: u32,
+    /// Padding.
+    pub zero: u32,
+}
+
+impl QueryEntry {
+    /// Whether an answer still counts; no client waits for half a minute.
+    #[inline(always)]
+    pub const fn is_awaited(&self, tick: u32) -> bool {
+        tick.wrapping_sub(self.asked) <= 3
+    }
 }
 
 /// Value of `CONFIG`: what user space tells the programs while they run.

@@ -29,8 +29,12 @@ struct Model {
 }
 
 impl Tables for Model {
-    fn held(&self, key: &FlowKey) -> Option<FlowEntry> {
-        self.flows.borrow().get(key).copied()
+    fn held(&self, key: &FlowKey, place: Place) -> Option<FlowEntry> {
+        let mut flows = self.flows.borrow_mut();
+        let entry = flows.get_mut(key)?;
+        let before = *entry;
+        *entry = before.after(place, 0);
+        Some(before)
     }
     fn left(&self, key: &FlowKey) -> bool {
         self.direct.borrow().contains(key)
@@ -56,9 +60,6 @@ impl Tables for Model {
     }
     fn leave(&self, key: &FlowKey) {
         self.direct.borrow_mut().insert(*key);
-    }
-    fn close(&self, key: &FlowKey) {
-        self.flows.borrow_mut().get_mut(key).unwrap().closing = 1;
     }
     fn release(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
@@ -155,6 +156,44 @@ fn what_tells_no_flow_goes_by_its_address() {
     model.say(Verdict::VPN);
     assert_eq!(out(&model, 1, Place::Stateless), Outcome::Stateless);
     assert_eq!(out(&model, 1, Place::Later), Outcome::Left, "an echo reply");
+}
+
+#[test]
+fn a_connection_that_the_far_side_ends_is_ending() {
+    let model = Model::default();
+    model.say(Verdict::VPN);
+    assert_eq!(out(&model, TCP, Place::First), Outcome::Begun);
+    assert_eq!(
+        incoming(&model, BRIDGE, &reply(TCP, Place::Last, 443), true),
+        None
+    );
+    let states: Vec<_> = model.flows.borrow().values().map(|e| e.state).collect();
+    assert_eq!(states, [FlowEntry::ENDS]);
+}
+
+#[test]
+fn flows_are_over_by_protocol_and_state() {
+    use FlowEntry as E;
+    for (protocol, seen, state, tick, over) in [
+        (UDP, 100, E::BEGUN, 117, false),
+        (UDP, 100, E::BEGUN, 118, true),
+        (TCP, 100, E::BEGUN, 111, false),
+        (TCP, 100, E::BEGUN, 112, true),
+        (TCP, 100, E::RUNS, 100 + 43_199, false),
+        (TCP, 100, E::RUNS, 100 + 43_200, true),
+        (TCP, 100, E::ENDS, 111, false),
+        (TCP, 100, E::ENDS, 112, true),
+        (UDP, 101, E::BEGUN, 100, false),
+        (UDP, u32::MAX - 1, E::BEGUN, 16, true),
+        (UDP, u32::MAX - 1, E::BEGUN, 15, false),
+    ] {
+        let entry = FlowEntry { seen, state };
+        assert_eq!(
+            entry.is_over(protocol, tick),
+            over,
+            "{protocol} {entry:?} at {tick}"
+        );
+    }
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn answer(question: &str, records: &[(String, u32, RData)]) -> Theirs {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn agrees_with_hickory(

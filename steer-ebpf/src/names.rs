@@ -47,8 +47,8 @@ pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     };
     let entry = QueryEntry {
         name: hash_question(slot.0),
-        // SAFETY: the helper has no arguments.
-        asked: unsafe { bpf_ktime_get_ns() },
+        asked: config()?.tick,
+        zero: 0,
     };
     QUERIES
         .insert(&key, entry, ANY)
@@ -75,12 +75,15 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
         zero: 0,
     };
     let query = QUERIES.get_ptr(&key).ok_or(Outcome::Unasked)?;
-    // SAFETY: an entry of a map stays readable until the program ends, deleted or not.
-    let asked = unsafe { (*query).name };
+    // SAFETY: an element of a map stays readable until the program ends.
+    let query = unsafe { *query };
+    if !query.is_awaited(config()?.tick) {
+        return Err(Outcome::Unasked);
+    }
     if read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
-    if match_question(slot.0) != asked {
+    if match_question(slot.0) != query.name {
         return Err(Outcome::OtherName);
     }
     // One question teaches once; the entry may have made room for another already.
@@ -92,10 +95,12 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     lesson.origin = origin;
     // SAFETY: the helper has no arguments.
     lesson.now = unsafe { bpf_ktime_get_ns() };
+    let for_vpn = lesson.matched.verdict == Verdict::VPN;
     match learn_addresses(slot.0) {
         DONE => Ok(Outcome::Learned),
         FULL => Err(Outcome::AddrsFull),
-        _ => Err(Outcome::CutShort),
+        _ if for_vpn => Err(Outcome::HeldBack),
+        _ => Ok(Outcome::CutShort),
     }
 }
 
@@ -133,7 +138,7 @@ extern "C" fn match_question(slot: u32) -> u64 {
     lesson.matched = Match::default();
     message.hash_question(&config.key, |suffix, whole| {
         if let Some(entry) = RULES.get_ptr(suffix) {
-            // SAFETY: an entry of a map stays readable until the program ends; user space replaces entries and does
+            // SAFETY: an element of a map stays readable until the program ends; user space replaces elements and does
             // not write into them.
             lesson.matched.suffix(suffix, whole, unsafe { &*entry });
         }
@@ -183,7 +188,8 @@ extern "C" fn learn_address(slot: u32) -> u32 {
         return MORE;
     }
     let news = if let Some(entry) = ADDRS.get_ptr_mut(&found.address) {
-        // SAFETY: an entry of a map stays readable and writable until the program ends, deleted or not.
+        // SAFETY: an element of a map stays readable and writable until the program ends. User space removes only what
+        // expired long ago, and looks again right before.
         unsafe { &mut *entry }.learn(&matched, found.ttl, config, now)
     } else {
         let mut entry = AddrEntry::default();

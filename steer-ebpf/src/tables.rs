@@ -3,8 +3,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::{Match, Tables},
+    packet::Place,
     stats::Outcome,
-    types::{Address, Config, FlowEntry, FlowKey, Steered, event},
+    types::{Address, Config, FlowEntry, FlowKey, Steered, Verdict, event},
 };
 
 use crate::maps::{ADDRS, DIRECT, EVENTS, FLOWS, count};
@@ -18,66 +19,69 @@ pub struct Maps {
 }
 
 impl Maps {
+    /// While the VPN is down and the user lets its flows go direct, they begin as direct ones and stay so.
     #[inline(always)]
-    fn fresh(&self) -> FlowEntry {
-        FlowEntry {
-            seen: self.config.tick,
-            closing: 0,
+    fn allowed(&self, matched: Match) -> Match {
+        if self.config.open != 0 && matched.verdict == Verdict::VPN {
+            return Match {
+                verdict: Verdict::DIRECT,
+                ..matched
+            };
         }
+        matched
     }
 
-    /// Writes only what changed: the entry is shared by all CPUs that carry the flow.
+    /// Takes a packet into account. Writes only what changed: the entry is shared by all CPUs that carry the flow.
     #[inline(always)]
-    fn touch(&self, entry: *mut FlowEntry) -> FlowEntry {
-        let tick = self.config.tick;
-        // SAFETY: an entry of a map stays readable and writable until the program ends, deleted or not.
+    fn touch(&self, entry: *mut FlowEntry, place: Place) -> FlowEntry {
+        // SAFETY: an element of a map stays readable and writable until the program ends. If user space removed it a
+        // moment ago it may be another flow's by now, which then counts as seen a packet too many.
         unsafe {
-            if (*entry).seen != tick {
-                (*entry).seen = tick;
+            let before = *entry;
+            let after = before.after(place, self.config.tick);
+            if after != before {
+                *entry = after;
             }
-            *entry
+            before
         }
     }
 }
 
 impl Tables for Maps {
     #[inline(always)]
-    fn held(&self, key: &FlowKey) -> Option<FlowEntry> {
-        FLOWS.get_ptr_mut(key).map(|entry| self.touch(entry))
+    fn held(&self, key: &FlowKey, place: Place) -> Option<FlowEntry> {
+        FLOWS.get_ptr_mut(key).map(|entry| self.touch(entry, place))
     }
 
     #[inline(always)]
     fn left(&self, key: &FlowKey) -> bool {
-        DIRECT.get_ptr_mut(key).is_some()
+        DIRECT.get_ptr_mut(key).is_some_and(|entry| {
+            let before = self.touch(entry, Place::Unknown);
+            !before.is_over(key.protocol, self.config.tick)
+        })
     }
 
     #[inline(always)]
     fn address(&self, address: &Address) -> Match {
         match ADDRS.get_ptr(address) {
             // SAFETY: as above; the time is taken only for an address that is known.
-            Some(entry) => unsafe { (*entry).at(bpf_ktime_get_ns()) },
+            Some(entry) => self.allowed(unsafe { (*entry).at(bpf_ktime_get_ns()) }),
             None => Match::default(),
         }
     }
 
     #[inline(always)]
     fn hold(&self, key: &FlowKey) -> bool {
-        FLOWS.insert(key, self.fresh(), ANY).is_ok()
+        FLOWS
+            .insert(key, FlowEntry::new(self.config.tick), ANY)
+            .is_ok()
     }
 
     #[inline(always)]
     fn leave(&self, key: &FlowKey) {
         // The kernel makes room by forgetting the flow that was silent longest, so this fails only under contention,
         // and then the next packet decides anew.
-        let _ = DIRECT.insert(key, self.fresh(), ANY);
-    }
-
-    #[inline(always)]
-    fn close(&self, key: &FlowKey) {
-        if let Some(entry) = FLOWS.get_ptr_mut(key) {
-            // SAFETY: as above.
-            unsafe { (*entry).closing = 1 };
-        }
+        let _ = DIRECT.insert(key, FlowEntry::new(self.config.tick), ANY);
     }
 
     #[inline(always)]

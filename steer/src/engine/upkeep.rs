@@ -1,9 +1,6 @@
 //! What keeps the tables fit: flows that ended and addresses that expired make room.
 
-use steer_common::{
-    packet::TCP,
-    types::{AddrEntry, FlowEntry, FlowKey, TICK_SECONDS},
-};
+use steer_common::types::{AddrEntry, TICK_SECONDS};
 
 use super::{Engine, Error};
 
@@ -14,15 +11,9 @@ pub(super) const FLOOR: u64 = 60 * SECOND;
 /// Nanoseconds beyond the TTL: clients cache answers, and dockerd connects again for each layer.
 pub(super) const GRACE: u64 = 300 * SECOND;
 
-/// Ticks after its last packet that a flow is forgotten: of TCP as long as the kernel's connection tracking waits
-/// (`nf_conntrack_tcp_timeout_established`), once it is closing two minutes, and of UDP three minutes
-/// (`nf_conntrack_udp_timeout_stream`).
-const TCP_TICKS: u32 = ticks(432_000);
-const CLOSING_TICKS: u32 = ticks(120);
-const UDP_TICKS: u32 = ticks(180);
-/// An address that expired is a miss already; it is only removed long after, when no answer refreshes it at that
+/// An address that expired is a miss already; it is only removed later, when an answer hardly refreshes it at that very
 /// moment.
-const EXPIRED_LONG: u64 = 3600 * SECOND;
+const EXPIRED_LONG: u64 = 600 * SECOND;
 /// Ticks from one look at the addresses to the next.
 const ADDRESS_TICKS: u32 = ticks(600);
 
@@ -37,12 +28,17 @@ impl Engine {
         let ended: Vec<_> = flows
             .iter()
             .flatten()
-            .filter(|(key, entry)| is_over(key, entry, tick))
+            .filter(|(key, entry)| entry.is_over(key.protocol, tick))
             .map(|(key, _)| key)
             .collect();
         for key in &ended {
-            // Gone already is as good.
-            let _ = flows.remove(key);
+            // A packet may have come since the table was read. Gone already is as good.
+            if flows
+                .get(key, 0)
+                .is_ok_and(|entry| entry.is_over(key.protocol, tick))
+            {
+                let _ = flows.remove(key);
+            }
         }
         if tick.is_multiple_of(ADDRESS_TICKS) {
             let now = monotonic();
@@ -54,25 +50,17 @@ impl Engine {
                 .map(|(address, _)| address)
                 .collect();
             for address in &expired {
-                let _ = addresses.remove(address);
+                if addresses
+                    .get(address, 0)
+                    .is_ok_and(|entry| is_expired_long(&entry, now))
+                {
+                    let _ = addresses.remove(address);
+                }
             }
             tracing::debug!("{} addresses that had expired made room", expired.len());
         }
         tracing::debug!("{} flows that had ended made room", ended.len());
         Ok(())
-    }
-}
-
-fn is_over(key: &FlowKey, entry: &FlowEntry, tick: u32) -> bool {
-    let age = tick.wrapping_sub(entry.seen);
-    // A packet may have been seen after the tick was read.
-    if age > u32::MAX / 2 {
-        return false;
-    }
-    age >= match (key.protocol, entry.closing) {
-        (TCP, 0) => TCP_TICKS,
-        (TCP, _) => CLOSING_TICKS,
-        _ => UDP_TICKS,
     }
 }
 
@@ -102,32 +90,6 @@ const fn ticks(seconds: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flows_are_over_by_protocol_and_state() {
-        let key = |protocol| FlowKey {
-            protocol,
-            ..FlowKey::default()
-        };
-        let entry = |seen, closing| FlowEntry { seen, closing };
-        for (protocol, seen, closing, tick, over) in [
-            (17, 100, 0, 117, false),
-            (17, 100, 0, 118, true),
-            (6, 100, 0, 118, false),
-            (6, 100, 0, 100 + TCP_TICKS, true),
-            (6, 100, 1, 111, false),
-            (6, 100, 1, 112, true),
-            (17, 101, 0, 100, false),
-            (17, u32::MAX - 1, 0, 16, true),
-            (17, u32::MAX - 1, 0, 15, false),
-        ] {
-            assert_eq!(
-                is_over(&key(protocol), &entry(seen, closing), tick),
-                over,
-                "{protocol} seen {seen} closing {closing} at {tick}"
-            );
-        }
-    }
 
     #[test]
     fn an_address_that_one_verdict_keeps_alive_stays() {
