@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 pub enum Error {
     /// Another run has the lock.
     #[error(
-        "steer is running already ({who}, which holds {}); stop it first, or give --run-dir and --bpffs of this run's own",
+        "steer is running already ({who}, which holds {}); stop it first",
         lock.display()
     )]
     Running {

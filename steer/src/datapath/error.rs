@@ -82,6 +82,12 @@ pub enum Error {
         #[source]
         source: Box<PinError>,
     },
+    /// Another run has its pins there.
+    #[error("another run of steer has its programs pinned in {}; stop it first", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file or directory could not be used.
     #[error("{} cannot be {what}", path.display())]
     File {

@@ -16,7 +16,7 @@ use steer_common::{
     types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry},
 };
 
-use self::{attach::Attached, error::hint};
+use self::{attach::Attached, error::hint, pins::Hold};
 pub use self::{
     error::Error,
     pins::{Pins, cgroup_id},
@@ -46,7 +46,7 @@ const MAPS: [&str; 8] = [
 #[derive(Debug)]
 pub struct Datapath {
     ebpf: Ebpf,
-    pins: Option<Pins>,
+    pins: Option<(Pins, Hold)>,
     attached: Attached,
 }
 
@@ -85,8 +85,7 @@ impl Datapath {
     /// # Errors
     /// When the folder is there already or cannot be made.
     pub fn pin(&mut self, pins: &Pins) -> Result<(), Error> {
-        pins.create()?;
-        self.pins = Some(pins.clone());
+        self.pins = Some((pins.clone(), pins.create()?));
         for name in MAPS {
             let path = pins.map(name);
             let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
@@ -137,8 +136,11 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses; what was attached to it before then is detached again.
     pub fn attach_cgroup(&mut self, cgroup: &Path) -> Result<(), Error> {
-        self.attached
-            .cgroup(&mut self.ebpf, self.pins.as_ref(), cgroup)
+        self.attached.cgroup(
+            &mut self.ebpf,
+            self.pins.as_ref().map(|(pins, _)| pins),
+            cgroup,
+        )
     }
 
     /// Attaches the programs for containers to a bridge.
@@ -146,8 +148,12 @@ impl Datapath {
     /// # Errors
     /// As for [`Self::attach_cgroup`].
     pub fn attach_bridge(&mut self, name: &str, index: u32) -> Result<(), Error> {
-        self.attached
-            .bridge(&mut self.ebpf, self.pins.as_ref(), name, index)
+        self.attached.bridge(
+            &mut self.ebpf,
+            self.pins.as_ref().map(|(pins, _)| pins),
+            name,
+            index,
+        )
     }
 
     /// Forgets a bridge that is gone, or detaches from one that is not.
@@ -221,7 +227,13 @@ impl Datapath {
     /// When something stays pinned; what is not pinned is gone all the same.
     pub fn remove(&mut self) -> Result<(), Error> {
         self.attached = Attached::default();
-        self.pins.take().map_or(Ok(()), |pins| pins.remove())
+        match self.pins.take() {
+            Some((pins, hold)) => {
+                drop(hold);
+                pins.remove().map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     fn hash_mut<K: aya::Pod, V: aya::Pod>(

@@ -3,12 +3,14 @@
 //! Names there have no dots, which the kernel keeps for itself; so interfaces go by index and cgroups by id.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use aya::programs::links::PinnedLink;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::error::Error;
 
@@ -26,23 +28,31 @@ impl Pins {
         }
     }
 
-    /// Whether something is there.
-    pub fn exist(&self) -> bool {
-        self.folder.exists()
-    }
-
-    /// Makes the folder, for root alone.
+    /// Makes the folder, for root alone, and holds it: while the result lives, no other run removes what is in it.
     ///
     /// # Errors
     /// When it is there already, or its parent takes no folders.
-    pub fn create(&self) -> Result<(), Error> {
+    pub fn create(&self) -> Result<Hold, Error> {
         for folder in [&self.folder, &self.programs(), &self.links()] {
             fs::DirBuilder::new()
                 .mode(0o700)
                 .create(folder)
                 .map_err(|source| file(folder, "made", source))?;
         }
-        Ok(())
+        self.hold()
+    }
+
+    fn hold(&self) -> Result<Hold, Error> {
+        let folder =
+            File::open(&self.folder).map_err(|source| file(&self.folder, "opened", source))?;
+        Flock::lock(folder, FlockArg::LockExclusiveNonblock)
+            .map(Hold)
+            .map_err(|(_, error)| match error {
+                nix::Error::EWOULDBLOCK => Error::InUse {
+                    folder: self.folder.clone(),
+                },
+                error => file(&self.folder, "locked", error.into()),
+            })
     }
 
     /// The file of a map.
@@ -65,11 +75,16 @@ impl Pins {
         self.links().join(format!("cgroup-{id}-{program}"))
     }
 
-    /// Removes all, and detaches what it held. What is gone already is no error.
+    /// Removes all that no living run holds, and detaches what it held. Says whether there was anything; what is gone
+    /// already is no error.
     ///
     /// # Errors
-    /// When something stays.
-    pub fn remove(&self) -> Result<(), Error> {
+    /// When a run holds it, or something stays.
+    pub fn remove(&self) -> Result<bool, Error> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let _hold = self.hold()?;
         for path in entries(&self.links())? {
             // Held open while its file goes, so that closing it detaches at once; by its file alone the kernel would
             // detach some time later.
@@ -87,7 +102,7 @@ impl Pins {
         for folder in [self.links(), self.programs(), self.folder.clone()] {
             gone(fs::remove_dir(&folder)).map_err(|source| file(&folder, "removed", source))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn programs(&self) -> PathBuf {
@@ -98,6 +113,10 @@ impl Pins {
         self.folder.join("links")
     }
 }
+
+/// The folder, held by a living run.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "held, for closing it lets go")] Flock<File>);
 
 /// The id of a cgroup: the inode of its folder.
 ///

@@ -1,8 +1,9 @@
 //! The host changes while steer runs: its VPN, its bridges, its cgroups.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use steer_common::types::Config;
+use tokio::time::Instant;
 
 use super::{Engine, Error};
 use crate::{
@@ -15,8 +16,10 @@ impl Engine {
     /// Looks at the interfaces anew. Says whether there were new bridges, so that a second look is due.
     pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
         let links = link::list().await?;
-        self.follow_vpn(vpn::choose(&self.vpn, &links).ok()).await?;
-        self.follow_bridges(&links).await
+        let followed = self.follow_vpn(vpn::choose(&self.vpn, &links).ok()).await;
+        let again = self.follow_bridges(&links).await?;
+        followed?;
+        Ok(again)
     }
 
     /// Brings routes and programs to what the VPN is like now.
@@ -97,30 +100,38 @@ impl Engine {
         Ok(news)
     }
 
-    /// Looks for the cgroups again when one is gone, for a daemon that restarts has a new one, or when there is none.
+    /// Looks for the cgroups again for a while after one went, for a daemon that restarts has a new one, and now and
+    /// then, for daemons that were not there.
     pub(super) fn follow_cgroups(&mut self) -> Result<(), Error> {
-        let gone = self
+        const A_WHILE: Duration = Duration::from_secs(60);
+        let gone: Vec<_> = self
             .cgroups
-            .extract_if(.., |known| cgroup_id(&known.path).ok() != Some(known.id));
-        let gone: Vec<_> = gone.collect();
+            .extract_if(.., |known| cgroup_id(&known.path).ok() != Some(known.id))
+            .collect();
         for cgroup in &gone {
             self.datapath.detach_cgroup(cgroup.id);
             self.report.cgroup(cgroup, false);
+            self.lost = Some(Instant::now() + A_WHILE);
         }
-        if self.cgroups.len() >= self.wanted_cgroups {
+        let Some(until) = self.lost else {
             return Ok(());
-        }
+        };
+        let mut found = false;
         for cgroup in Hierarchy::read()?.present(&self.settings.cgroups) {
             if self.cgroups.iter().all(|known| known.id != cgroup.id) {
                 match self.datapath.attach_cgroup(&cgroup.path) {
                     Ok(()) => {
                         self.report.cgroup(&cgroup, true);
                         self.cgroups.push(cgroup);
+                        found = true;
                     }
                     Err(error) if error.is_gone() => {}
                     Err(error) => return Err(error.into()),
                 }
             }
+        }
+        if found || until <= Instant::now() {
+            self.lost = None;
         }
         Ok(())
     }

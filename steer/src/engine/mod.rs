@@ -20,8 +20,8 @@ use steer_common::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use self::stage::Stage;
@@ -42,24 +42,24 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(30);
 /// Docker makes a bridge before it tells of the network, so a second look follows.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Events that are told before anything else has its turn.
+const EVENTS_AT_ONCE: usize = 256;
 /// From one look at the host to the next, whether or not anything was told.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// Steers until SIGINT or SIGTERM, then puts the host back.
+/// Steers until a signal ends it (SIGINT, SIGTERM, SIGHUP, SIGQUIT), then puts the host back.
 ///
 /// # Errors
 /// When a part of the host or of the kernel refuses. The host is then as it was before.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut ended = Signals::new()?;
     let mut engine = Engine::start(settings).await?;
-    let ended = tokio::select! {
-        ended = engine.steer() => ended,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+    let steered = tokio::select! {
+        failed = engine.steer() => failed,
+        () = ended.any() => Ok(()),
     };
     engine.stop().await?;
-    ended
+    steered
 }
 
 /// Removes what a killed run left, and says what that was.
@@ -67,14 +67,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 /// # Errors
 /// When a run is alive, or something stays.
 pub async fn cleanup(bpffs: &Path, run_dir: &Path, numbers: Numbers) -> Result<Vec<String>, Error> {
-    let pins = Pins::new(bpffs);
     let _instance = Instance::take(run_dir)?;
     let mut done = Vec::new();
-    if pins.exist() {
-        pins.remove()?;
+    let unpinned = Pins::new(bpffs).remove();
+    let changes = route::cleanup(run_dir, numbers).await?;
+    if unpinned? {
         done.push(format!("rm -r {}", bpffs.display()));
     }
-    let changes = route::cleanup(run_dir, numbers).await?;
     done.extend(changes.iter().map(Change::to_string));
     Ok(done)
 }
@@ -100,8 +99,8 @@ struct Engine {
     /// Whether there was a new bridge, which Docker may not have told of yet.
     look_again: bool,
     cgroups: Vec<Cgroup>,
-    /// How many there are when all daemons run.
-    wanted_cgroups: usize,
+    /// When a cgroup went, or when it is time to look whether there are others.
+    lost: Option<Instant>,
     settings: Settings,
     _instance: Instance,
 }
@@ -116,11 +115,6 @@ impl Engine {
         // Before the host is looked at, so that no change falls between.
         let watch = route::watch()?;
         let host = Host::discover(&settings).await?;
-        let pins = Pins::new(&settings.bpffs);
-        if pins.exist() {
-            pins.remove()?;
-            report.note("what a killed run left attached was taken away");
-        }
 
         Stage::Load.begin()?;
         let mut datapath = Datapath::load(settings.log_bpf.level(), settings.rules.len())?;
@@ -145,6 +139,11 @@ impl Engine {
         };
 
         Stage::Pin.begin()?;
+        // What a killed run left goes on steering until here, where hardly anything can fail any more.
+        let pins = Pins::new(&settings.bpffs);
+        if pins.remove()? {
+            report.note("what a killed run left attached was taken away");
+        }
         datapath.pin(&pins)?;
         let events = watched(datapath.take_events()?)?;
 
@@ -170,7 +169,7 @@ impl Engine {
             seen: BTreeSet::new(),
             look_again: false,
             cgroups: Vec::new(),
-            wanted_cgroups: host.cgroups.len(),
+            lost: None,
             settings,
             _instance: instance,
         };
@@ -208,22 +207,32 @@ impl Engine {
             tokio::select! {
                 told = self.events.readable_mut() => {
                     let mut told = told.map_err(Error::Events)?;
-                    while let Some(item) = told.get_inner_mut().next() {
+                    // A bounded number, so that a flood of them keeps nothing else waiting.
+                    for _ in 0..EVENTS_AT_ONCE {
+                        let Some(item) = told.get_inner_mut().next() else {
+                            told.clear_ready();
+                            break;
+                        };
                         if let Some(event) = Event::read(&item) {
                             self.report.event(&event, &self.rulebook, &self.bridges);
                         }
                     }
-                    told.clear_ready();
                 }
                 () = flush(&mut self.log) => {}
                 changed = self.watch.next() => {
                     if changed.is_none() {
-                        self.watch = route::watch()?;
+                        let watch = route::watch().map_err(Error::from);
+                        match self.go_on(watch) {
+                            Some(watch) => self.watch = watch,
+                            None => sleep(SECOND_LOOK).await,
+                        }
                     }
                     look.get_or_insert(Instant::now() + SETTLE);
                 }
                 // Some changes are told by nobody: a sysctl set by hand.
                 _ = round.tick() => {
+                    self.look_again = true;
+                    self.lost = Some(Instant::now());
                     look.get_or_insert(Instant::now());
                 }
                 () = sleep_until(looking), if look.is_some() => {
@@ -275,6 +284,31 @@ impl Engine {
         detached?;
         report.end();
         Ok(())
+    }
+}
+
+/// What ends a run in good order: a key, the service manager, a terminal that goes away.
+struct Signals([Signal; 4]);
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::Signals);
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::quit())?,
+        ]))
+    }
+
+    async fn any(&mut self) {
+        let [interrupt, terminate, hangup, quit] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            _ = quit.recv() => {}
+        }
     }
 }
 

@@ -51,18 +51,21 @@ pub async fn networks(
 ) -> Result<Vec<Network>, HostError> {
     match &choice.value {
         DockerChoice::Off => Ok(by_name(links)),
-        DockerChoice::Socket(socket) => ask(socket).await.map_err(|source| HostError::Docker {
-            origin: choice.origin.clone(),
-            socket: socket.clone(),
-            source,
-        }),
+        DockerChoice::Socket(socket) => ask(socket)
+            .await
+            .map(|networks| with_names(networks, links))
+            .map_err(|source| HostError::Docker {
+                origin: choice.origin.clone(),
+                socket: socket.clone(),
+                source,
+            }),
         DockerChoice::Auto => {
             let host = std::env::var("DOCKER_HOST").ok();
             let Some(socket) = find_socket(host.as_deref()) else {
                 return Ok(by_name(links));
             };
             match ask(&socket).await {
-                Ok(networks) => Ok(networks),
+                Ok(networks) => Ok(with_names(networks, links)),
                 Err(error) => {
                     notes.push(format!(
                         "Docker does not answer at {} ({error}): the bridges with names that it gives (docker0, br-0123456789ab) are taken for its networks",
@@ -73,6 +76,20 @@ pub async fn networks(
             }
         }
     }
+}
+
+/// What Docker told, and the bridges that bear its names but were not told of: Docker makes a bridge before it tells of
+/// the network, and a container may be on it at once.
+fn with_names(mut networks: Vec<Network>, links: &[Link]) -> Vec<Network> {
+    for network in by_name(links) {
+        if networks
+            .iter()
+            .all(|known| known.interface != network.interface)
+        {
+            networks.push(network);
+        }
+    }
+    networks
 }
 
 /// The socket to try, given the value of `DOCKER_HOST`.
