@@ -183,11 +183,11 @@ pub struct FlowEntry {
 pub struct QueryKey {
     /// A socket's cookie or a bridge's index.
     pub origin: Origin,
-    /// Who asks.
+    /// Who asks; unspecified where a socket's cookie tells.
     pub client: Address,
-    /// Who is asked.
+    /// Who is asked; likewise.
     pub server: Address,
-    /// The port of who asks.
+    /// The port of who asks; likewise.
     pub client_port: Port,
     /// The message's ID (RFC 1035 section 4.1.1).
     pub id: u16,

@@ -6,7 +6,9 @@ use steer_common::{
     dns::{self, Message, Role, Step},
     packet::{Packet, UDP},
     stats::Outcome,
-    types::{AddrEntry, Config, Learned, Origin, QueryEntry, QueryKey, Verdict, event},
+    types::{
+        AddrEntry, Address, Config, Learned, Origin, Port, QueryEntry, QueryKey, Verdict, event,
+    },
 };
 
 use crate::{
@@ -37,14 +39,8 @@ pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     if message.role() != Role::Question || read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
-    let key = QueryKey {
-        origin,
-        client: packet.source,
-        server: packet.destination,
-        client_port: packet.source_port,
-        id: message.id(),
-        zero: 0,
-    };
+    let ends = (packet.source, packet.source_port, packet.destination);
+    let key = query(skb, origin, ends, message.id());
     let entry = QueryEntry {
         name: hash_question(slot.0),
         asked: config()?.tick,
@@ -66,14 +62,8 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     if message.role() != Role::Answer {
         return Err(Outcome::BadMessage);
     }
-    let key = QueryKey {
-        origin,
-        client: packet.destination,
-        server: packet.source,
-        client_port: packet.destination_port,
-        id: message.id(),
-        zero: 0,
-    };
+    let ends = (packet.destination, packet.destination_port, packet.source);
+    let key = query(skb, origin, ends, message.id());
     let query = QUERIES.get_ptr(&key).ok_or(Outcome::Unasked)?;
     // SAFETY: an element of a map stays readable until the program ends.
     let query = unsafe { *query };
@@ -101,6 +91,30 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
         FULL => Err(Outcome::AddrsFull),
         _ if for_vpn => Err(Outcome::HeldBack),
         _ => Ok(Outcome::CutShort),
+    }
+}
+
+/// What a question and its answer have in common: client, its port and server tell those on a bridge apart.
+///
+/// A process's are told by its socket alone. Its question is seen behind the host's address translation
+/// (`ip_finish_output` comes after POSTROUTING) and the answer behind its undoing, so the two need not agree on an
+/// end: a masquerade gives a question another port as soon as a container uses the same one.
+#[inline(always)]
+fn query(skb: Skb, origin: Origin, ends: (Address, Port, Address), id: u16) -> QueryKey {
+    let key = QueryKey {
+        origin,
+        id,
+        ..QueryKey::default()
+    };
+    if skb.is_of_process() {
+        return key;
+    }
+    let (client, client_port, server) = ends;
+    QueryKey {
+        client,
+        client_port,
+        server,
+        ..key
     }
 }
 

@@ -35,6 +35,12 @@ impl Skb {
         Self { skb, ip: 14 }
     }
 
+    /// Whether a process sends or receives it.
+    #[inline(always)]
+    pub fn is_of_process(self) -> bool {
+        self.ip == 0
+    }
+
     /// Whether it is an IP packet at all.
     #[inline(always)]
     pub fn is_ip(self) -> bool {

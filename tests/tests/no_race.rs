@@ -1,11 +1,13 @@
 //! No race between learning and the first connection: a client connects the moment that it has
 //! the answer, to an address that nobody asked for before.
 
+use std::thread;
+
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
     fixture::{Fixture, PORT, fresh, lookup},
-    lab::plan::Path,
+    lab::{Ns, plan::Path},
 };
 
 const NAMES: u16 = 2000;
@@ -85,6 +87,77 @@ fn names_without_a_rule_go_direct() -> Result<()> {
                 through < 1000,
                 "{who}, v6 {v6}: {through} bytes took the tunnel"
             );
+        }
+    }
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn many_clients_at_once() -> Result<()> {
+    const CLIENTS: u16 = 8;
+    const EACH: u16 = 250;
+    let fixture = Fixture::up()?;
+    let steer = fixture.steer()?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS / 2 {
+        clients.extend(fixture.clients()?);
+    }
+    thread::scope(|scope| {
+        for (turn, (_, client)) in (0u16..).zip(&mut clients) {
+            scope.spawn(move || {
+                let numbers = turn * EACH..(turn + 1) * EACH;
+                let lookups = numbers.map(|number| lookup(number, "fresh", number % 2 == 0));
+                client.ask(&Ask::Reach {
+                    lookups: lookups.collect(),
+                    port: PORT,
+                })
+            });
+        }
+    });
+    let contacts = fixture.servers.contacts();
+    assert_eq!(
+        contacts.len(),
+        usize::from(CLIENTS * EACH),
+        "connections that arrived"
+    );
+    let wrong: Vec<_> = contacts
+        .iter()
+        .filter(|one| one.path() != Path::Vpn)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} took the wrong path: {wrong:?}",
+        wrong.len()
+    );
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
+    let fixture = Fixture::up()?;
+    let masquerade = "table inet shuffle {
+        chain post {
+            type nat hook postrouting priority srcnat - 1
+            oifname eth0 udp dport 53 masquerade random
+        }
+    }";
+    fixture.lab.run(Ns::Box, &["nft", masquerade])?.stdout()?;
+    let steer = fixture.steer()?;
+    for (turn, (who, client)) in (0u16..).zip(&mut fixture.clients()?) {
+        for v6 in [false, true] {
+            let numbers = turn * 100..(turn + 1) * 100;
+            let lookups = numbers.map(|number| lookup(number, "fresh", v6)).collect();
+            let Told::Reached(reached) = client.ask(&Ask::Reach {
+                lookups,
+                port: PORT,
+            })?
+            else {
+                bail!("{who} was told something else")
+            };
+            for (address, seen) in reached {
+                let path = seen.map(|seen| Path::of(seen.ip()));
+                assert_eq!(path, Ok(Path::Vpn), "{who} to {address}");
+            }
         }
     }
     steer.terminate().map(drop)
