@@ -27,12 +27,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         eprintln!("{error}: what needs it will not be run");
     }
     let prepared = report.phase("setup and build", || prepare(&root));
-    let Some(Prepared {
-        toolchain,
-        steer,
-        debug_steer,
-    }) = prepared
-    else {
+    let Some(toolchain) = prepared else {
         eprintln!("nothing else was run: no check and no test, on the host or as root");
         return report.finish(started.elapsed());
     };
@@ -40,12 +35,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         lints(&mut report, &root, &toolchain);
     }
 
-    let selection = Selection {
-        filter,
-        extra,
-        steer: &steer,
-        debug_steer: &debug_steer,
-    };
+    let selection = Selection { filter, extra };
     for group in GROUPS {
         report.tests(group.name, |tally| selection.run(&root, group, tally));
     }
@@ -101,28 +91,17 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-struct Prepared {
-    toolchain: setup::Toolchain,
-    steer: PathBuf,
-    debug_steer: PathBuf,
-}
-
-fn prepare(root: &Path) -> Result<Prepared> {
+fn prepare(root: &Path) -> Result<setup::Toolchain> {
     setup::programs()?;
     setup::host_components()?;
     let toolchain = setup::toolchain(None)?;
     build_ebpf::run(None, false)?;
-    let steer = build_steer(root)?;
+    // The tests of `steer-tests` look for it beside themselves. A debug build, whose start can be made to fail.
     step::run(
-        "compiling a debug build of steer, whose start can be made to fail",
+        "compiling steer",
         cargo(root).args(["build", "--locked", "--package", "steer"]),
     )?;
-    let debug_steer = target_directory(root)?.join("debug/steer");
-    Ok(Prepared {
-        toolchain,
-        steer,
-        debug_steer,
-    })
+    Ok(toolchain)
 }
 
 /// Builds the release binary of steer, and returns its path.
@@ -168,8 +147,6 @@ fn lints(report: &mut Report, root: &Path, toolchain: &setup::Toolchain) {
 struct Selection<'a> {
     filter: Option<&'a str>,
     extra: &'a [String],
-    steer: &'a Path,
-    debug_steer: &'a Path,
 }
 
 impl Selection<'_> {
@@ -179,9 +156,6 @@ impl Selection<'_> {
         command
             .args(["test", "--locked", "--no-fail-fast"])
             .args(group.selection);
-        command
-            .env("STEER_BIN", self.steer)
-            .env("STEER_DEBUG_BIN", self.debug_steer);
         if group.as_root && !system::is_root() {
             system::ensure_root(PURPOSE)?;
             command.args([
