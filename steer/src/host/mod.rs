@@ -42,6 +42,15 @@ impl Host {
         let links = link::list().await?;
         let mut notes = Vec::new();
         let vpn = vpn::choose(&settings.vpn, &links)?;
+        // Without the file there is no IPv4, and nothing to tell.
+        let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+        if vpn::has_default_route(&vpn.name, &routes) {
+            notes.push(format!(
+                "{} has the host's default route, so everything goes through the VPN, not only what the rules say; \
+                 have it take no route (OpenVPN: route-nopull, or pull-filter ignore redirect-gateway; wg-quick: Table = off)",
+                vpn.name
+            ));
+        }
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
         let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
