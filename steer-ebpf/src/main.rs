@@ -21,7 +21,7 @@ use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock_addr, classifier},
     programs::{SkBuffContext, SockAddrContext, TcContext},
 };
-use aya_log_ebpf::debug;
+use aya_log_ebpf::{debug, warn};
 use steer_common::{
     decide,
     packet::{Packet, UDP},
@@ -36,6 +36,17 @@ use crate::{
     tables::Maps,
 };
 
+/// Says what became of a packet, by the number of its outcome ([`Outcome`]); without a level the verifier removes it.
+macro_rules! log {
+    ($ctx:expr, $what:literal, $outcome:expr) => {
+        if $outcome.action() as u32 == Action::Drop as u32 {
+            warn!($ctx, "{}: stopped, outcome {}", $what, $outcome as u32);
+        } else {
+            debug!($ctx, "{}: outcome {}", $what, $outcome as u32);
+        }
+    };
+}
+
 /// `lo` has this index in every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -44,12 +55,7 @@ const LOOPBACK: u32 = 1;
 pub fn bridge_ingress(ctx: TcContext) -> i32 {
     let skb = Skb::of_bridge(ctx.skb.skb);
     let outcome = from_container(skb).unwrap_or_else(|outcome| outcome);
-    debug!(
-        &ctx,
-        "bridge {}: from a container: outcome {}",
-        skb.ifindex(),
-        outcome as u32
-    );
+    log!(&ctx, "from a container", outcome);
     classify(skb, outcome)
 }
 
@@ -58,12 +64,7 @@ pub fn bridge_ingress(ctx: TcContext) -> i32 {
 pub fn bridge_egress(ctx: TcContext) -> i32 {
     let skb = Skb::of_bridge(ctx.skb.skb);
     let outcome = to_container(skb).unwrap_or_else(|outcome| outcome);
-    debug!(
-        &ctx,
-        "bridge {}: to a container: outcome {}",
-        skb.ifindex(),
-        outcome as u32
-    );
+    log!(&ctx, "to a container", outcome);
     classify(skb, outcome)
 }
 
@@ -71,7 +72,7 @@ pub fn bridge_egress(ctx: TcContext) -> i32 {
 #[cgroup_skb]
 pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
     let outcome = from_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "cgroup: from a process: outcome {}", outcome as u32);
+    log!(&ctx, "from a process", outcome);
     allow(outcome)
 }
 
@@ -79,7 +80,7 @@ pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
     let outcome = to_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "cgroup: to a process: outcome {}", outcome as u32);
+    log!(&ctx, "to a process", outcome);
     allow(outcome)
 }
 
@@ -87,7 +88,7 @@ pub fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     let outcome = sockets::connect4(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "connect4: outcome {}", outcome as u32);
+    log!(&ctx, "connect4", outcome);
     allow(outcome)
 }
 
@@ -95,7 +96,7 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     let outcome = sockets::connect6(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "connect6: outcome {}", outcome as u32);
+    log!(&ctx, "connect6", outcome);
     allow(outcome)
 }
 
@@ -103,7 +104,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
     let outcome = sockets::sendmsg4(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "sendmsg4: outcome {}", outcome as u32);
+    log!(&ctx, "sendmsg4", outcome);
     allow(outcome)
 }
 
@@ -111,7 +112,7 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     let outcome = sockets::sendmsg6(Sock::new(ctx.sock_addr)).unwrap_or_else(|outcome| outcome);
-    debug!(&ctx, "sendmsg6: outcome {}", outcome as u32);
+    log!(&ctx, "sendmsg6", outcome);
     allow(outcome)
 }
 

@@ -88,7 +88,7 @@ pub struct RunArgs {
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
-    /// Print direct flows and steer's own doings too; twice for more
+    /// Print steer's own doings too: each change of rules and routes; twice for more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
 
@@ -169,16 +169,10 @@ pub enum LogBpfArg {
     /// Nothing
     #[default]
     Off,
-    /// What went wrong
-    Error,
-    /// And what is odd
+    /// Packets that are stopped, and why
     Warn,
-    /// And what was decided
-    Info,
-    /// And why
+    /// And what becomes of all others
     Debug,
-    /// And each packet looked at
-    Trace,
 }
 
 impl RunArgs {
@@ -205,11 +199,8 @@ impl RunArgs {
             },
             log_bpf: match args.log_bpf {
                 LogBpfArg::Off => LogBpf::Off,
-                LogBpfArg::Error => LogBpf::Error,
                 LogBpfArg::Warn => LogBpf::Warn,
-                LogBpfArg::Info => LogBpf::Info,
                 LogBpfArg::Debug => LogBpf::Debug,
-                LogBpfArg::Trace => LogBpf::Trace,
             },
             bpffs: args.state.bpffs,
             run_dir: args.state.run_dir,

@@ -3,12 +3,13 @@
 use std::io;
 use tracing_subscriber::EnvFilter;
 
-/// Sends the log to standard error, at the level of `RUST_LOG` where it is set, else by how often `-v` was given.
+/// Sends the log to standard error, at the level of `RUST_LOG` where it is set, else by how often `-v` was given. What the
+/// kernel programs log comes whole: they were told how much.
 pub fn set_up_log(verbose: u8) {
     let level = match verbose {
-        0 | 1 => "warn",
-        2 => "steer=debug,warn",
-        _ => "steer=trace,info",
+        0 | 1 => "warn,steer_ebpf=trace",
+        2 => "warn,steer=debug,steer_ebpf=trace",
+        _ => "info,steer=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt()

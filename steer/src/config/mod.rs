@@ -93,7 +93,7 @@ pub enum Output {
     /// What is attached where, then a line for each name learned and each flow steered.
     #[default]
     Normal,
-    /// Direct flows and lookups without effect as well.
+    /// What steer itself changes on the host as well.
     Verbose,
 }
 
@@ -103,16 +103,10 @@ pub enum LogBpf {
     /// Nothing; the log calls then cost nothing.
     #[default]
     Off,
-    /// What went wrong.
-    Error,
-    /// And what is odd.
+    /// Packets that are stopped, and why.
     Warn,
-    /// And what was decided.
-    Info,
-    /// And why.
+    /// And what becomes of all others.
     Debug,
-    /// And each packet looked at.
-    Trace,
 }
 
 impl LogBpf {
@@ -120,11 +114,8 @@ impl LogBpf {
     pub fn level(self) -> Option<aya_log::Level> {
         match self {
             Self::Off => None,
-            Self::Error => Some(aya_log::Level::Error),
             Self::Warn => Some(aya_log::Level::Warn),
-            Self::Info => Some(aya_log::Level::Info),
             Self::Debug => Some(aya_log::Level::Debug),
-            Self::Trace => Some(aya_log::Level::Trace),
         }
     }
 }
