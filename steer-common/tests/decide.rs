@@ -1,5 +1,4 @@
 //! Flows to paths, on tables made of standard collections.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 use std::{
     cell::RefCell,
