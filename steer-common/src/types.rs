@@ -103,21 +103,23 @@ impl Port {
 }
 
 /// Which path a flow takes, as the maps hold it: zero is "nothing said".
-#[repr(transparent)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Verdict(u32);
+pub struct Verdict {
+    number: u32,
+}
 
 impl Verdict {
     /// No rule speaks of it: the flow is left alone.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { number: 0 };
     /// The direct path, by a rule.
-    pub const DIRECT: Self = Self(1);
+    pub const DIRECT: Self = Self { number: 1 };
     /// The VPN, by a rule.
-    pub const VPN: Self = Self(2);
+    pub const VPN: Self = Self { number: 2 };
 
     /// The number in the maps.
     pub const fn number(self) -> u32 {
-        self.0
+        self.number
     }
 }
 
