@@ -137,17 +137,16 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
 fn unknown_section(name: &str) -> String {
     match suggest::nearest(name, SCHEMA.iter().map(|section| section.name)) {
         Some(right) => format!("unknown section [{name}]; did you mean [{right}]?"),
-        None => {
-            let known: Vec<_> = SCHEMA
-                .iter()
-                .map(|section| format!("[{}]", section.name))
-                .collect();
-            format!(
-                "unknown section [{name}]; the sections are {}",
-                known.join(", ")
-            )
-        }
+        None => format!("unknown section [{name}]; the sections are {}", sections()),
     }
+}
+
+fn sections() -> String {
+    let known: Vec<_> = SCHEMA
+        .iter()
+        .map(|section| format!("[{}]", section.name))
+        .collect();
+    known.join(", ")
 }
 
 fn misplaced_key(name: &str, section: &Section) -> String {
@@ -165,16 +164,10 @@ fn misplaced_key(name: &str, section: &Section) -> String {
 fn sectionless_key(name: &str) -> String {
     match home_of(name) {
         Some(home) => format!("\"{name}\" stands before any section; it belongs in [{home}]"),
-        None => {
-            let known: Vec<_> = SCHEMA
-                .iter()
-                .map(|section| format!("[{}]", section.name))
-                .collect();
-            format!(
-                "unknown key \"{name}\"; keys stand in the sections {}",
-                known.join(", ")
-            )
-        }
+        None => format!(
+            "unknown key \"{name}\"; keys stand in the sections {}",
+            sections()
+        ),
     }
 }
 

@@ -21,11 +21,13 @@ use super::{
     pins::{self, Pins},
 };
 
-const BRIDGE: [(&str, TcAttachType); 2] = [
+/// The programs of a bridge, and where on it each is.
+pub(super) const BRIDGE: [(&str, TcAttachType); 2] = [
     ("bridge_ingress", TcAttachType::Ingress),
     ("bridge_egress", TcAttachType::Egress),
 ];
-const CGROUP: [&str; 6] = [
+/// The programs of a cgroup.
+pub(super) const CGROUP: [&str; 6] = [
     "cgroup_egress",
     "cgroup_ingress",
     "connect4",

@@ -25,17 +25,13 @@ pub use self::{
 /// The object, as `cargo xtask build-ebpf` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_EBPF_OBJECT"));
 
-/// The programs by name, as `bpftool prog` shows them.
-pub const PROGRAMS: [&str; 8] = [
-    "bridge_ingress",
-    "bridge_egress",
-    "cgroup_egress",
-    "cgroup_ingress",
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-];
+/// The programs by name, as `bpftool prog` shows them: those for bridges, then those for cgroups.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    attach::BRIDGE
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(attach::CGROUP)
+}
 
 /// The maps that are pinned.
 const MAPS: [&str; 8] = [
@@ -65,7 +61,7 @@ impl Datapath {
             .map_max_entries("RULES", room)
             .load(OBJECT)
             .map_err(|error| Error::Object(Box::new(error)))?;
-        for name in PROGRAMS {
+        for name in programs() {
             let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
             load_program(program).map_err(|source| Error::Program {
                 program: name,
@@ -94,7 +90,7 @@ impl Datapath {
                 source: Box::new(source),
             })?;
         }
-        for name in PROGRAMS {
+        for name in programs() {
             let path = pins.program(name);
             let program = self.ebpf.program_mut(name).ok_or(Error::Missing { name })?;
             program.pin(&path).map_err(|source| Error::Pin {

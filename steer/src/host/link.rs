@@ -79,19 +79,20 @@ impl fmt::Display for Kind {
 impl Link {
     /// Name, kind and addresses, for a list to choose from.
     pub fn describe(&self) -> String {
-        let addresses = self
-            .v4
-            .iter()
-            .map(ToString::to_string)
-            .chain(self.v6.iter().map(ToString::to_string));
-        let addresses: Vec<_> = addresses.collect();
-        let addresses = if addresses.is_empty() {
-            "no address".to_owned()
-        } else {
-            addresses.join(", ")
-        };
+        let addresses = addresses(&self.v4, &self.v6);
         let down = if self.up { "" } else { ", down" };
         format!("{} ({}{down}, {addresses})", self.name, self.kind)
+    }
+}
+
+/// The addresses of an interface in a line, or that it has none.
+pub fn addresses(v4: &[Ipv4Addr], v6: &[Ipv6Addr]) -> String {
+    let v4 = v4.iter().map(ToString::to_string);
+    let addresses: Vec<_> = v4.chain(v6.iter().map(ToString::to_string)).collect();
+    if addresses.is_empty() {
+        "no address".to_owned()
+    } else {
+        addresses.join(", ")
     }
 }
 

@@ -3,7 +3,7 @@
 mod summary;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     fmt::{Arguments, Display},
     io::{Write as _, stdout},
     net::IpAddr,
@@ -213,12 +213,11 @@ impl Report {
 
 /// Where it was seen: a bridge goes by its index, a process by its socket's cookie.
 fn place(origin: u64, bridges: &[Bridge]) -> String {
-    let bridges: BTreeMap<u64, &str> = bridges
+    let bridge = bridges
         .iter()
-        .map(|bridge| (u64::from(bridge.index.0), bridge.name.as_str()))
-        .collect();
-    match bridges.get(&origin) {
-        Some(name) => format!("on {name}"),
+        .find(|bridge| u64::from(bridge.index.0) == origin);
+    match bridge {
+        Some(bridge) => format!("on {}", bridge.name),
         None => "by a process".to_owned(),
     }
 }
@@ -230,6 +229,9 @@ fn advice(outcome: Outcome) -> &'static str {
         }
         Outcome::AddrsFull => {
             "the table of addresses is full, and answers for names of the VPN are held back"
+        }
+        Outcome::HeldBack => {
+            "answers for names of the VPN could not be read to their end, and were held back lest the rest go direct"
         }
         Outcome::NotMarked => "the kernel refused to mark a socket, and its connection was refused",
         Outcome::BoundElsewhere => {

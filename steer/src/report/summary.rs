@@ -1,7 +1,7 @@
 //! What is said at start: what is attached where, and what goes where.
 
 use crate::config::{OnDown, Settings};
-use crate::host::{Bridge, Cgroup, Host};
+use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
 use crate::rules::{RuleSet, Verdict};
@@ -42,17 +42,7 @@ fn row(what: &str, text: String) -> String {
 }
 
 fn vpn(vpn: &Vpn) -> String {
-    let addresses = vpn
-        .v4
-        .iter()
-        .map(ToString::to_string)
-        .chain(vpn.v6.iter().map(ToString::to_string));
-    let addresses: Vec<_> = addresses.collect();
-    let addresses = if addresses.is_empty() {
-        "no address".to_owned()
-    } else {
-        addresses.join(", ")
-    };
+    let addresses = link::addresses(&vpn.v4, &vpn.v6);
     let state = if vpn.up { "" } else { ", down" };
     format!("{} ({addresses}{state})", vpn.name)
 }

@@ -7,7 +7,7 @@ use aya::{
     programs::{Program, TestRun as _, TestRunOptions, TestRunResult},
 };
 use steer::{
-    datapath::{Datapath, PROGRAMS},
+    datapath::{Datapath, programs},
     events::Event,
 };
 use steer_common::{
@@ -251,9 +251,8 @@ impl Kernel {
     }
 
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
-        PROGRAMS
-            .iter()
-            .map(|&name| {
+        programs()
+            .map(|name| {
                 let info = self.datapath.program(name).unwrap().info().unwrap();
                 (name, info.verified_instruction_count().unwrap_or_default())
             })
