@@ -1,13 +1,16 @@
 //! No race between learning and the first connection: a client connects the moment that it has
 //! the answer, to an address that nobody asked for before.
 
-use std::thread;
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+};
 
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
     fixture::{Fixture, PORT, fresh, lookup},
-    lab::{Ns, plan::Path},
+    lab::{Client, Ns, plan::Path},
 };
 
 const NAMES: u16 = 2000;
@@ -25,13 +28,7 @@ fn two_thousand_fresh_names_take_the_vpn_from_the_first_packet() -> Result<()> {
                 .map(|number| lookup(number, "fresh", v6))
                 .collect();
             let before = fixture.servers.contacts().len();
-            let Told::Reached(reached) = client.ask(&Ask::Reach {
-                lookups,
-                port: PORT,
-            })?
-            else {
-                bail!("{who} was told something else")
-            };
+            let reached = reach(who, client, lookups)?;
             let failed: Vec<_> = reached.iter().filter(|(_, seen)| seen.is_err()).collect();
             assert!(
                 failed.is_empty(),
@@ -70,13 +67,7 @@ fn names_without_a_rule_go_direct() -> Result<()> {
                 .map(|number| lookup(number, "plain", v6))
                 .collect();
             let through = fixture.through_tunnel(|| {
-                let Told::Reached(reached) = client.ask(&Ask::Reach {
-                    lookups,
-                    port: PORT,
-                })?
-                else {
-                    bail!("{who} was told something else")
-                };
+                let reached = reach(who, client, lookups)?;
                 for (address, seen) in reached {
                     let path = seen.map(|seen| Path::of(seen.ip()));
                     assert_eq!(path, Ok(Path::Direct), "{who} to {address}");
@@ -147,13 +138,7 @@ fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
         for v6 in [false, true] {
             let numbers = turn * 100..(turn + 1) * 100;
             let lookups = numbers.map(|number| lookup(number, "fresh", v6)).collect();
-            let Told::Reached(reached) = client.ask(&Ask::Reach {
-                lookups,
-                port: PORT,
-            })?
-            else {
-                bail!("{who} was told something else")
-            };
+            let reached = reach(who, client, lookups)?;
             for (address, seen) in reached {
                 let path = seen.map(|seen| Path::of(seen.ip()));
                 assert_eq!(path, Ok(Path::Vpn), "{who} to {address}");
@@ -161,4 +146,20 @@ fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
         }
     }
     steer.terminate().map(drop)
+}
+
+/// Has a client resolve each name and connect at once; what each connection came to, in their order.
+fn reach(
+    who: &str,
+    client: &mut Client,
+    lookups: Vec<Lookup>,
+) -> Result<Vec<(IpAddr, Result<SocketAddr, String>)>> {
+    let Told::Reached(reached) = client.ask(&Ask::Reach {
+        lookups,
+        port: PORT,
+    })?
+    else {
+        bail!("{who} was told something else")
+    };
+    Ok(reached)
 }

@@ -11,10 +11,7 @@ use steer_tests::{
 fn blocked_by_default() -> Result<()> {
     let fixture = Fixture::up()?;
     let steer = fixture.steer()?;
-    fixture
-        .lab
-        .run(Ns::Box, &["ip", "link", "set", "tun0", "down"])?
-        .stdout()?;
+    take_tunnel_down(&fixture)?;
     for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
         for v6 in [false, true] {
             resolve(client, lookup(turn, "fresh", v6))?;
@@ -53,10 +50,7 @@ fn direct_by_choice() -> Result<()> {
         .config()
         .replace("[vpn]\n", "[vpn]\non_down = \"direct\"\n");
     let steer = fixture.lab.steer(&config, &[])?;
-    fixture
-        .lab
-        .run(Ns::Box, &["ip", "link", "set", "tun0", "down"])?
-        .stdout()?;
+    take_tunnel_down(&fixture)?;
     for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
         for v6 in [false, true] {
             resolve(client, lookup(turn, "fresh", v6))?;
@@ -68,4 +62,9 @@ fn direct_by_choice() -> Result<()> {
         }
     }
     steer.terminate().map(drop)
+}
+
+fn take_tunnel_down(fixture: &Fixture) -> Result<()> {
+    let down = ["ip", "link", "set", "tun0", "down"];
+    fixture.lab.run(Ns::Box, &down)?.stdout().map(drop)
 }
