@@ -114,11 +114,12 @@ impl Skb {
     fn read(self, offset: u32, buffer: &mut [u8], most: u32) -> Option<u32> {
         // SAFETY: the kernel hands the program a valid context.
         let size = unsafe { (*self.skb).len }.checked_sub(offset)?.min(most);
-        let size = opaque(size.into());
-        if size == 0 || size > buffer.len() as u64 {
+        // Counted from the last octet, for older verifiers learn a range from `<` but nothing from `!= 0`. None wraps.
+        let last = opaque(u64::from(size).wrapping_sub(1));
+        if last >= buffer.len() as u64 {
             return None;
         }
-        let size = size as u32;
+        let size = (last + 1) as u32;
         // SAFETY: the buffer has at least `size` octets.
         let result = unsafe {
             bpf_skb_load_bytes(self.skb.cast(), offset, buffer.as_mut_ptr().cast(), size)
