@@ -14,7 +14,7 @@ use hickory_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::pace::patience;
 
 /// One thing to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
         Ask::Datagrams(servers) => {
             let first = servers.first().context("there is nowhere to send to")?;
             let socket = UdpSocket::bind(unspecified(*first))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(limit()))?;
             let seen = servers.iter().map(|server| {
                 socket.send_to(b"hello", server)?;
                 answered(&socket, *server)
@@ -202,8 +202,8 @@ fn ask_datagram(
     socket.send(packet)?;
     let start = Instant::now();
     let mut buffer = [0; 4096];
-    while start.elapsed() < PATIENCE {
-        socket.set_read_timeout(Some(PATIENCE))?;
+    while start.elapsed() < limit() {
+        socket.set_read_timeout(Some(limit()))?;
         let length = socket.recv(&mut buffer)?;
         // As a stub resolver does: what does not fit is not even looked at.
         if let Ok(answer) = Message::from_vec(&buffer[..length])
@@ -212,12 +212,12 @@ fn ask_datagram(
             return Ok((answer, Some(socket)));
         }
     }
-    bail!("{resolver} did not answer in {} s", PATIENCE.as_secs())
+    bail!("{resolver} did not answer in {} s", limit().as_secs())
 }
 
 fn ask_stream(resolver: SocketAddr, packet: &[u8]) -> Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&resolver, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&resolver, limit())?;
+    stream.set_read_timeout(Some(limit()))?;
     let mut framed = u16::try_from(packet.len())?.to_be_bytes().to_vec();
     framed.extend(packet);
     stream.write_all(&framed)?;
@@ -229,9 +229,9 @@ fn ask_stream(resolver: SocketAddr, packet: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn open(server: SocketAddr) -> Result<(TcpStream, SocketAddr)> {
-    let stream = TcpStream::connect_timeout(&server, PATIENCE)
+    let stream = TcpStream::connect_timeout(&server, limit())
         .with_context(|| format!("cannot connect to {server}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(limit()))?;
     let mut line = String::new();
     // Nothing follows the line unasked, so the buffer takes nothing with it.
     BufReader::new(&stream)
@@ -257,7 +257,7 @@ fn exchange(stream: &mut TcpStream, bytes: usize) -> Result<()> {
 
 fn datagram(server: SocketAddr, connected: bool) -> Result<SocketAddr> {
     let socket = UdpSocket::bind(unspecified(server))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(limit()))?;
     if connected {
         socket.connect(server)?;
         socket.send(b"hello")?;
@@ -284,4 +284,8 @@ fn unspecified(peer: SocketAddr) -> SocketAddr {
     } else {
         ([0u8; 4], 0).into()
     }
+}
+
+fn limit() -> Duration {
+    patience(Duration::from_secs(5))
 }

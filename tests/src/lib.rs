@@ -6,3 +6,4 @@
 pub mod client;
 pub mod fixture;
 pub mod lab;
+pub mod pace;

@@ -42,6 +42,7 @@ enum Action {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TunnelName {
     Openvpn,
+    /// The kernel's, or wireguard-go where it has none.
     Wireguard,
 }
 
@@ -99,16 +100,20 @@ fn play(arguments: &Arguments, steer: &Path) -> Result<ExitCode> {
     if arguments.docker == DockerName::Sid {
         lab::fetch_sid_docker(&lab::sid_docker_cache(), &mut |line| screen.show(line))?;
     }
+    let tunnel = match arguments.tunnel {
+        TunnelName::Openvpn => Tunnel::OpenVpn,
+        TunnelName::Wireguard => Tunnel::best_wireguard(),
+    };
+    if tunnel == Tunnel::WireGuardGo {
+        screen.show("this kernel has no WireGuard: the VPN is wireguard-go, in user space");
+    }
     let options = DemoOptions {
         steer: steer.to_owned(),
         docker: match arguments.docker {
             DockerName::Installed => DockerVersion::Installed,
             DockerName::Sid => DockerVersion::Sid,
         },
-        tunnel: match arguments.tunnel {
-            TunnelName::Openvpn => Tunnel::OpenVpn,
-            TunnelName::Wireguard => Tunnel::WireGuardGo,
-        },
+        tunnel,
         keep: arguments.keep,
     };
     let shown = lab::demo(&options, &mut |line| screen.show(line));

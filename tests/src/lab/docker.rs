@@ -14,6 +14,7 @@ use super::{
     Lab, Ns,
     exec::{Daemon, Ran},
 };
+use crate::pace::patience;
 
 /// Which Docker runs in the box.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,9 +118,9 @@ impl Docker {
         let mut docker = Self { version, daemon };
 
         let info = || -> Result<Ran> { Ran::of(docker_command(lab, docker.version)?.arg("info")) };
-        docker
-            .daemon
-            .wait(Duration::from_secs(60), || info().is_ok_and(|ran| ran.ok()))?;
+        docker.daemon.wait(patience(Duration::from_secs(60)), || {
+            info().is_ok_and(|ran| ran.ok())
+        })?;
         let name = Network::UserDefined.name();
         let make = [
             "network",

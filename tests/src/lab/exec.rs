@@ -160,26 +160,17 @@ impl Daemon {
 
     /// Waits until `ready` holds; an error tells the end of the log.
     pub fn wait(&mut self, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
-        let start = Instant::now();
-        while !ready() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "{} ended early ({status}); it said:\n{}",
-                    self.name,
-                    self.tail()
-                );
-            }
-            if start.elapsed() > limit {
-                let seconds = limit.as_secs();
-                bail!(
-                    "{} is not ready after {seconds} s; it said:\n{}",
-                    self.name,
-                    self.tail()
-                );
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let mut ended = None;
+        let over = until(limit, || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some() || ready()
+        });
+        let what = match ended {
+            Some(status) => format!("ended early ({status})"),
+            None if over => return Ok(()),
+            None => format!("is not ready after {} s", limit.as_secs()),
+        };
+        bail!("{} {what}; it said:\n{}", self.name, self.tail())
     }
 
     /// Waits until it has printed `line`.
@@ -206,6 +197,18 @@ impl Drop for Daemon {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Waits until `ready` holds; false when it does not within `limit`.
+pub(super) fn until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !ready() {
+        if start.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// Runs `work` on a thread of its own in a network namespace.

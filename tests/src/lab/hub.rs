@@ -17,6 +17,7 @@ use super::{
     plan::{HOSTS, Host, LAYER_HOST, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, VPN_V4, VPN_V6},
     tls::Certificates,
 };
+use crate::pace::patience;
 
 /// A request that an HTTP server of the lab answered.
 #[derive(Clone, Debug)]
@@ -152,7 +153,9 @@ fn dnsmasq(
     );
     command.args(knows);
     let mut daemon = Daemon::start(name, command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(10), || listens(lab, ns, "-uln", 53))?;
+    daemon.wait(patience(Duration::from_secs(10)), || {
+        listens(lab, ns, "-uln", 53)
+    })?;
     Ok(daemon)
 }
 
@@ -170,7 +173,7 @@ fn registry(lab: &Lab) -> Result<Daemon> {
     let mut command = lab.server(Ns::Internet, "docker-registry")?;
     command.arg("serve").arg(&config);
     let mut daemon = Daemon::start("docker-registry", command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(20), || {
+    daemon.wait(patience(Duration::from_secs(20)), || {
         listens(lab, Ns::Internet, "-tln", 5000)
     })?;
     Ok(daemon)
@@ -183,7 +186,7 @@ fn nginx(lab: &Lab, certificates: &Certificates) -> Result<Daemon> {
     let mut command = lab.server(Ns::Internet, "nginx")?;
     command.arg("-c").arg(&config).arg("-e").arg("stderr");
     let mut daemon = Daemon::start("nginx", command, &lab.dir)?;
-    daemon.wait(Duration::from_secs(10), || {
+    daemon.wait(patience(Duration::from_secs(10)), || {
         listens(lab, Ns::Internet, "-tln", 443)
     })?;
     Ok(daemon)

@@ -57,6 +57,8 @@ use docker::Docker;
 use exec::{Daemon, Place, script};
 use keeper::Keeper;
 
+use crate::pace::patience;
+
 /// Which kinds of address the lab's resolver gives, and by which it is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Families {
@@ -93,7 +95,7 @@ pub enum ResolverPlace {
 #[derive(Default)]
 pub struct Builder<'a> {
     docker: Option<DockerVersion>,
-    tunnel: Tunnel,
+    tunnel: Option<Tunnel>,
     families: Families,
     resolver: ResolverPlace,
     steer: Option<PathBuf>,
@@ -107,9 +109,9 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Chooses the tunnel.
+    /// Chooses the tunnel, which otherwise `STEER_LAB_TUNNEL` does.
     pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
-        self.tunnel = tunnel;
+        self.tunnel = Some(tunnel);
         self
     }
 
@@ -151,8 +153,9 @@ impl<'a> Builder<'a> {
         if self.docker == Some(DockerVersion::Sid) {
             fetch_sid_docker(&sid_docker_cache(), &mut tell)?;
         }
+        let tunnel = self.tunnel.map_or_else(Tunnel::chosen, Ok)?;
         tell("network namespaces: box, isp, internet, vpn");
-        let mut lab = Lab::bare(self.tunnel)?;
+        let mut lab = Lab::bare(tunnel)?;
         lab.steer = self.steer;
         let nameserver = hub::nameserver(self.families, self.resolver);
         fs::write(
@@ -162,12 +165,11 @@ impl<'a> Builder<'a> {
         lab.build_topology()
             .context("cannot build the lab's network")?;
         tell(&format!(
-            "the tunnel {} ({:?})",
-            self.tunnel.interface(),
-            self.tunnel
+            "the tunnel {} ({})",
+            tunnel.interface(),
+            tunnel.name()
         ));
-        lab.tunnel_ends =
-            tunnel::start(&lab, self.tunnel).context("the tunnel does not come up")?;
+        lab.tunnel_ends = tunnel::start(&lab, tunnel).context("the tunnel does not come up")?;
         if let Some(version) = self.docker {
             tell("the registry, its token service, the layer host, the resolver");
             let daemons = hub::start(&lab, self.families, self.resolver)?;
@@ -259,7 +261,7 @@ impl Lab {
     /// The requests that the lab's HTTP servers have answered, oldest first.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         // nginx logs a request after the client has had its answer.
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(patience(Duration::from_millis(100)));
         hub::seen(&self.dir)
     }
 
@@ -269,8 +271,9 @@ impl Lab {
     }
 
     /// Ends the tunnel: its interfaces vanish.
-    pub fn tunnel_down(&mut self) {
+    pub fn tunnel_down(&mut self) -> Result<()> {
         self.tunnel_ends.clear();
+        tunnel::stop(self, self.tunnel)
     }
 
     /// Makes the tunnel anew.

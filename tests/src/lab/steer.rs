@@ -5,8 +5,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -15,11 +14,15 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, Ns, exec::Ran};
+use super::{
+    Lab, Ns,
+    exec::{Ran, until},
+};
+use crate::pace::patience;
 
 /// What steer prints once everything is attached.
 const READY: &str = "ready";
-const PATIENCE: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// A `steer run` in the box. Dropping it kills it, which leaves what it attached to the lab.
 pub struct Steer {
@@ -30,7 +33,7 @@ pub struct Steer {
 impl Steer {
     /// All it has printed, both streams.
     pub fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        said(&self.log)
     }
 
     /// Its process.
@@ -40,39 +43,29 @@ impl Steer {
 
     /// Waits until it says that it is ready; an error if it ends before.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let start = Instant::now();
-        while !self.output().lines().any(|line| line.contains(READY)) {
-            if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "steer ended before it was ready ({status}):\n{}",
-                    self.output()
-                );
-            }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "steer is not ready after {} s:\n{}",
-                PATIENCE.as_secs(),
-                self.output()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let limit = patience(READY_WITHIN);
+        let (child, log) = (&mut self.child, &self.log);
+        let mut ended = None;
+        let over = until(limit, || {
+            ended = child.try_wait().ok().flatten();
+            ended.is_some() || said(log).lines().any(|line| line.contains(READY))
+        });
+        let what = match ended {
+            Some(status) => format!("ended before it was ready ({status})"),
+            None if over => return Ok(()),
+            None => format!("is not ready after {} s", limit.as_secs()),
+        };
+        bail!("steer {what}:\n{}", self.output())
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "steer does not end:\n{}",
-                self.output()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+        let mut ended = None;
+        until(patience(READY_WITHIN), || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some()
+        });
+        ended.with_context(|| format!("steer does not end:\n{}", self.output()))
     }
 
     /// Asks it to end, and waits until it has; an error if it did not end well.
@@ -181,6 +174,10 @@ impl Lab {
             .find(|file| !file.exists())
             .unwrap_or_default()
     }
+}
+
+fn said(log: &Path) -> String {
+    fs::read_to_string(log).unwrap_or_default()
 }
 
 /// A debug build of steer, whose start can be made to fail: `STEER_DEBUG_BIN`, else the one that

@@ -3,18 +3,19 @@
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::{
     Lab, Ns,
-    exec::{Daemon, Ran, script},
+    exec::{Daemon, Ran, script, until},
     tls::Certificates,
 };
+use crate::pace::patience;
 
 /// Which tunnel joins the box and the VPN's far end. Both carry IPv4 and IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,14 +25,55 @@ pub enum Tunnel {
     OpenVpn,
     /// wireguard-go; `wg0` in the box.
     WireGuardGo,
+    /// The kernel's own WireGuard; `wg0` in the box.
+    WireGuard,
 }
 
+/// Names the tunnel of labs that are not told which.
+const CHOICE: &str = "STEER_LAB_TUNNEL";
+
 impl Tunnel {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenVpn, Self::WireGuardGo, Self::WireGuard];
+
+    /// What [`chosen`](Self::chosen) calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenVpn => "openvpn",
+            Self::WireGuardGo => "wireguard-go",
+            Self::WireGuard => "wireguard",
+        }
+    }
+
+    /// The one that `STEER_LAB_TUNNEL` names, else the default.
+    pub fn chosen() -> Result<Self> {
+        let Some(wanted) = std::env::var_os(CHOICE) else {
+            return Ok(Self::default());
+        };
+        let known = Self::ALL.into_iter().find(|one| wanted == one.name());
+        known.with_context(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{CHOICE} is {}: it can be one of {names}", wanted.display())
+        })
+    }
+
+    /// The kernel's WireGuard where this kernel has it, else wireguard-go. Needs root.
+    pub fn best_wireguard() -> Self {
+        // In a namespace that ends with the command. The kernel loads its module by itself.
+        let mut probe = Command::new("unshare");
+        probe.args(["-n", "ip", "link", "add", "wg0", "type", "wireguard"]);
+        if Ran::of(&mut probe).is_ok_and(|ran| ran.ok()) {
+            Self::WireGuard
+        } else {
+            Self::WireGuardGo
+        }
+    }
+
     /// The name of its interface, at both ends.
     pub const fn interface(self) -> &'static str {
         match self {
             Self::OpenVpn => "tun0",
-            Self::WireGuardGo => "wg0",
+            Self::WireGuardGo | Self::WireGuard => "wg0",
         }
     }
 }
@@ -47,20 +89,40 @@ pub struct TunnelBytes {
     pub down: u64,
 }
 
+/// Brings the tunnel up and returns the processes of its ends; the kernel's has none.
 pub(super) fn start(lab: &Lab, tunnel: Tunnel) -> Result<Vec<Daemon>> {
     let mut daemons = match tunnel {
         Tunnel::OpenVpn => openvpn(lab)?,
         Tunnel::WireGuardGo => wireguard_go(lab)?,
+        Tunnel::WireGuard => wireguard(lab)?,
     };
-    let last = daemons.last_mut().context("a tunnel has two ends")?;
-    last.wait(Duration::from_secs(30), || {
-        // Nothing listens there, so an answer is a refusal; without a tunnel there is none.
-        let far = SocketAddr::from((FAR_END, 9));
-        let limit = Duration::from_millis(500);
+    // Nothing listens there, so an answer is a refusal; without a tunnel there is none.
+    let far = SocketAddr::from((FAR_END, 9));
+    let limit = patience(Duration::from_millis(500));
+    let answers = || {
         let tried = lab.within(Ns::Box, move || TcpStream::connect_timeout(&far, limit));
         tried.is_ok_and(|tried| tried.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
-    })?;
+    };
+    let limit = patience(Duration::from_secs(30));
+    match daemons.last_mut() {
+        Some(last) => last.wait(limit, answers)?,
+        None => ensure!(
+            until(limit, answers),
+            "{FAR_END} does not answer through it"
+        ),
+    }
     Ok(daemons)
+}
+
+/// Takes down what ends with no process.
+pub(super) fn stop(lab: &Lab, tunnel: Tunnel) -> Result<()> {
+    if tunnel == Tunnel::WireGuard {
+        for ns in [Ns::Vpn, Ns::Box] {
+            lab.run(ns, &["ip", "link", "del", tunnel.interface()])?
+                .stdout()?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn bytes(lab: &Lab) -> Result<TunnelBytes> {
@@ -109,7 +171,7 @@ fn openvpn(lab: &Lab) -> Result<Vec<Daemon>> {
          --ifconfig 10.8.0.1 10.8.0.2 --ifconfig-ipv6 fd00:8::1/64 fd00:8::2",
     )?;
     // A client whose first packet meets nobody tries again seconds later.
-    far.wait_said(Duration::from_secs(10), "link local (bound)")?;
+    far.wait_said(patience(Duration::from_secs(10)), "link local (bound)")?;
     let near = end(
         Ns::Box,
         "openvpn-box",
@@ -119,10 +181,19 @@ fn openvpn(lab: &Lab) -> Result<Vec<Daemon>> {
     Ok(vec![far, near])
 }
 
+fn wireguard(lab: &Lab) -> Result<Vec<Daemon>> {
+    for (ns, settings) in wireguard_ends(lab)? {
+        let text = format!("ip link add wg0 type wireguard\n{settings}");
+        script(lab.command(ns, "sh")?, &text)
+            .context("cannot make the kernel's WireGuard: wireguard-go needs no module")?;
+    }
+    Ok(Vec::new())
+}
+
 fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
     // Its control socket has a fixed place, which the two ends and other labs would share: each
     // end gets a folder of its own over it, and is configured from within.
-    let end = |ns: Ns, name, port: u16, own: &str| {
+    let end = |(ns, settings): (Ns, String)| {
         let folder = lab.dir.join(format!("wireguard-{}", ns.suffix()));
         std::fs::create_dir_all(&folder)?;
         let mut command = lab.server(ns, "sh")?;
@@ -130,56 +201,48 @@ fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
         command.arg("-ec").arg(format!(
             "mkdir -p /run/wireguard; mount --bind {folder} /run/wireguard
              wireguard-go -f wg0 & until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done
-             wg set wg0 listen-port {port} private-key {key} {own}
-             ip link set wg0 up; wait",
-            key = private_key(&lab.dir, ns).display(),
+             {settings}; wait"
         ));
+        let name = if ns == Ns::Vpn {
+            "wireguard-vpn"
+        } else {
+            "wireguard-box"
+        };
         Daemon::start(name, command, &lab.dir)
     };
-    for ns in [Ns::Vpn, Ns::Box] {
-        let (private, public) = (private_key(&lab.dir, ns), public_key(&lab.dir, ns));
-        let line = format!(
-            "umask 077; wg genkey >{0}; wg pubkey <{0} >{1}",
-            private.display(),
-            public.display()
-        );
-        script(std::process::Command::new("sh"), &line)?;
-    }
-    let key = |ns| -> Result<String> {
-        Ok(std::fs::read_to_string(public_key(&lab.dir, ns))?
-            .trim()
-            .to_owned())
-    };
-    Ok(vec![
-        end(
+    wireguard_ends(lab)?.into_iter().map(end).collect()
+}
+
+/// The settings of both ends of `wg0`, as commands; the box's, which begins to talk, is the last.
+fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
+    let dir = lab.dir.display();
+    let make = format!(
+        "umask 077; cd {dir}
+         for end in vpn box; do wg genkey >$end.key; wg pubkey <$end.key; done"
+    );
+    let public = Ran::of(Command::new("sh").args(["-ec", &make]))?.stdout()?;
+    let (vpn, near) = public.trim().split_once('\n').context("wg made no keys")?;
+    Ok([
+        (
             Ns::Vpn,
-            "wireguard-vpn",
-            51820,
-            &format!(
-                "peer {} allowed-ips 10.8.0.2/32,fd00:8::2/128
+            format!(
+                "wg set wg0 listen-port 51820 private-key {dir}/vpn.key \
+                     peer {near} allowed-ips 10.8.0.2/32,fd00:8::2/128
                  ip addr add 10.8.0.1/24 dev wg0
-                 ip addr add fd00:8::1/64 dev wg0 nodad",
-                key(Ns::Box)?
+                 ip addr add fd00:8::1/64 dev wg0 nodad
+                 ip link set wg0 up"
             ),
-        )?,
-        end(
+        ),
+        (
             Ns::Box,
-            "wireguard-box",
-            51821,
-            &format!(
-                "peer {} endpoint 10.30.0.2:51820 persistent-keepalive 20 allowed-ips 0.0.0.0/0,::/0
+            format!(
+                "wg set wg0 listen-port 51821 private-key {dir}/box.key \
+                     peer {vpn} endpoint 10.30.0.2:51820 persistent-keepalive 20 \
+                     allowed-ips 0.0.0.0/0,::/0
                  ip addr add 10.8.0.2/24 dev wg0
-                 ip addr add fd00:8::2/64 dev wg0 nodad",
-                key(Ns::Vpn)?
+                 ip addr add fd00:8::2/64 dev wg0 nodad
+                 ip link set wg0 up"
             ),
-        )?,
+        ),
     ])
-}
-
-fn private_key(dir: &Path, ns: Ns) -> std::path::PathBuf {
-    dir.join(format!("wireguard-{}.key", ns.suffix()))
-}
-
-fn public_key(dir: &Path, ns: Ns) -> std::path::PathBuf {
-    dir.join(format!("wireguard-{}.pub", ns.suffix()))
 }

@@ -1,5 +1,6 @@
 //! The judges of the lab without Docker: echo servers, the made-up name server, clients in a
-//! cgroup and behind a bridge. Hand-made routes do here what steer would do.
+//! cgroup and behind a bridge; snapshots, and what is left. Hand-made routes do here what steer
+//! would do.
 
 use std::net::SocketAddr;
 
@@ -7,7 +8,7 @@ use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
     fixture::{datagram, fresh, open},
-    lab::{Answer, Lab, Ns, Resolver, plan::Path},
+    lab::{Answer, HostSnapshot, Lab, Ns, Resolver, plan::Path},
 };
 
 #[test]
@@ -118,5 +119,85 @@ fn the_name_server_answers_what_it_is_told_to() -> Result<()> {
         other => bail!("a strange answer: {other:?}"),
     }
     eprintln!("2,000 names and addresses in {:?}", start.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_is_the_same_until_something_changes() -> Result<()> {
+    let lab = Lab::builder().up()?;
+    let dev = lab.tunnel_interface();
+    let filter = format!("/proc/sys/net/ipv4/conf/{dev}/rp_filter");
+    let before = HostSnapshot::take(&lab)?;
+    assert_eq!(before.diff(&HostSnapshot::take(&lab)?), "");
+    for (change, back, trace) in [
+        (
+            "ip rule add fwmark 1 lookup 77",
+            "ip rule del fwmark 1 lookup 77",
+            "fwmark 0x1",
+        ),
+        (
+            "ip -6 route add unreachable default table 77",
+            "ip -6 route flush table 77",
+            "table 77",
+        ),
+        (
+            "nft add table inet trace",
+            "nft delete table inet trace",
+            "table inet trace",
+        ),
+        (
+            "tc qdisc add dev eth0 clsact",
+            "tc qdisc del dev eth0 clsact",
+            "clsact",
+        ),
+        (
+            &format!("echo 0 >{filter}"),
+            &format!("echo 1 >{filter}"),
+            &format!("{dev}/rp_filter:0"),
+        ),
+    ] {
+        lab.run(Ns::Box, &["sh", "-ec", change])?.stdout()?;
+        let diff = before.diff(&HostSnapshot::take(&lab)?);
+        assert!(
+            diff.contains(trace),
+            "after `{change}` the snapshot shows: {diff}"
+        );
+        lab.run(Ns::Box, &["sh", "-ec", back])?.stdout()?;
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&lab)?),
+            "",
+            "after `{back}`"
+        );
+    }
+    let pin = lab.bpffs().join("trace");
+    std::fs::create_dir(&pin)?;
+    assert!(
+        before
+            .diff(&HostSnapshot::take(&lab)?)
+            .contains("bpf/trace")
+    );
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_of_a_lab() -> Result<()> {
+    let lab = Lab::builder().up()?;
+    let (name, dir, cgroup) = (
+        lab.name().to_owned(),
+        lab.dir().to_owned(),
+        lab.cgroup().to_owned(),
+    );
+    assert!(dir.exists() && cgroup.exists() && lab.netns(Ns::Box).exists());
+    drop(lab);
+    assert!(
+        !dir.exists() && !cgroup.exists(),
+        "{name} left files or cgroups"
+    );
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    assert!(!mounts.contains(&name), "{name} left mounts: {mounts}");
+    for entry in std::fs::read_dir("/run/netns")? {
+        let netns = entry?.file_name().to_string_lossy().into_owned();
+        assert!(!netns.starts_with(&format!("{name}-")), "{netns} is left");
+    }
     Ok(())
 }

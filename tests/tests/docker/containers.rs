@@ -1,5 +1,7 @@
 //! Containers' own requests: on the default bridge, on a network with embedded DNS, with a name
-//! server of their own; whatever resolver the host has.
+//! server of their own; whatever resolver the host has, and on a network that appears later.
+
+use std::{thread, time::Duration};
 
 use anyhow::Result;
 use steer_tests::lab::{
@@ -63,4 +65,34 @@ fn docker_of_sid() -> Result<()> {
 #[test]
 fn docker_of_sid_with_a_resolver_on_loopback() -> Result<()> {
     ask_for_both_kinds_of_name(DockerVersion::Sid, ResolverPlace::Loopback)
+}
+
+#[test]
+fn a_network_made_while_steer_runs_is_steered() -> Result<()> {
+    let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
+    lab.docker(&["network", "create", "later"])?.stdout()?;
+    thread::sleep(Duration::from_secs(1));
+    let before = lab.seen()?.len();
+    for (name, path) in [
+        ("v4.blocked.example", Path::Vpn),
+        ("v4.direct.example", Path::Direct),
+    ] {
+        let url = format!("https://{name}/");
+        let ran = lab.container_with(&["--network", "later"], &["curl", "-sSm5", &url])?;
+        assert!(
+            ran.ok(),
+            "{name}: {}\nsteer said:\n{}",
+            ran.said(),
+            steer.output()
+        );
+        let seen = lab.seen()?;
+        assert!(
+            seen[before..].last().is_some_and(|seen| seen.path == path),
+            "{seen:#?}"
+        );
+    }
+    lab.docker(&["network", "rm", "later"])?.stdout()?;
+    steer.terminate().map(drop)
 }

@@ -65,6 +65,6 @@ fn direct_by_choice() -> Result<()> {
 }
 
 fn take_tunnel_down(fixture: &Fixture) -> Result<()> {
-    let down = ["ip", "link", "set", "tun0", "down"];
+    let down = ["ip", "link", "set", fixture.lab.tunnel_interface(), "down"];
     fixture.lab.run(Ns::Box, &down)?.stdout().map(drop)
 }

@@ -28,8 +28,9 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
     let fixture = Fixture::up()?;
     let before = HostSnapshot::take(&fixture.lab)?;
     let config = fixture.config();
+    let dev = fixture.lab.tunnel_interface();
     let cases = [
-        (config.replace("tun0", "tun7"), "tun7"),
+        (config.replace(dev, "tun7"), "tun7"),
         (config.replace("/steered", "/nowhere"), "nowhere"),
         (config.replace("br-guest", "br-none"), "br-none"),
         (
@@ -37,10 +38,7 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
             "fresh..example",
         ),
         (config.replace("presets", "preset"), "preset"),
-        (
-            config.replace("interface = \"tun0\"", "interface = 7"),
-            "interface",
-        ),
+        (config.replace(&format!("\"{dev}\""), "7"), "interface"),
     ];
     for (config, named) in cases {
         let said = fails(fixture.lab.steer_started(&config, &[], &[])?, named)?;

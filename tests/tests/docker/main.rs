@@ -1,0 +1,5 @@
+//! End to end with a dockerd of the lab's own, a registry and a geo-block.
+
+mod containers;
+mod lab;
+mod pull;

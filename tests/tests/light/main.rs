@@ -1,0 +1,14 @@
+//! End to end without Docker: a cgroup and a guest behind a bridge, on the light lab. These run
+//! on any kernel, in virtual machines too.
+
+mod changes;
+mod datagrams;
+mod flows_keep_their_path;
+mod forged_answers;
+mod host_as_before;
+mod inspectable;
+mod lab;
+mod names;
+mod no_race;
+mod start_errors;
+mod vpn_down;
