@@ -10,6 +10,7 @@ mod step;
 mod system;
 mod tally;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -30,21 +30,7 @@ pub fn note(line: &str) {
 /// When it cannot be started or fails; the error quotes its last lines.
 pub fn run(label: &str, command: &mut Command) -> Result<()> {
     let started = Instant::now();
-    let progress = Progress::start(label);
-    let mut tail = VecDeque::new();
-    let status = follow(command, |line| match line {
-        Some(line) if line.trim().is_empty() => {}
-        Some(line) => {
-            progress.show(line);
-            tail.push_back(line.to_owned());
-            if tail.len() > QUOTED_LINES {
-                tail.pop_front();
-            }
-        }
-        None => progress.beat(tail.back().map_or("", String::as_str), started.elapsed()),
-    });
-    progress.finish();
-    let status = status.with_context(|| label.to_owned())?;
+    let (status, tail) = attempt(label, command)?;
 
     let quote = || {
         tail.iter()
@@ -64,6 +50,44 @@ pub fn run(label: &str, command: &mut Command) -> Result<()> {
     }
     note(&format!("{label}: done in {}", seconds(started.elapsed())));
     Ok(())
+}
+
+/// Runs `command` like [`run`], and leaves it to the caller to judge how it ended and what its last lines say.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn attempt(label: &str, command: &mut Command) -> Result<(ExitStatus, Vec<String>)> {
+    let started = Instant::now();
+    let progress = Progress::start(label);
+    let mut tail = VecDeque::new();
+    let status = follow(command, |line| match line {
+        Some(line) if line.trim().is_empty() => {}
+        Some(line) => {
+            progress.show(line);
+            tail.push_back(line.to_owned());
+            if tail.len() > QUOTED_LINES {
+                tail.pop_front();
+            }
+        }
+        None => progress.beat(tail.back().map_or("", String::as_str), started.elapsed()),
+    });
+    progress.finish();
+    let status = status.with_context(|| label.to_owned())?;
+    Ok((status, tail.into()))
+}
+
+/// Does `work`, which runs no command that tells how it goes, under the name `label`.
+///
+/// # Errors
+/// When the work fails.
+pub fn during<T>(label: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let progress = Progress::start(label);
+    let done = work();
+    progress.finish();
+    let done = done.with_context(|| format!("{label} failed"))?;
+    note(&format!("{label}: done in {}", seconds(started.elapsed())));
+    Ok(done)
 }
 
 /// Runs `command` with its output passed on as it comes, and shown line by line to `read` too.
