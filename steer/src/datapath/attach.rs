@@ -17,9 +17,37 @@ use aya::{
 };
 
 use super::{
+    clsact::Filters,
     error::{Error, hint},
     pins::{self, Pins},
 };
+
+/// How classifiers are put on bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// By links (tcx, 6.6), which detach when the last who holds them lets go.
+    Tcx,
+    /// By filters of the qdisc clsact, which stay until they are deleted.
+    Clsact,
+}
+
+impl Attachment {
+    /// What this kernel takes: it is asked for the tcx programs of `lo`.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn probe() -> Result<Self, Error> {
+        match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+            Ok(_) => Ok(Self::Tcx),
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                Ok(Self::Clsact)
+            }
+            Err(source) => Err(Error::Probe(Box::new(source))),
+        }
+    }
+}
 
 /// The programs of a bridge, and where on it each is.
 pub(super) const BRIDGE: [(&str, TcAttachType); 2] = [
@@ -39,25 +67,41 @@ pub(super) const CGROUP: [&str; 6] = [
 /// Links by what they hold on to: dropped, they detach.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
-    bridges: BTreeMap<u32, Vec<Link>>,
+    bridges: BTreeMap<u32, Classifiers>,
     cgroups: BTreeMap<u64, Vec<Link>>,
+}
+
+/// What holds the programs on a bridge.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, for dropping it detaches")]
+enum Classifiers {
+    Links(Vec<Link>),
+    Filters(Filters),
 }
 
 impl Attached {
     pub(super) fn bridge(
         &mut self,
         ebpf: &mut Ebpf,
+        attachment: Attachment,
         pins: Option<&Pins>,
         name: &str,
         index: u32,
     ) -> Result<(), Error> {
-        let links = BRIDGE.map(|(program, direction)| {
-            classifier(ebpf, program, name, direction)
-                .map_err(|refused| refused.on(program, name.to_owned()))
-                .and_then(|link| Link::keep(link, pins.map(|pins| pins.bridge(index, program))))
-        });
-        self.bridges
-            .insert(index, links.into_iter().collect::<Result<_, _>>()?);
+        let classifiers = match attachment {
+            Attachment::Tcx => {
+                let links = BRIDGE.map(|(program, direction)| {
+                    classifier(ebpf, program, name, direction)
+                        .map_err(|refused| refused.on(program, name.to_owned()))
+                        .and_then(|link| {
+                            Link::keep(link, pins.map(|pins| pins.bridge(index, program)))
+                        })
+                });
+                Classifiers::Links(links.into_iter().collect::<Result<_, _>>()?)
+            }
+            Attachment::Clsact => Classifiers::Filters(Filters::attach(ebpf, name, index)?),
+        };
+        self.bridges.insert(index, classifiers);
         Ok(())
     }
 
@@ -128,7 +172,7 @@ impl Drop for Link {
 }
 
 /// Why a program is not on its target.
-enum Refused {
+pub(super) enum Refused {
     Missing,
     Program(ProgramError),
     Link(LinkError),
@@ -141,7 +185,7 @@ impl From<ProgramError> for Refused {
 }
 
 impl Refused {
-    fn on(self, program: &'static str, target: String) -> Error {
+    pub(super) fn on(self, program: &'static str, target: String) -> Error {
         match self {
             Self::Missing => Error::Missing { name: program },
             Self::Program(source) => Error::Attach {

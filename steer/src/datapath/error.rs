@@ -14,7 +14,7 @@ use aya::{
 pub enum Error {
     /// The kernel did not take the object.
     #[error(
-        "the kernel does not take steer's programs; is it 6.6 or newer, with BTF, and are you root?"
+        "the kernel does not take steer's programs; is it 5.10 or newer, with BTF, and are you root?"
     )]
     Object(#[source] Box<EbpfError>),
     /// The kernel did not take one program.
@@ -48,6 +48,55 @@ pub enum Error {
     TooManyRules {
         /// How many there are.
         count: usize,
+    },
+    /// The kernel does not say whether it has tcx.
+    #[error("the kernel does not say what is attached to lo; are you root?")]
+    Probe(#[source] Box<ProgramError>),
+    /// The qdisc whose filters the programs are to be cannot be added.
+    #[error("the qdisc clsact cannot be added to {bridge}{hint}")]
+    Qdisc {
+        /// The bridge.
+        bridge: String,
+        /// What may help.
+        hint: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<TcError>,
+    },
+    /// There is another qdisc in the place of clsact.
+    #[error(
+        "{bridge} has the qdisc {kind}, which leaves no room for clsact; whoever made it must use clsact instead, or name other bridges with --bridge NAME"
+    )]
+    NoClsact {
+        /// The bridge.
+        bridge: String,
+        /// The kind of what is there.
+        kind: String,
+    },
+    /// Somebody else's filter is where steer's would be.
+    #[error(
+        "{bridge} has a filter of another's ({kind}) at {hook} pref {preference}, where steer's would be; give that filter another preference"
+    )]
+    Taken {
+        /// The bridge.
+        bridge: String,
+        /// The side.
+        hook: &'static str,
+        /// The kind of the other filter.
+        kind: String,
+        /// The place.
+        preference: u16,
+    },
+    /// Filters or qdiscs could not be listed or deleted.
+    #[error("cannot {what} {interface}")]
+    Tc {
+        /// What was to be done.
+        what: &'static str,
+        /// Where.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
     },
     /// A program could not be attached.
     #[error("{program} cannot be attached to {target}{hint}")]
@@ -104,36 +153,65 @@ pub enum Error {
 impl Error {
     /// Whether what was to be attached to is gone.
     pub fn is_gone(&self) -> bool {
-        let source = match self {
-            Self::Attach { source, .. } => source,
+        let number = match self {
+            Self::Attach { source, .. } => number(source),
+            Self::Qdisc { source, .. } => tc_number(source),
+            Self::Tc { source, .. } => source.raw_os_error(),
             Self::File { source, .. } => return source.kind() == io::ErrorKind::NotFound,
-            _ => return false,
+            _ => None,
         };
-        match &**source {
-            ProgramError::SyscallError(error) => {
-                error.io_error.raw_os_error() == Some(libc::ENODEV)
-            }
-            ProgramError::TcError(TcError::IoError(error)) => {
-                matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
-            }
-            _ => false,
+        matches!(number, Some(libc::ENODEV | libc::ENXIO))
+    }
+
+    pub(super) fn tc(what: &'static str, interface: &str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Tc {
+            what,
+            interface: interface.to_owned(),
+            source,
         }
     }
 }
 
 /// What may help against a refusal, if it can be told from the error number.
 pub(super) fn hint(error: &ProgramError) -> &'static str {
-    let number = match error {
-        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    match number {
+    if let ProgramError::TcError(error) = error {
+        return tc_hint(error);
+    }
+    match number(error) {
         Some(libc::EPERM | libc::EACCES) => {
             " (needs root, or CAP_BPF and CAP_NET_ADMIN; before 5.11 a larger RLIMIT_MEMLOCK too)"
         }
         Some(libc::ENODEV) => " (it is gone)",
-        Some(libc::EINVAL) => " (is the kernel older than 6.6?)",
+        Some(libc::EINVAL) => " (is the kernel older than 5.10?)",
         _ => "",
+    }
+}
+
+/// The same for qdiscs and filters.
+pub(super) fn tc_hint(error: &TcError) -> &'static str {
+    match tc_number(error) {
+        Some(libc::EPERM | libc::EACCES) => " (needs root, or CAP_NET_ADMIN)",
+        Some(libc::ENODEV) => " (it is gone)",
+        Some(libc::ENOENT) => {
+            " (the kernel lacks a module: sch_ingress or cls_bpf; install the package with all of its modules)"
+        }
+        _ => "",
+    }
+}
+
+fn number(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::TcError(error) => tc_number(error),
+        _ => None,
+    }
+}
+
+fn tc_number(error: &TcError) -> Option<i32> {
+    match error {
+        TcError::IoError(error) => error.raw_os_error(),
+        TcError::NetlinkError(error) => error.raw_os_error(),
+        _ => None,
     }
 }

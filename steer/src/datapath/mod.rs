@@ -1,6 +1,7 @@
 //! The kernel's side: load, configure, attach, pin, and take away again.
 
 mod attach;
+mod clsact;
 mod error;
 mod pins;
 
@@ -18,6 +19,7 @@ use steer_common::{
 
 use self::{attach::Attached, error::hint, pins::Hold};
 pub use self::{
+    attach::Attachment,
     error::Error,
     pins::{Pins, cgroup_id},
 };
@@ -38,10 +40,24 @@ const MAPS: [&str; 8] = [
     "CONFIG", "RULES", "ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS",
 ];
 
+/// Removes what a killed run left pinned and attached in this network namespace, and says what that was.
+///
+/// # Errors
+/// When a run holds it, or something stays.
+pub fn cleanup(pins: &Pins) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    if pins.remove()? {
+        done.push(format!("rm -r {}", pins.folder().display()));
+    }
+    done.extend(clsact::sweep(|_| false)?);
+    Ok(done)
+}
+
 /// The programs in the kernel, and what they are attached to.
 #[derive(Debug)]
 pub struct Datapath {
     ebpf: Ebpf,
+    attachment: Attachment,
     pins: Option<(Pins, Hold)>,
     attached: Attached,
 }
@@ -71,9 +87,20 @@ impl Datapath {
         }
         Ok(Self {
             ebpf,
+            attachment: Attachment::probe()?,
             pins: None,
             attached: Attached::default(),
         })
+    }
+
+    /// How bridges will be attached to.
+    pub fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// Attaches to bridges so from now on, rather than by what the kernel offers.
+    pub fn attach_by(&mut self, attachment: Attachment) {
+        self.attachment = attachment;
     }
 
     /// Pins maps and programs, and from now on links, in a new folder.
@@ -146,6 +173,7 @@ impl Datapath {
     pub fn attach_bridge(&mut self, name: &str, index: u32) -> Result<(), Error> {
         self.attached.bridge(
             &mut self.ebpf,
+            self.attachment,
             self.pins.as_ref().map(|(pins, _)| pins),
             name,
             index,

@@ -28,6 +28,11 @@ impl Pins {
         }
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Makes the folder, for root alone, and holds it: while the result lives, no other run removes what is in it.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
+mod degrade;
 mod error;
 mod follow;
 mod rulebook;
@@ -28,10 +29,10 @@ use self::stage::Stage;
 pub use self::{error::Error, rulebook::Rulebook};
 use crate::{
     config::{Settings, VpnChoice},
-    datapath::{Datapath, Pins},
+    datapath::{self, Attachment, Datapath, Pins},
     error::sentence,
     events::Event,
-    host::{Bridge, Cgroup, Host},
+    host::{Bridge, Cgroup, Host, requirements},
     instance::Instance,
     origin::Sourced,
     report::Report,
@@ -68,12 +69,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 /// When a run is alive, or something stays.
 pub async fn cleanup(bpffs: &Path, run_dir: &Path, numbers: Numbers) -> Result<Vec<String>, Error> {
     let _instance = Instance::take(run_dir)?;
-    let mut done = Vec::new();
-    let unpinned = Pins::new(bpffs).remove();
+    let detached = datapath::cleanup(&Pins::new(bpffs));
     let changes = route::cleanup(run_dir, numbers).await?;
-    if unpinned? {
-        done.push(format!("rm -r {}", bpffs.display()));
-    }
+    let mut done = detached?;
     done.extend(changes.iter().map(Change::to_string));
     Ok(done)
 }
@@ -114,10 +112,19 @@ impl Engine {
         Stage::Discover.begin()?;
         // Before the host is looked at, so that no change falls between.
         let watch = route::watch()?;
-        let host = Host::discover(&settings).await?;
+        let mut host = Host::discover(&settings).await?;
 
         Stage::Load.begin()?;
         let mut datapath = Datapath::load(settings.log_bpf.level(), settings.rules.len())?;
+        let asked = degrade::attachment();
+        if let Some(attachment) = asked {
+            datapath.attach_by(attachment);
+        }
+        let lacks = degrade::Lacks {
+            tcx: asked.is_none() && datapath.attachment() == Attachment::Clsact,
+            cookie: host.netns.is_none(),
+        };
+        host.notes.extend(lacks.notes(&requirements::kernel()));
         let log = match settings.log_bpf.level() {
             None => None,
             Some(_) => Some(watched(
@@ -141,7 +148,7 @@ impl Engine {
         Stage::Pin.begin()?;
         // What a killed run left goes on steering until here, where hardly anything can fail any more.
         let pins = Pins::new(&settings.bpffs);
-        if pins.remove()? {
+        if !datapath::cleanup(&pins)?.is_empty() {
             report.note("what a killed run left attached was taken away");
         }
         datapath.pin(&pins)?;

@@ -1,13 +1,23 @@
 //! What the kernel and the process must offer before anything is attached.
 
 use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::sys::utsname::uname;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The oldest kernel with all that is used: links of classifiers to interfaces (tcx) came with 6.6.
-const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 6, minor: 6 };
+/// The oldest kernel that steer is tried on. What it cannot do without came with 5.8: ring buffers, and socket options
+/// set by programs for connect (`docs/kernels.md`).
+const OLDEST_KERNEL: KernelVersion = KernelVersion {
+    major: 5,
+    minor: 10,
+};
+/// The first kernel that counts maps against the memory of a cgroup, rather than against `RLIMIT_MEMLOCK`.
+const MAPS_BY_CGROUP: KernelVersion = KernelVersion {
+    major: 5,
+    minor: 11,
+};
 /// Type information of the running kernel.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -29,6 +39,14 @@ pub enum Unmet {
     Capabilities {
         /// The capabilities, in words.
         missing: String,
+    },
+    /// Maps would not fit.
+    #[error(
+        "Linux {release} counts the memory of BPF maps against RLIMIT_MEMLOCK, which this process may not raise; run it as root, or set LimitMEMLOCK=infinity in its unit"
+    )]
+    Memlock {
+        /// The kernel's version.
+        release: KernelVersion,
     },
     /// The kernel says nothing of its types.
     #[error(
@@ -52,6 +70,7 @@ pub enum Unmet {
 pub fn check(bpffs: &Path) -> Result<(), Unmet> {
     check_kernel(&release())?;
     check_privileges()?;
+    raise_memlock(KernelVersion::parse(&release()))?;
     check_btf(Path::new(BTF))?;
     check_bpffs(bpffs)
 }
@@ -66,14 +85,21 @@ pub fn check_privileges() -> Result<(), Unmet> {
     })
 }
 
+/// The version of the running kernel, as far as it tells one: "6.1".
+pub fn kernel() -> String {
+    let release = release();
+    KernelVersion::parse(&release).map_or(release, |version| version.to_string())
+}
+
 fn release() -> String {
     uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 
+/// The first two numbers of a kernel's release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct KernelVersion {
+pub struct KernelVersion {
     major: u32,
     minor: u32,
 }
@@ -100,6 +126,19 @@ fn check_kernel(release: &str) -> Result<(), Unmet> {
         Some(version) if version < OLDEST_KERNEL => Err(Unmet::Kernel {
             release: release.to_owned(),
         }),
+        _ => Ok(()),
+    }
+}
+
+/// Lifts the limit that maps count against before 5.11, and which nothing else of steer's does later.
+fn raise_memlock(version: Option<KernelVersion>) -> Result<(), Unmet> {
+    let unlimited = (RLIM_INFINITY, RLIM_INFINITY);
+    if getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|limits| limits == unlimited) {
+        return Ok(());
+    }
+    let raised = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    match (raised, version) {
+        (Err(_), Some(release)) if release < MAPS_BY_CGROUP => Err(Unmet::Memlock { release }),
         _ => Ok(()),
     }
 }
@@ -158,8 +197,8 @@ mod tests {
     #[test]
     fn an_old_kernel_is_refused_by_name() {
         for release in [
-            "6.6.0",
-            "6.6",
+            "5.10.0-46-amd64",
+            "5.15.0-91-generic",
             "6.8.0-31-generic",
             "6.18.5+deb13",
             "7.0-rc1",
@@ -169,10 +208,10 @@ mod tests {
             assert_eq!(check_kernel(release), Ok(()), "{release}");
         }
         assert_eq!(
-            check_kernel("6.1.0-56-amd64").unwrap_err().to_string(),
-            "steer needs Linux 6.6 or later, and this is 6.1.0-56-amd64; boot a newer kernel"
+            check_kernel("5.9.0-5-amd64").unwrap_err().to_string(),
+            "steer needs Linux 5.10 or later, and this is 5.9.0-5-amd64; boot a newer kernel"
         );
-        assert!(check_kernel("5.15.0-91-generic").is_err());
+        assert!(check_kernel("4.19.0-27-amd64").is_err());
     }
 
     #[test]

@@ -1,0 +1,237 @@
+//! Classifiers on bridges where the kernel has no tcx (before 6.6): filters of the qdisc clsact.
+//!
+//! A filter stays when its maker dies, and no file tells of it. So what is steer's tells so itself: by its preference, its
+//! handle and its name, whatever becomes of pins and records. The handle also tells whether the qdisc was there before.
+
+mod tc;
+
+use std::io;
+
+use aya::{
+    Ebpf,
+    programs::{
+        SchedClassifier, TcAttachType,
+        tc::{
+            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+        },
+    },
+};
+
+use self::tc::{Filter, Tc};
+use super::{
+    attach::{BRIDGE, Refused},
+    error::Error,
+};
+
+/// The preference of steer's filters, the number of its table and first rule. Those that the kernel numbers by itself
+/// (from 32768 on) come after it, those that somebody put before all others (from 1 on) come before it.
+const PREFERENCE: u16 = 7350;
+/// The handle of a filter on a qdisc that was there before.
+const ON_THEIRS: TcHandle = TcHandle::new(0, 0x7350);
+/// The handle of a filter on a qdisc that steer made.
+const ON_OURS: TcHandle = TcHandle::new(0, 0x7351);
+/// `ETH_P_ALL` in network order.
+const ANY_PROTOCOL: u16 = (libc::ETH_P_ALL as u16).to_be();
+
+const CLSACT: &str = "clsact";
+
+/// The filters on a bridge; dropped, they are deleted.
+#[derive(Debug)]
+pub(super) struct Filters {
+    bridge: String,
+    index: u32,
+}
+
+impl Drop for Filters {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.bridge, self.index) {
+            tracing::error!("{}", crate::error::sentence(&error));
+        }
+    }
+}
+
+impl Filters {
+    /// Adds them, and the qdisc if it is not there; filters that a killed run left are replaced at once.
+    pub(super) fn attach(ebpf: &mut Ebpf, bridge: &str, index: u32) -> Result<Self, Error> {
+        let failed = |what| Error::tc(what, bridge);
+        let tc = Tc::open().map_err(failed("list the filters of"))?;
+        let made = ready(&tc, bridge, index)?;
+        // From here on, what fails takes away what was added.
+        let filters = Self {
+            bridge: bridge.to_owned(),
+            index,
+        };
+        let mut handle = if made { ON_OURS } else { ON_THEIRS };
+        let mut there = Vec::new();
+        for (program, hook) in BRIDGE {
+            let listed = tc
+                .filters(index, hook)
+                .map_err(failed("list the filters of"))?;
+            if let Some(other) = listed.iter().find(|filter| filter.is_in_the_way(program)) {
+                return Err(Error::Taken {
+                    bridge: bridge.to_owned(),
+                    hook: name(hook),
+                    kind: other.kind.clone(),
+                    preference: PREFERENCE,
+                });
+            }
+            let ours = listed.iter().find(|filter| filter.is_ours(program));
+            if let Some(ours) = ours {
+                handle = ours.handle.into();
+            }
+            there.push(ours.map(|filter| TcHandle::from(filter.handle)));
+        }
+        for ((program, hook), there) in BRIDGE.into_iter().zip(there) {
+            put(ebpf, program, bridge, hook, there, handle)
+                .map_err(|refused| refused.on(program, bridge.to_owned()))?;
+        }
+        Ok(filters)
+    }
+}
+
+impl Filter {
+    fn is_ours(&self, program: &str) -> bool {
+        self.is_in_our_place()
+            && self.protocol == ANY_PROTOCOL
+            && [ON_THEIRS, ON_OURS].contains(&self.handle.into())
+            && self.kind == "bpf"
+            && self.name.as_deref() == Some(program)
+    }
+
+    /// Whether steer's filter cannot be beside it.
+    fn is_in_the_way(&self, program: &str) -> bool {
+        // What bpf filters of one preference and protocol have in common is no filter.
+        let is_common = self.handle == 0 && self.kind == "bpf" && self.protocol == ANY_PROTOCOL;
+        self.is_in_our_place() && !is_common && !self.is_ours(program)
+    }
+
+    fn is_in_our_place(&self) -> bool {
+        self.preference == PREFERENCE && self.chain == 0
+    }
+}
+
+/// Deletes what a killed run left on the bridges of this network namespace, but for those in `keep`, and says what that
+/// was.
+pub(super) fn sweep(keep: impl Fn(u32) -> bool) -> Result<Vec<String>, Error> {
+    let all = "the interfaces";
+    let tc = Tc::open().map_err(Error::tc("list the qdiscs of", all))?;
+    let qdiscs = tc.qdiscs().map_err(Error::tc("list the qdiscs of", all))?;
+    let mut done = Vec::new();
+    for qdisc in qdiscs {
+        if qdisc.kind == CLSACT && !keep(qdisc.index) {
+            let bridge = interface(qdisc.index);
+            done.extend(remove(&bridge, qdisc.index)?);
+        }
+    }
+    Ok(done)
+}
+
+/// Makes sure of the qdisc, and says whether it had to be made.
+fn ready(tc: &Tc, bridge: &str, index: u32) -> Result<bool, Error> {
+    let qdiscs = tc
+        .qdiscs()
+        .map_err(Error::tc("list the qdiscs of", bridge))?;
+    match qdiscs.into_iter().find(|qdisc| qdisc.index == index) {
+        Some(there) if there.kind == CLSACT => Ok(false),
+        Some(other) => Err(Error::NoClsact {
+            bridge: bridge.to_owned(),
+            kind: other.kind,
+        }),
+        None => match qdisc_add_clsact(bridge) {
+            Ok(()) => Ok(true),
+            Err(source) => Err(Error::Qdisc {
+                bridge: bridge.to_owned(),
+                hint: super::error::tc_hint(&source),
+                source: Box::new(source),
+            }),
+        },
+    }
+}
+
+/// Adds a filter, or puts the program into the one that is there, at once.
+fn put(
+    ebpf: &mut Ebpf,
+    program: &'static str,
+    bridge: &str,
+    hook: TcAttachType,
+    there: Option<TcHandle>,
+    handle: TcHandle,
+) -> Result<(), Refused> {
+    let program = ebpf.program_mut(program).ok_or(Refused::Missing)?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    let id = match there {
+        Some(there) => {
+            let link = SchedClassifierLink::attached(bridge, hook, PREFERENCE, there, None)
+                .map_err(TcError::from)
+                .map_err(aya::programs::ProgramError::from)?;
+            program.attach_to_link(link)?
+        }
+        None => {
+            let options = NlOptions {
+                priority: PREFERENCE,
+                handle,
+                classid: None,
+            };
+            program.attach_with_options(bridge, hook, TcAttachOptions::Netlink(options))?
+        }
+    };
+    // Dropped, it would delete the filter and tell nobody whether that went well.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Deletes steer's filters on an interface, and the qdisc if steer made it and nobody else has come to use it. What is
+/// gone already is as good.
+fn remove(bridge: &str, index: u32) -> Result<Vec<String>, Error> {
+    let failed = |what| Error::tc(what, bridge);
+    let tc = Tc::open().map_err(failed("list the filters of"))?;
+    let mut done = Vec::new();
+    let mut ours = false;
+    let mut others = false;
+    for (program, hook) in BRIDGE {
+        for filter in tc
+            .filters(index, hook)
+            .map_err(failed("list the filters of"))?
+        {
+            if !filter.is_ours(program) {
+                others |= !(filter.is_in_our_place() && filter.handle == 0);
+                continue;
+            }
+            gone(tc.delete_filter(index, hook, &filter)).map_err(failed("delete a filter of"))?;
+            ours |= filter.handle == u32::from(ON_OURS);
+            done.push(format!(
+                "tc filter del dev {bridge} {} pref {PREFERENCE} handle {:#x} bpf",
+                name(hook),
+                filter.handle
+            ));
+        }
+    }
+    if ours && !others {
+        gone(tc.delete_clsact(index)).map_err(failed("delete the qdisc clsact of"))?;
+        done.push(format!("tc qdisc del dev {bridge} clsact"));
+    }
+    Ok(done)
+}
+
+fn name(hook: TcAttachType) -> &'static str {
+    match hook {
+        TcAttachType::Egress => "egress",
+        TcAttachType::Ingress | TcAttachType::Custom(_) => "ingress",
+    }
+}
+
+fn interface(index: u32) -> String {
+    let name = nix::net::if_::if_indextoname(index);
+    name.map_or_else(
+        |_| format!("interface {index}"),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// An interface that is gone took its filters along.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(()),
+        other => other,
+    }
+}
