@@ -2,6 +2,7 @@
 //! on any kernel, in virtual machines too.
 
 mod changes;
+mod crash;
 mod datagrams;
 mod flows_keep_their_path;
 mod forged_answers;
