@@ -12,7 +12,7 @@ mod tally;
 mod test;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -48,7 +48,7 @@ enum Task {
     },
     /// Runs every check and test there is, as root where they need it.
     Test {
-        /// Only the tests whose name contains this, and no lints.
+        /// Only the tests whose name contains this; no lints, no other kernels.
         filter: Option<String>,
         /// Arguments for the test programs.
         #[arg(last = true)]
@@ -56,6 +56,14 @@ enum Task {
     },
     /// Shows steer at work: a Docker host, a blocking Internet and a VPN, all on this machine.
     Lab(lab::Arguments),
+    /// Runs the tests on other kernels, each in a virtual machine: which of them passes where, as a table.
+    Vm(vm::Arguments),
+    /// Inside such a machine: runs a plan.
+    #[command(hide = true)]
+    VmGuest { plan: PathBuf },
+    /// Inside such a machine: starts steer.
+    #[command(hide = true)]
+    VmStart { steer: PathBuf, filter: Vec<String> },
 }
 
 fn main() -> ExitCode {
@@ -71,11 +79,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { check: true, route } => {
-            return Ok(if setup::check(route) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(status(setup::check(route)));
         }
         Task::Setup {
             check: false,
@@ -86,6 +90,19 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test { filter, arguments } => test::run(filter.as_deref(), &arguments)?,
         Task::Lab(arguments) => return lab::run(&arguments),
+        Task::Vm(arguments) => return vm::run(&arguments),
+        Task::VmGuest { plan } => vm::inside(&plan)?,
+        Task::VmStart { steer, filter } => {
+            return Ok(status(vm::start_checks(&steer, &filter)));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn status(well: bool) -> ExitCode {
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

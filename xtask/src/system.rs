@@ -20,6 +20,18 @@ pub fn workspace() -> PathBuf {
         .map_or_else(|| manifest.clone(), Path::to_owned)
 }
 
+/// The folder of what steer's builds and tests keep between runs.
+pub fn cache() -> PathBuf {
+    env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| home().join(".cache"), PathBuf::from)
+        .join("steer")
+}
+
+/// The user's home folder.
+pub fn home() -> PathBuf {
+    env::home_dir().unwrap_or_else(|| PathBuf::from("/root"))
+}
+
 /// Where `program` is, on PATH or in the folders of root's programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -2,8 +2,10 @@
 
 use std::{fmt, iter::Sum};
 
+use serde::Serialize;
+
 /// Counts over one or more test programs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     passed: u64,
     failed: u64,
@@ -31,6 +33,16 @@ impl Tally {
                 _ => {}
             }
         }
+    }
+
+    /// Tests that passed.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Tests that failed.
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Tests that ran.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build_ebpf, licences, report::Report, setup, step, system, tally::Tally};
+use crate::{build_ebpf, licences, report::Report, setup, step, system, tally::Tally, vm};
 
 /// What the tests need root for.
 const PURPOSE: &str = "Loading programs and making network namespaces";
@@ -38,6 +38,9 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
     let selection = Selection { filter, extra };
     for group in GROUPS {
         report.tests(group.name, |tally| selection.run(&root, group, tally));
+    }
+    if filter.is_none() {
+        report.tests("kernel matrix", vm::phase);
     }
     if let Some(filter) = filter
         && report.tally().total() == 0
@@ -175,13 +178,18 @@ impl Selection<'_> {
     }
 }
 
-fn cargo(root: &Path) -> Command {
+/// Cargo in the workspace `root`, with an environment of its own.
+pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new("cargo");
     system::clean_environment(&mut command).current_dir(root);
     command
 }
 
-fn target_directory(root: &Path) -> Result<PathBuf> {
+/// The folder of what cargo builds.
+///
+/// # Errors
+/// When cargo does not tell.
+pub fn target_directory(root: &Path) -> Result<PathBuf> {
     let text = system::output(cargo(root).args([
         "metadata",
         "--format-version",

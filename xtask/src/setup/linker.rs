@@ -118,16 +118,11 @@ fn is_recorded(record: &str, major: u32) -> bool {
 }
 
 fn folder(major: u32) -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
-    cache.join(format!("steer/bpf-linker-{VERSION}-llvm-{major}"))
+    system::cache().join(format!("bpf-linker-{VERSION}-llvm-{major}"))
 }
 
 fn cargo_home() -> PathBuf {
-    env::var_os("CARGO_HOME").map_or_else(|| home().join(".cargo"), PathBuf::from)
-}
-
-fn home() -> PathBuf {
-    env::home_dir().unwrap_or_else(|| PathBuf::from("/root"))
+    env::var_os("CARGO_HOME").map_or_else(|| system::home().join(".cargo"), PathBuf::from)
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 pub mod compiler;
 mod linker;
-mod packages;
+pub mod packages;
 
 use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{step, system};
+use crate::{step, system, vm::tools::Tools};
 use compiler::{Compiler, Route};
 
 /// What turns the eBPF sources into an object.
@@ -27,6 +27,7 @@ pub fn run(route: Option<Route>) -> Result<()> {
     let started = Instant::now();
     eprintln!("setup: {}", packages::distribution());
     programs()?;
+    Tools::install()?;
     host_components()?;
     toolchain(route)?.compiler.clippy_driver()?;
     eprintln!("setup: all is there ({})", step::seconds(started.elapsed()));
@@ -38,29 +39,7 @@ pub fn run(route: Option<Route>) -> Result<()> {
 /// # Errors
 /// When they cannot be installed here: the message lists them.
 pub fn programs() -> Result<()> {
-    let missing = packages::missing(packages::LAB);
-    if missing.is_empty() {
-        step::note(&format!(
-            "the lab's {} programs: there",
-            packages::LAB.len()
-        ));
-        return Ok(());
-    }
-    if packages::has_apt() {
-        return packages::install_needs(&missing);
-    }
-    for need in &missing {
-        step::note(&format!(
-            "missing: {} ({}), in Debian's package {}",
-            need.program, need.purpose, need.packages[0]
-        ));
-    }
-    let programs: Vec<_> = missing.iter().map(|need| need.program).collect();
-    bail!(
-        "packages can be installed by apt only, and {} has none: install {} with its own package manager, then run this again",
-        packages::distribution(),
-        programs.join(", ")
-    )
+    packages::ensure(packages::LAB, "the lab's")
 }
 
 /// Adds rustfmt and clippy of the compiler in use, where rustup left them out.
@@ -112,13 +91,11 @@ pub fn check(route: Option<Route>) -> bool {
         complete = false;
         println!("missing: {line}");
     };
-    for need in packages::missing(packages::LAB) {
-        missing(format!(
-            "{} ({}): package {}",
-            need.program,
-            need.purpose,
-            need.packages.join(" or ")
-        ));
+    for line in packages::describe(&packages::missing(packages::LAB)) {
+        missing(line);
+    }
+    for line in Tools::missing() {
+        missing(line);
     }
     match compiler::find(route) {
         None => missing(

@@ -66,12 +66,66 @@ pub const LAB: &[Need] = &[
     need("modprobe", &["kmod"], "modules"),
 ];
 
+/// What runs the guests of `cargo xtask vm`; virtme-ng and virtiofsd come in other ways.
+pub const VM: &[Need] = &[
+    need(
+        "qemu-system-x86_64",
+        &["qemu-system-x86"],
+        "the machines of the guests",
+    ),
+    need("udevadm", &["udev"], "devices of the guests"),
+    need("depmod", &["kmod"], "modules of the guests"),
+    need(
+        "busybox",
+        &["busybox-static"],
+        "the guests' first file system",
+    ),
+    need("file", &["file"], "versions of the guests' kernels"),
+];
+
 /// The needs of `table` that are not met.
 pub fn missing(table: &[Need]) -> Vec<&Need> {
     table
         .iter()
         .filter(|need| system::find(need.program).is_none())
         .collect()
+}
+
+/// Each of `needs` in a line.
+pub fn describe(needs: &[&Need]) -> Vec<String> {
+    let line = |need: &&Need| {
+        format!(
+            "{} ({}): package {}",
+            need.program,
+            need.purpose,
+            need.packages.join(" or ")
+        )
+    };
+    needs.iter().map(line).collect()
+}
+
+/// Installs the programs of `table` that are missing; `whose` they are goes into what is said.
+///
+/// # Errors
+/// When they cannot be installed here: the message lists them.
+pub fn ensure(table: &[Need], whose: &str) -> Result<()> {
+    let missing = missing(table);
+    if missing.is_empty() {
+        step::note(&format!("{whose} {} programs: there", table.len()));
+        return Ok(());
+    }
+    if has_apt() {
+        return install_needs(&missing);
+    }
+    for line in describe(&missing) {
+        step::note(&format!("missing: {line} of Debian"));
+    }
+    let programs: Vec<_> = missing.iter().map(|need| need.program).collect();
+    bail!(
+        "packages can be installed by apt only, and {} has none: install {} with its own package manager, then run this again",
+        distribution(),
+        programs.join(", ")
+    )
 }
 
 /// Whether packages can be installed here: Debian, Ubuntu and their kin.
@@ -152,7 +206,7 @@ fn resolve<'a>(needs: &[&Need]) -> Result<Vec<&'a str>> {
 ///
 /// # Errors
 /// When a package is unknown, root cannot be had, or apt fails.
-pub fn install_needs(needs: &[&Need]) -> Result<()> {
+fn install_needs(needs: &[&Need]) -> Result<()> {
     refresh_if_empty()?;
     let names = resolve(needs).or_else(|_| {
         refresh()?;

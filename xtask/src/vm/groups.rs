@@ -1,0 +1,147 @@
+//! The groups of tests that every guest runs, and the compiling of their programs.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::protocol::Group;
+use crate::{step, system, test};
+
+/// A group that is a test program of the workspace.
+struct Target {
+    /// Its column in the table.
+    name: &'static str,
+    package: &'static str,
+    /// The test program, as cargo names it.
+    target: &'static str,
+    /// Its time limit under software emulation.
+    minutes: u64,
+}
+
+const TARGETS: &[Target] = &[
+    Target {
+        name: "programs",
+        package: "steer",
+        target: "datapath",
+        minutes: 10,
+    },
+    Target {
+        name: "routing",
+        package: "steer",
+        target: "route",
+        minutes: 5,
+    },
+    Target {
+        name: "end to end",
+        package: "steer-tests",
+        target: "light",
+        minutes: 15,
+    },
+];
+
+/// The group that starts steer as a user would.
+const START: &str = "start";
+const START_MINUTES: u64 = 5;
+
+/// Compiles the test programs, and returns the groups that run those of their tests whose names contain one of `filter`.
+///
+/// # Errors
+/// When something does not compile.
+pub fn compile(root: &Path, filter: &[String]) -> Result<Vec<Group>> {
+    let build = || {
+        let mut command = test::cargo(root);
+        command.args(["test", "--no-run", "--locked"]);
+        for target in TARGETS {
+            command.args(["--package", target.package, "--test", target.target]);
+        }
+        command
+    };
+    step::run("compiling the tests", &mut build())?;
+    // Compiled by now: it only tells where they are.
+    let messages = system::output(build().arg("--message-format=json"))
+        .context("cargo does not tell where the test programs are")?;
+
+    let mut groups = Vec::new();
+    for target in TARGETS {
+        let (program, directory) = messages
+            .lines()
+            .find_map(|line| executable(line, target))
+            .with_context(|| format!("cargo made no test program {}", target.target))?;
+        let mut arguments: Vec<_> = ["--test-threads=1", "--show-output"]
+            .map(str::to_owned)
+            .into();
+        arguments.extend_from_slice(filter);
+        groups.push(Group {
+            name: target.name.to_owned(),
+            program,
+            arguments,
+            directory,
+            limit: target.minutes * 60,
+        });
+    }
+    groups.push(start(root, filter)?);
+    Ok(groups)
+}
+
+/// The names of all groups, as they are in the table.
+pub fn names(groups: &[Group]) -> Vec<String> {
+    groups.iter().map(|group| group.name.clone()).collect()
+}
+
+fn start(root: &Path, filter: &[String]) -> Result<Group> {
+    let own = std::env::current_exe().context("this program's own path cannot be found")?;
+    let steer = test::target_directory(root)?.join("debug/steer");
+    let text = |path: PathBuf| {
+        path.into_os_string()
+            .into_string()
+            .map_err(|path: OsString| anyhow::anyhow!("{} is not UTF-8", path.display()))
+    };
+    let mut arguments = vec!["vm-start".to_owned(), text(steer)?];
+    arguments.extend_from_slice(filter);
+    Ok(Group {
+        name: START.to_owned(),
+        program: own,
+        arguments,
+        directory: root.to_owned(),
+        limit: START_MINUTES * 60,
+    })
+}
+
+/// The program and the package's folder, if `message` of cargo tells them of `target`.
+fn executable(message: &str, target: &Target) -> Option<(PathBuf, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_test = message["target"]["kind"] == serde_json::json!(["test"]);
+    if !is_test || message["target"]["name"] != target.target {
+        return None;
+    }
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    Some((
+        message["executable"].as_str()?.into(),
+        manifest.parent()?.to_owned(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_tells_where_a_test_program_is() {
+        let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/steer/Cargo.toml","target":{"kind":["test"],
+            "name":"datapath"},"executable":"/w/target/debug/deps/datapath-1"}"#
+            .replace('\n', "");
+        let found = executable(&message, &TARGETS[0]);
+        assert_eq!(
+            found,
+            Some(("/w/target/debug/deps/datapath-1".into(), "/w/steer".into()))
+        );
+        assert_eq!(executable(&message, &TARGETS[1]), None);
+        assert_eq!(
+            executable(&message.replace("[\"test\"]", "[\"bin\"]"), &TARGETS[0]),
+            None
+        );
+    }
+}
