@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write as _},
+    io::{LineWriter, Write as _},
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{Mutex, PoisonError},
@@ -226,13 +226,13 @@ impl Guest<'_> {
 }
 
 /// All that a guest's tests print.
-struct Log(BufWriter<File>);
+struct Log(LineWriter<File>);
 
 impl Log {
     fn create(file: &Path) -> Result<Self> {
         let file =
             File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
-        Ok(Self(BufWriter::new(file)))
+        Ok(Self(LineWriter::new(file)))
     }
 
     fn line(&mut self, line: &str) {
