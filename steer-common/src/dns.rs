@@ -13,10 +13,12 @@ pub const SIZE: usize = 2048;
 /// Octets of the header.
 pub const HEADER: u32 = 12;
 
+/// More than a name has labels, or words that its hash takes in: its 255 octets are at most 127 labels. A power of two.
+pub const LABELS: u32 = 128;
+
 const MASK: u32 = SIZE as u32 - 1;
 /// A read at any masked offset stays within the buffer, an address of 16 octets too.
 const SLACK: usize = 16;
-const LABELS: u32 = 128;
 /// Labels and records of an answer that are read before giving up.
 pub const STEPS: u32 = 224;
 const TYPE_A: u32 = 1;
@@ -44,6 +46,17 @@ pub enum Role {
     Answer,
     /// Anything else: an error, an update, a status.
     Other,
+}
+
+/// What [`Message::hash_word`] took in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashed {
+    /// A part of a label.
+    Word,
+    /// The last word of a label: the hash is a suffix's.
+    Suffix,
+    /// The last word of the first label: the hash is the whole name's.
+    Name,
 }
 
 /// What [`Message::step`] found.
@@ -80,6 +93,8 @@ pub struct Message {
     label: Slot,
     fed: Slot,
     left: Slot,
+    hasher: Hasher,
+    hash: u64,
 }
 
 impl Message {
@@ -96,6 +111,8 @@ impl Message {
             label: ZERO,
             fed: ZERO,
             left: ZERO,
+            hasher: Hasher::empty(),
+            hash: 0,
         }
     }
 
@@ -137,71 +154,110 @@ impl Message {
         }
     }
 
-    /// Reads the question's name, type and class, and stops before the first answer.
+    /// Begins to read the question.
     #[inline(always)]
-    pub fn read_question(&mut self) -> Result<(), Error> {
-        const TYPE_AND_CLASS: u32 = 4;
-        const NAME_OCTETS: u32 = 255;
+    pub fn begin(&mut self) {
         self.at.set(HEADER);
         self.labels.set(0);
-        for _ in 0..LABELS {
-            let at = self.at.get();
-            if at >= self.size.get() {
+    }
+
+    /// Reads a label of the question's name, or behind the last one the type and class; whether that was all, and the
+    /// first answer comes next. Asked [`LABELS`] times, it has read any name.
+    #[inline(always)]
+    pub fn read_label(&mut self) -> Result<bool, Error> {
+        const TYPE_AND_CLASS: u32 = 4;
+        const NAME_OCTETS: u32 = 255;
+        let at = self.at.get();
+        if at >= self.size.get() {
+            return Err(Error::CutShort);
+        }
+        let length = u32::from(self.octet(at));
+        let before = at.wrapping_sub(HEADER);
+        if length == 0 {
+            let after = at + 1 + TYPE_AND_CLASS;
+            if after > self.size.get() {
                 return Err(Error::CutShort);
             }
-            let length = u32::from(self.octet(at));
-            let before = at.wrapping_sub(HEADER);
-            if length == 0 {
-                let after = at + 1 + TYPE_AND_CLASS;
-                if after > self.size.get() {
-                    return Err(Error::CutShort);
-                }
-                self.at.set(after);
-                self.left.set(self.short(6));
+            self.at.set(after);
+            self.left.set(self.short(6));
+            return Ok(true);
+        }
+        if length > 63 || before + length + 2 > NAME_OCTETS {
+            return Err(Error::Malformed);
+        }
+        let label = self.labels.get();
+        self.starts[(label & (LABELS - 1)) as usize] = before as u8;
+        self.labels.set(label + 1);
+        self.at.set(at + 1 + length);
+        Ok(false)
+    }
+
+    /// Reads the whole question by [`Self::read_label`].
+    pub fn read_question(&mut self) -> Result<(), Error> {
+        self.begin();
+        for _ in 0..LABELS {
+            if self.read_label()? {
                 return Ok(());
             }
-            if length > 63 || before + length + 2 > NAME_OCTETS {
-                return Err(Error::Malformed);
-            }
-            let label = self.labels.get();
-            self.starts[(label & (LABELS - 1)) as usize] = before as u8;
-            self.labels.set(label + 1);
-            self.at.set(at + 1 + length);
         }
         Err(Error::Malformed)
     }
 
-    /// Hashes the question's name, and shows each suffix's hash on the way, the shortest first; `true` with the last,
-    /// which is the whole name. The root has no suffix.
+    /// Begins to hash the question's name, which was read. False for the root, which has no suffix.
     #[inline(always)]
-    pub fn hash_question(&mut self, key: &Key, mut each: impl FnMut(u64, bool)) -> u64 {
-        let mut hasher = Hasher::new(key);
-        let labels = self.labels.get();
-        if labels == 0 {
-            return hasher.finish();
-        }
-        self.label.set(labels - 1);
+    pub fn begin_hash(&mut self, key: &Key) -> bool {
+        self.hasher = Hasher::new(key);
+        self.hash = self.hasher.finish();
         self.fed.set(0);
-        // A label of n octets takes one word for each eight of its n + 1, so a name of 255 never takes more.
-        for _ in 0..LABELS {
-            let label = self.label.get();
-            let fed = self.fed.get();
-            let start = HEADER + u32::from(self.starts[(label & (LABELS - 1)) as usize]);
-            let rest = (u32::from(self.octet(start)) + 1).wrapping_sub(fed);
-            hasher.word(lower(keep(self.word(start + fed), rest)));
-            if rest > 8 {
-                self.fed.set(fed + 8);
-                continue;
-            }
-            let hash = hasher.finish();
-            each(hash, label == 0);
-            if label == 0 {
-                return hash;
-            }
-            self.label.set(label - 1);
-            self.fed.set(0);
+        let labels = self.labels.get();
+        self.label.set(labels.wrapping_sub(1));
+        labels != 0
+    }
+
+    /// Takes the next word of the name into the hash. A label of n octets takes one word for each eight of its n + 1,
+    /// so asked [`LABELS`] times, it has taken in any name.
+    #[inline(always)]
+    pub fn hash_word(&mut self) -> Hashed {
+        let label = self.label.get();
+        let fed = self.fed.get();
+        let start = HEADER + u32::from(self.starts[(label & (LABELS - 1)) as usize]);
+        let rest = (u32::from(self.octet(start)) + 1).wrapping_sub(fed);
+        self.hasher.word(lower(keep(self.word(start + fed), rest)));
+        if rest > 8 {
+            self.fed.set(fed + 8);
+            return Hashed::Word;
         }
-        hasher.finish()
+        self.hash = self.hasher.finish();
+        if label == 0 {
+            return Hashed::Name;
+        }
+        self.label.set(label - 1);
+        self.fed.set(0);
+        Hashed::Suffix
+    }
+
+    /// The hash of the longest suffix that was taken in whole.
+    #[inline(always)]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Hashes the question's name by [`Self::hash_word`], and shows each suffix's hash on the way, the shortest first;
+    /// `true` with the last, which is the whole name.
+    pub fn hash_question(&mut self, key: &Key, mut each: impl FnMut(u64, bool)) -> u64 {
+        if self.begin_hash(key) {
+            for _ in 0..LABELS {
+                match self.hash_word() {
+                    Hashed::Word => {}
+                    Hashed::Suffix => each(self.hash, false),
+                    Hashed::Name => {
+                        each(self.hash, true);
+                        break;
+                    }
+                }
+            }
+        }
+        self.hash
     }
 
     /// Octets of the question's name without its root, from [`HEADER`] on.

@@ -12,12 +12,18 @@
 pub struct Key(pub [u64; 2]);
 
 /// A running hash.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
     v: [u64; 4],
 }
 
 impl Hasher {
+    /// No state yet.
+    pub const fn empty() -> Self {
+        Self { v: [0; 4] }
+    }
+
     /// The state before any label.
     #[inline(always)]
     pub fn new(key: &Key) -> Self {

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::Match,
-    dns::{self, Message, Role, Step},
+    dns::{self, Hashed, Message, Role, Step},
     packet::{Packet, UDP},
     stats::Outcome,
     types::{
@@ -42,7 +42,7 @@ pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     let ends = (packet.source, packet.source_port, packet.destination);
     let key = query(skb, origin, ends, message.id());
     let entry = QueryEntry {
-        name: hash_question(slot.0),
+        name: hash_question(slot.0, 0),
         asked: config()?.tick,
         zero: 0,
     };
@@ -73,7 +73,7 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     if read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
-    if match_question(slot.0) != query.name {
+    if hash_question(slot.0, 1) != query.name {
         return Err(Outcome::OtherName);
     }
     // One question teaches once; the entry may have made room for another already.
@@ -128,35 +128,67 @@ const MORE: u32 = 3;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_question(slot: u32) -> u32 {
-    match Slot(slot).scratch().map(|s| s.message.read_question()) {
-        Ok(Ok(())) => DONE,
+    match Slot(slot).scratch() {
+        Ok(scratch) => scratch.message.begin(),
+        Err(_) => return BAD,
+    }
+    for _ in 0..dns::LABELS {
+        let status = read_label(slot);
+        if status != MORE {
+            return status;
+        }
+    }
+    BAD
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_label(slot: u32) -> u32 {
+    match Slot(slot).scratch().map(|s| s.message.read_label()) {
+        Ok(Ok(true)) => DONE,
+        Ok(Ok(false)) => MORE,
         _ => BAD,
     }
 }
 
+/// Hashes the name that was read, and if `matching` looks each suffix up in `RULES`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn hash_question(slot: u32) -> u64 {
-    let Ok((config, message, _)) = at_hand(slot) else {
-        return 0;
-    };
-    message.hash_question(&config.key, |_, _| {})
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn match_question(slot: u32) -> u64 {
+extern "C" fn hash_question(slot: u32, matching: u32) -> u64 {
     let Ok((config, message, lesson)) = at_hand(slot) else {
         return 0;
     };
     lesson.matched = Match::default();
-    message.hash_question(&config.key, |suffix, whole| {
-        if let Some(entry) = RULES.get_ptr(suffix) {
-            // SAFETY: an element of a map stays readable until the program ends; user space replaces elements and does
-            // not write into them.
-            lesson.matched.suffix(suffix, whole, unsafe { &*entry });
+    if message.begin_hash(&config.key) {
+        for _ in 0..dns::LABELS {
+            if hash_word(slot, matching) == DONE {
+                break;
+            }
         }
-    })
+    }
+    Slot(slot).scratch().map_or(0, |s| s.message.hash())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
+    let Ok((_, message, lesson)) = at_hand(slot) else {
+        return DONE;
+    };
+    let hashed = message.hash_word();
+    if hashed == Hashed::Word {
+        return MORE;
+    }
+    let whole = hashed == Hashed::Name;
+    let suffix = message.hash();
+    if matching != 0
+        && let Some(entry) = RULES.get_ptr(&suffix)
+    {
+        // SAFETY: an element of a map stays readable until the program ends; user space replaces elements and does not
+        // write into them.
+        lesson.matched.suffix(suffix, whole, unsafe { &*entry });
+    }
+    if whole { DONE } else { MORE }
 }
 
 #[unsafe(no_mangle)]

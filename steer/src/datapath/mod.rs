@@ -72,7 +72,9 @@ impl Datapath {
         // A map without entries is none.
         let room = u32::try_from(rules.max(1)).map_err(|_| Error::TooManyRules { count: rules })?;
         let level = level.map_or(0, |level| level as u8);
+        // The types of the running kernel are of no use to programs that read none of its structures.
         let mut ebpf = EbpfLoader::new()
+            .btf(None)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("RULES", room)
             .load(OBJECT)
