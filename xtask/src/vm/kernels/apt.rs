@@ -3,8 +3,8 @@
 //! What the machine says about proxies and keys counts; its signatures are checked as ever.
 
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -12,26 +12,32 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    cache::remove,
-    series::{OWN, Package},
-    sources::{self, Suite},
-};
+use super::{cache::remove, series::Package, sources::Suite};
 use crate::{step, system};
 
 /// apt in a folder of its own, which is removed at the end.
 pub struct Apt {
     root: PathBuf,
     architecture: String,
+    /// The sources so far, in `.sources` format, each with its suite's index read if it was to be had.
+    sources: BTreeSet<String>,
 }
 
 /// A suite that could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unread {
+    /// The archive that should have it.
+    pub uri: String,
     /// Its name.
     pub suite: String,
     /// apt's word on it.
     pub reason: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.suite, self.uri, self.reason)
+    }
 }
 
 impl Unread {
@@ -66,7 +72,7 @@ impl Apt {
         for program in ["apt-get", "dpkg", "dpkg-deb"] {
             if system::find(program).is_none() {
                 bail!(
-                    "kernels come as Debian's packages, and this machine has no {program} to fetch them: {OWN}"
+                    "kernels come as Debian's packages, and this machine has no {program} to fetch them"
                 );
             }
         }
@@ -85,7 +91,11 @@ impl Apt {
         }
         fs::write(root.join("status"), "")?;
         fs::write(root.join("apt.conf"), configuration(&root))?;
-        Ok(Self { root, architecture })
+        Ok(Self {
+            root,
+            architecture,
+            sources: BTreeSet::new(),
+        })
     }
 
     /// Debian's name for the machine's architecture.
@@ -93,29 +103,32 @@ impl Apt {
         &self.architecture
     }
 
-    /// Reads the indexes of `suites`, and says which could not be had.
+    /// Reads the indexes of `suites` beside those that are read already, and says which could not be had.
     ///
     /// # Errors
-    /// When apt cannot be run.
-    pub fn update(&self, suites: &[Suite]) -> Result<Vec<Unread>> {
-        let text = sources::render(suites, &self.architecture);
-        fs::write(self.root.join("sources.d/steer.sources"), text)?;
+    /// When apt cannot be run, or has no index at all in the end.
+    pub fn update(&mut self, suites: &[Suite]) -> Result<Vec<Unread>> {
+        let new = suites.iter().map(|suite| suite.render(&self.architecture));
+        self.sources.extend(new);
+        let text: Vec<_> = self.sources.iter().map(String::as_str).collect();
+        fs::write(self.root.join("sources.d/steer.sources"), text.join("\n"))?;
         let started = Instant::now();
-        let label = match suites.len() {
-            1 => "reading the package index of 1 suite".to_owned(),
-            count => format!("reading the package indexes of {count} suites"),
-        };
+        let plural = if suites.len() == 1 { "" } else { "s" };
+        let label = format!(
+            "reading the package indexes of {} suite{plural}",
+            suites.len()
+        );
         let (status, lines) = step::attempt(&label, self.command().arg("update"))?;
         let unread = unread(&lines);
         let read = self.indexes()?.len();
         if read == 0 {
-            let reason = unread
-                .first()
-                .map(|unread| format!("{}: {}", unread.suite, unread.reason));
-            let said = reason.or_else(|| lines.last().cloned());
+            let said = unread.first().map(Unread::to_string);
             bail!(
-                "no package index could be read ({status}; {})",
-                said.unwrap_or_else(|| "apt-get said nothing".to_owned())
+                "no package index could be read ({})",
+                said.unwrap_or_else(|| format!(
+                    "apt-get ended with {status}: {}",
+                    lines.join("; ")
+                ))
             );
         }
         step::note(&format!(
@@ -244,15 +257,18 @@ fn unread(lines: &[String]) -> Vec<Unread> {
         let Some(rest) = line.strip_prefix("Err:") else {
             continue;
         };
-        let Some(suite) = rest.split_whitespace().nth(2) else {
+        let mut words = rest.split_whitespace().skip(1);
+        let (Some(uri), Some(suite)) = (words.next(), words.next()) else {
             continue;
         };
         let suite = suite.split('/').next().unwrap_or(suite);
         let reason = lines.get(at + 1).filter(|line| line.starts_with(' '));
         let reason = reason.map_or("", |line| line.trim());
         let reason = reason.split(" [IP:").next().unwrap_or(reason);
-        if !found.iter().any(|unread| unread.suite == suite) {
+        let is_it = |known: &Unread| known.uri == uri && known.suite == suite;
+        if !found.iter().any(is_it) {
             found.push(Unread {
+                uri: uri.to_owned(),
                 suite: suite.to_owned(),
                 reason: reason.to_owned(),
             });
@@ -297,6 +313,9 @@ mod tests {
                 ("experimental", false, false),
             ]
         );
-        assert_eq!(unread[0].reason, "404  Not Found");
+        assert_eq!(
+            unread[0].to_string(),
+            "forky-backports at http://a.example/debian: 404  Not Found"
+        );
     }
 }

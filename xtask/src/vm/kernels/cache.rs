@@ -9,24 +9,27 @@ use std::{
     ffi::OsStr,
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command},
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Kernel, image,
-    series::{Candidate, Package, Version},
+    Kernel,
+    series::{Candidate, Package},
+    unpack::{fill, image_path, output},
+    version::Version,
 };
-use crate::{step, system};
+use crate::step;
 
 const SUMS: &str = "SHA256SUMS";
 const MANIFEST: &str = "kernel.json";
+/// How the names of unfinished things begin; they go at the next run.
+const WORK: &str = ".work-";
 /// How long a kernel that no run has used is kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -88,7 +91,18 @@ impl Cache {
             Ok(()) => Ok(()),
         };
         locked.with_context(|| format!("{} cannot be locked", path.display()))?;
-        Ok(Self { root, _lock: lock })
+        let cache = Self { root, _lock: lock };
+        for entry in fs::read_dir(&cache.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(WORK) {
+                let _ = remove(&entry.path());
+            }
+        }
+        Ok(cache)
+    }
+
+    /// A path for work under way, of this process alone: what a killed run has left running may still write to its own.
+    pub fn work(&self, name: &str) -> PathBuf {
+        self.path(&format!("{WORK}{}-{name}", process::id()))
     }
 
     /// The path of `name` in the cache.
@@ -127,39 +141,15 @@ impl Cache {
     /// # Errors
     /// When a package is not what the index says, or has no kernel.
     pub fn unpack(&self, candidate: &Candidate, packages: &[PathBuf]) -> Result<Manifest> {
-        let work = self.path(".new");
+        let work = self.work("new");
         remove(&work)?;
-        fs::create_dir_all(&work).with_context(|| format!("{} cannot be made", work.display()))?;
-        for (package, file) in candidate.packages.iter().zip(packages) {
-            let sum = output(Command::new("sha256sum").arg(file))?;
-            ensure!(
-                sum.split_whitespace().next() == Some(&*package.sha256),
-                "{} is not the file that the signed index names: its sum should be {}",
-                file.display(),
-                package.sha256
-            );
-            output(
-                Command::new("dpkg-deb")
-                    .arg("--extract")
-                    .arg(file)
-                    .arg(&work),
-            )?;
+        let made = fill(&work, candidate, packages)
+            .and_then(|()| seal(&work, candidate))
+            .and_then(|manifest| self.place(&work, &candidate.release).map(|_| manifest));
+        if made.is_err() {
+            let _ = remove(&work);
         }
-        arrange(&work, &candidate.release)?;
-        let sums = sums(&work, &candidate.release)?;
-        fs::write(work.join(SUMS), &sums)?;
-        let manifest = Manifest {
-            release: candidate.release.clone(),
-            version: candidate.version.clone(),
-            packages: candidate.packages.clone(),
-            sums: hex(&Sha256::digest(&sums)),
-        };
-        fs::write(
-            work.join(MANIFEST),
-            serde_json::to_string_pretty(&manifest)?,
-        )?;
-        self.place(&work, &candidate.release)?;
-        Ok(manifest)
+        made
     }
 
     /// Renames the folder `work` to `name`, in the place of what was there.
@@ -168,7 +158,7 @@ impl Cache {
     /// When it cannot be renamed.
     pub fn place(&self, work: &Path, name: &str) -> Result<PathBuf> {
         let place = self.path(name);
-        let old = self.path(".old");
+        let old = self.work("old");
         remove(&old)?;
         if place.exists() {
             fs::rename(&place, &old)?;
@@ -209,11 +199,6 @@ impl Cache {
     }
 }
 
-/// Where the image of a kernel lies in its folder.
-pub fn image_path(release: &str) -> String {
-    format!("boot/vmlinuz-{release}")
-}
-
 /// Removes a file or a folder; that it is gone already is success.
 ///
 /// # Errors
@@ -232,64 +217,26 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Writes what modprobe reads: `modules.dep` and its kin for the modules of `release` under `root`.
-///
-/// # Errors
-/// When depmod is missing or fails.
-pub fn depmod(root: &Path, release: &str) -> Result<()> {
-    let Some(depmod) = system::find("depmod") else {
-        bail!(
-            "depmod is missing, without which a kernel finds no modules: install the package kmod"
-        );
-    };
-    output(Command::new(depmod).arg("-b").arg(root).arg(release))?;
-    Ok(())
-}
-
 /// SHA-256 in hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Brings what the packages had into one layout, whatever their age.
-fn arrange(root: &Path, release: &str) -> Result<()> {
-    // Up to bookworm the packages have /lib, later ones /usr/lib. kmod looks in either, by how it was built.
-    if root.join("lib").is_dir() {
-        fs::create_dir_all(root.join("usr"))?;
-        ensure!(
-            !root.join("usr/lib").exists(),
-            "the packages of {release} have both /lib and /usr/lib"
-        );
-        fs::rename(root.join("lib"), root.join("usr/lib"))?;
-    }
-    symlink("usr/lib", root.join("lib"))?;
-    remove(&root.join("usr/share"))?;
-
-    let modules = root.join("lib/modules").join(release);
-    ensure!(
-        modules.is_dir(),
-        "the packages of {release} have no modules: {} is missing",
-        modules.display()
-    );
-    let boot = root.join(image_path(release));
-    // Since 6.19 the image lies with the modules.
-    let beside = modules.join("vmlinuz");
-    if !boot.exists() && beside.exists() {
-        fs::create_dir_all(root.join("boot"))?;
-        fs::rename(beside, &boot)?;
-    }
-    ensure!(
-        boot.is_file(),
-        "the packages of {release} have no image: {} is missing",
-        boot.display()
-    );
-    if let Some(said) = image::release(&boot)? {
-        ensure!(
-            said == release,
-            "the image of {release} says that it is {said}"
-        );
-    }
-    depmod(root, release)
+/// Writes the sums and the manifest of an arranged kernel.
+fn seal(work: &Path, candidate: &Candidate) -> Result<Manifest> {
+    let sums = sums(work, &candidate.release)?;
+    fs::write(work.join(SUMS), &sums)?;
+    let manifest = Manifest {
+        release: candidate.release.clone(),
+        version: candidate.version.clone(),
+        packages: candidate.packages.clone(),
+        sums: hex(&Sha256::digest(&sums)),
+    };
+    fs::write(
+        work.join(MANIFEST),
+        serde_json::to_string_pretty(&manifest)?,
+    )?;
+    Ok(manifest)
 }
 
 /// The sums of all files of an arranged kernel, as `sha256sum` prints them.
@@ -347,22 +294,135 @@ fn check(folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// What `command` prints; when it fails, the error has the first line of what it says.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output()
-        .with_context(|| format!("`{}` cannot be started", command.get_program().display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let said = text
-            .lines()
-            .chain(complaint.lines())
-            .next()
-            .unwrap_or("nothing");
-        bail!("{} says: {said}", command.get_program().display());
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{image::tests::bzimage, scratch::Scratch},
+        *,
+    };
+
+    const RELEASE: &str = "6.1.0-56-cloud-amd64";
+
+    fn candidate(version: &str) -> Candidate {
+        Candidate {
+            release: RELEASE.to_owned(),
+            version: Version::from(version),
+            packages: Vec::new(),
+            missing: Vec::new(),
+        }
     }
-    Ok(text)
+
+    /// A cache with one small kernel, as if unpacked.
+    fn filled(scratch: &Scratch) -> Cache {
+        let cache = Cache::at(scratch.path().join("cache")).unwrap();
+        let work = cache.work("new");
+        fs::create_dir_all(work.join("boot")).unwrap();
+        fs::write(work.join(image_path(RELEASE)), bzimage(RELEASE)).unwrap();
+        let modules = work.join("lib/modules").join(RELEASE);
+        fs::create_dir_all(modules.join("kernel")).unwrap();
+        fs::write(modules.join("modules.dep"), "kernel/tun.ko:\n").unwrap();
+        fs::write(modules.join("kernel/tun.ko"), "a module").unwrap();
+        seal(&work, &candidate("6.1.192-2")).unwrap();
+        cache.place(&work, RELEASE).unwrap();
+        cache
+    }
+
+    #[test]
+    fn a_kernel_is_kept_with_what_it_was_made_of() {
+        let scratch = Scratch::new();
+        let cache = filled(&scratch);
+        let State::Intact(manifest) = cache.state(RELEASE) else {
+            panic!("{:?}", cache.state(RELEASE))
+        };
+        let kernel = cache.kernel(&manifest);
+        assert_eq!((&*kernel.release, &*kernel.version), (RELEASE, "6.1.192"));
+        let root = kernel.image.parent().and_then(Path::parent).unwrap();
+        assert!(
+            root.join("lib/modules")
+                .join(RELEASE)
+                .join("modules.dep")
+                .is_file()
+        );
+        assert!(matches!(cache.state("6.1.0-57-cloud-amd64"), State::Absent));
+        assert_eq!(cache.manifests().len(), 1);
+    }
+
+    #[test]
+    fn any_damage_is_seen() {
+        type Damage = fn(&Path);
+        let damages: [(Damage, &str); 6] = [
+            (
+                |root| fs::write(root.join(image_path(RELEASE)), "other").unwrap(),
+                "FAILED",
+            ),
+            (
+                |root| {
+                    fs::write(
+                        root.join("lib/modules").join(RELEASE).join("modules.dep"),
+                        "",
+                    )
+                    .unwrap()
+                },
+                "modules.dep: FAILED",
+            ),
+            (
+                |root| {
+                    fs::remove_file(root.join("lib/modules").join(RELEASE).join("kernel/tun.ko"))
+                        .unwrap()
+                },
+                "tun.ko",
+            ),
+            (|root| fs::write(root.join(SUMS), "").unwrap(), SUMS),
+            (
+                |root| fs::write(root.join(MANIFEST), "{").unwrap(),
+                MANIFEST,
+            ),
+            (
+                |root| fs::remove_file(root.join(MANIFEST)).unwrap(),
+                MANIFEST,
+            ),
+        ];
+        for (damage, told) in damages {
+            let scratch = Scratch::new();
+            let cache = filled(&scratch);
+            damage(&cache.path(RELEASE));
+            match cache.state(RELEASE) {
+                State::Damaged(why) => assert!(why.contains(told), "{why}"),
+                other => panic!("{told}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_run_waits_for_the_first() {
+        let scratch = Scratch::new();
+        let root = scratch.path().clone();
+        let first = Cache::at(root.clone()).unwrap();
+        let (opened, heard) = std::sync::mpsc::channel();
+        let second = std::thread::spawn(move || {
+            let cache = Cache::at(root);
+            opened.send(()).unwrap();
+            cache.map(drop)
+        });
+        let moment = Duration::from_millis(200);
+        assert!(heard.recv_timeout(moment).is_err(), "both are in");
+        drop(first);
+        heard.recv_timeout(Duration::from_secs(20)).unwrap();
+        second.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_no_run_has_used_for_long_goes() {
+        let scratch = Scratch::new();
+        let cache = filled(&scratch);
+        cache.prune();
+        assert_eq!(cache.manifests().len(), 1);
+        let manifest = File::options()
+            .append(true)
+            .open(cache.path(RELEASE).join(MANIFEST))
+            .unwrap();
+        manifest.set_modified(SystemTime::now() - 2 * KEPT).unwrap();
+        cache.prune();
+        assert!(!cache.path(RELEASE).exists());
+    }
 }

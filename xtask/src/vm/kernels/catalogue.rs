@@ -1,6 +1,7 @@
 //! What kernels the package sources have, remembered for a week.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::BufReader,
     path::Path,
@@ -11,9 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    apt::Apt,
+    apt::{Apt, Unread},
     cache::Cache,
-    series::{self, Candidate, OWN},
+    series::{self, Candidate},
     sources::{self, Archive, Reach},
 };
 use crate::step;
@@ -47,19 +48,12 @@ impl Catalogue {
     ///
     /// # Errors
     /// When this machine has no sources with kernels, or none can be reached.
-    pub fn look(apt: &Apt, reach: Reach, cache: &Cache) -> Result<Self> {
+    pub fn look(apt: &mut Apt, reach: Reach, cache: &Cache) -> Result<Self> {
         let archives = machines_archives()?;
         let suites = sources::suites(&archives, reach);
-        let mut whole = true;
-        for unread in apt.update(&suites)? {
-            whole &= !unread.may_pass();
-            if !unread.is_absent() {
-                step::note(&format!(
-                    "the package index of {} cannot be read: {}",
-                    unread.suite, unread.reason
-                ));
-            }
-        }
+        let unread = apt.update(&suites)?;
+        tell(&unread);
+        let whole = !unread.iter().any(Unread::may_pass);
 
         let mut packages = Vec::new();
         for (path, suite) in apt.indexes()? {
@@ -75,7 +69,7 @@ impl Catalogue {
         let candidates = series::candidates(&packages);
         if candidates.is_empty() {
             bail!(
-                "the package sources of this machine have no cloud kernels for {}: {OWN}",
+                "the package sources of this machine have no cloud kernels for {}",
                 apt.architecture()
             );
         }
@@ -108,7 +102,7 @@ impl Catalogue {
     }
 
     fn save(&self, cache: &Cache) -> Result<()> {
-        let work = cache.path(".catalogue.json");
+        let work = cache.work("catalogue");
         fs::write(&work, serde_json::to_string(self)?)
             .and_then(|()| fs::rename(&work, cache.path(FILE)))
             .with_context(|| format!("{} cannot be written", cache.path(FILE).display()))
@@ -123,10 +117,26 @@ pub fn machines_archives() -> Result<Vec<Archive>> {
     let archives = sources::archives(Path::new("/etc/apt"))?;
     if archives.is_empty() {
         bail!(
-            "kernels are fetched from Debian's archives, and the apt sources of this machine name none: {OWN}, which works anywhere"
+            "kernels are fetched from Debian's archives, and the apt sources of this machine name none"
         );
     }
     Ok(archives)
+}
+
+/// Names the suites that should be there, a line for each archive.
+fn tell(unread: &[Unread]) {
+    let mut failed: BTreeMap<&str, Vec<&Unread>> = BTreeMap::new();
+    for unread in unread.iter().filter(|unread| !unread.is_absent()) {
+        failed.entry(&unread.uri).or_default().push(unread);
+    }
+    for (uri, failed) in failed {
+        let suites: Vec<_> = failed.iter().map(|unread| &*unread.suite).collect();
+        step::note(&format!(
+            "no package index at {uri} of {}: {}",
+            suites.join(", "),
+            failed[0].reason
+        ));
+    }
 }
 
 fn now() -> u64 {

@@ -12,6 +12,8 @@ mod own;
 mod series;
 mod sources;
 mod store;
+mod unpack;
+mod version;
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Instant};
 

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Kernel,
-    cache::{Cache, depmod, hex, image_path, remove},
-    image,
+    cache::{Cache, hex, remove},
+    image::{self, Said},
+    unpack::{depmod, image_path},
 };
 
 /// Arranges the kernel `vmlinuz` with the modules in or below `modules`, and writes to neither.
@@ -27,26 +28,25 @@ pub fn arrange(cache: &Cache, vmlinuz: &Path, modules: &Path) -> Result<Kernel> 
         .ok()
         .filter(|path| path.is_dir())
         .with_context(|| format!("the folder of modules {} cannot be found", given.display()))?;
-    let (release, modules) = match image::release(&vmlinuz)? {
-        Some(release) => {
-            let modules = modules_of(&modules, &release)?;
-            (release, modules)
+    let (said, modules) = match image::read(&vmlinuz)? {
+        Some(said) => {
+            let modules = modules_of(&modules, &said.release)?;
+            (said, modules)
         }
         None => named_by(&vmlinuz, &modules)?,
     };
+    let Said { release, version } = said;
 
     let key = hex(&Sha256::digest(identity(&vmlinuz, &modules)?));
     let name = format!("own/{}", &key[..16]);
     let image = cache.path(&name).join(image_path(&release));
     if !image.exists() {
         fs::create_dir_all(cache.path("own"))?;
-        let work = cache.path(".new");
+        let work = cache.work("new");
         remove(&work)?;
         link(&work, &release, &vmlinuz, &modules)?;
         cache.place(&work, &name)?;
     }
-    let version = release.split('-').next().unwrap_or(&release);
-    let version = version.split('+').next().unwrap_or(version).to_owned();
     Ok(Kernel {
         release,
         version,
@@ -76,7 +76,7 @@ fn modules_of(folder: &Path, release: &str) -> Result<PathBuf> {
 }
 
 /// The release of a kernel that does not tell it, by the name of its modules' folder.
-fn named_by(vmlinuz: &Path, folder: &Path) -> Result<(String, PathBuf)> {
+fn named_by(vmlinuz: &Path, folder: &Path) -> Result<(Said, PathBuf)> {
     let release = folder.file_name().unwrap_or_default().to_string_lossy();
     ensure!(
         holds_modules(folder) && image::is_release(&release),
@@ -84,7 +84,7 @@ fn named_by(vmlinuz: &Path, folder: &Path) -> Result<(String, PathBuf)> {
         vmlinuz.display(),
         folder.display()
     );
-    Ok((release.into_owned(), folder.to_owned()))
+    Ok((Said::named(&release), folder.to_owned()))
 }
 
 fn holds_modules(folder: &Path) -> bool {
@@ -126,9 +126,95 @@ fn link(work: &Path, release: &str, vmlinuz: &Path, modules: &Path) -> Result<()
     }
     fs::create_dir(&place)?;
     for entry in fs::read_dir(modules)? {
-        let entry = entry?;
-        symlink(entry.path(), place.join(entry.file_name()))?;
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        // What depmod reads. A link to what it writes would lead its writing into the user's folder.
+        let is_input = [
+            "modules.order",
+            "modules.builtin",
+            "modules.builtin.modinfo",
+        ]
+        .iter()
+        .any(|input| name == *input);
+        if is_input || path.is_dir() {
+            symlink(&path, place.join(name))?;
+        }
     }
     depmod(work, release)
         .with_context(|| format!("the modules in {} cannot be listed", modules.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{image::tests::bzimage, scratch::Scratch},
+        *,
+    };
+
+    const RELEASE: &str = "6.9.3-mine";
+
+    /// A kernel image of RELEASE, and a folder of modules at `way`.
+    fn given(scratch: &Scratch, way: &str) -> (PathBuf, PathBuf) {
+        let image = scratch.path().join("bzImage");
+        fs::write(&image, bzimage(RELEASE)).unwrap();
+        let modules = scratch.path().join(way);
+        fs::create_dir_all(modules.join("kernel")).unwrap();
+        fs::write(modules.join("modules.dep"), "").unwrap();
+        (image, modules)
+    }
+
+    #[test]
+    fn modules_are_found_from_their_folder_and_from_above() {
+        let scratch = Scratch::new();
+        let (_, modules) = given(&scratch, "root/lib/modules/6.9.3-mine");
+        let root = scratch.path().join("root");
+        for folder in [root.clone(), root.join("lib/modules"), modules.clone()] {
+            assert_eq!(modules_of(&folder, RELEASE).unwrap(), modules);
+        }
+        let error = modules_of(&root, "6.9.4").unwrap_err().to_string();
+        assert!(error.contains("holds no modules of 6.9.4"), "{error}");
+    }
+
+    #[test]
+    fn modules_of_another_kernel_are_refused() {
+        let scratch = Scratch::new();
+        let (_, modules) = given(&scratch, "6.9.2");
+        let error = modules_of(&modules, RELEASE).unwrap_err().to_string();
+        assert!(
+            error.contains("6.9.3-mine") && error.contains("are of 6.9.2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_image_that_does_not_tell_takes_the_name_of_the_modules() {
+        let scratch = Scratch::new();
+        let (image, modules) = given(&scratch, "6.9.2");
+        let (said, folder) = named_by(&image, &modules).unwrap();
+        assert_eq!((said, &folder), (Said::named("6.9.2"), &modules));
+        let (_, unnamed) = given(&scratch, "modules");
+        assert!(named_by(&image, &unnamed).is_err());
+    }
+
+    #[test]
+    fn a_change_of_the_files_makes_another_arrangement() {
+        let scratch = Scratch::new();
+        let (image, modules) = given(&scratch, RELEASE);
+        let before = identity(&image, &modules).unwrap();
+        assert_eq!(before, identity(&image, &modules).unwrap());
+        fs::write(modules.join("modules.dep"), "kernel/tun.ko:").unwrap();
+        assert_ne!(before, identity(&image, &modules).unwrap());
+    }
+
+    #[test]
+    fn an_arrangement_leads_to_the_given_files() {
+        let scratch = Scratch::new();
+        let (image, modules) = given(&scratch, RELEASE);
+        let work = scratch.path().join("work");
+        link(&work, RELEASE, &image, &modules).unwrap();
+        let found = fs::canonicalize(work.join("lib/modules").join(RELEASE)).unwrap();
+        assert_eq!(found, fs::canonicalize(&modules).unwrap());
+        let found = fs::canonicalize(work.join(image_path(RELEASE))).unwrap();
+        assert_eq!(found, fs::canonicalize(&image).unwrap());
+    }
 }

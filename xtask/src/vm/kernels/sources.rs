@@ -1,6 +1,6 @@
 //! Where this machine gets Debian's packages from, as its own apt sources say, and the suites there that have kernels.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,9 @@ pub enum Reach {
 /// A suite of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suite<'a> {
+    /// Where it is.
     pub archive: &'a Archive,
+    /// Its name there.
     pub name: String,
 }
 
@@ -98,6 +100,10 @@ pub fn archives(folder: &Path) -> Result<Vec<Archive>> {
 
 /// The suites of `archives` to look for kernels in.
 pub fn suites(archives: &[Archive], reach: Reach) -> Vec<Suite<'_>> {
+    // Without the security updates, the releases themselves have the newest of some series.
+    let has_security = archives
+        .iter()
+        .any(|archive| archive.kind == Kind::Security);
     let of = |archive: &Archive| -> Vec<String> {
         let with = |suffix| {
             RELEASES
@@ -109,7 +115,7 @@ pub fn suites(archives: &[Archive], reach: Reach) -> Vec<Suite<'_>> {
             Kind::Main => {
                 let mut names = with("-backports");
                 names.extend(["sid", "experimental"].map(str::to_owned));
-                if reach == Reach::Everything {
+                if reach == Reach::Everything || !has_security {
                     names.extend(with(""));
                 }
                 names
@@ -126,13 +132,12 @@ pub fn suites(archives: &[Archive], reach: Reach) -> Vec<Suite<'_>> {
         .collect()
 }
 
-/// The text of a `.sources` file with these suites, for packages of `architecture` alone.
-pub fn render(suites: &[Suite], architecture: &str) -> String {
-    let mut text = String::new();
-    for Suite { archive, name } in suites {
+impl Suite<'_> {
+    /// The suite as an entry of a `.sources` file, for packages of `architecture` alone.
+    pub fn render(&self, architecture: &str) -> String {
+        let Self { archive, name } = self;
         // Targets: the machine's configuration may ask for translations, icons and lists of files as well.
-        let _ = write!(
-            text,
+        let mut text = format!(
             "Types: deb\nURIs: {}\nSuites: {name}\nComponents: main\nArchitectures: {architecture}\nTargets: Packages\n",
             archive.uri
         );
@@ -140,11 +145,10 @@ pub fn render(suites: &[Suite], architecture: &str) -> String {
             text.push_str("Check-Valid-Until: no\n");
         }
         if let Some(signed_by) = &archive.signed_by {
-            let _ = writeln!(text, "Signed-By: {signed_by}");
+            text.push_str(&format!("Signed-By: {signed_by}\n"));
         }
-        text.push('\n');
+        text
     }
-    text
 }
 
 /// The archives of a file in apt's one-line format (`sources.list(5)`).
@@ -318,21 +322,29 @@ mod tests {
             made("http://a.example/debian", Kind::Main, Some("/k.gpg")),
             made("http://s.example/sec", Kind::Security, None),
         ];
-        let text = render(&suites(&archives, Reach::Everything), "arm64");
-        let waived: Vec<_> = text
-            .split("\n\n")
-            .filter(|stanza| stanza.contains("Check-Valid-Until: no"))
-            .filter_map(|stanza| {
-                stanza
-                    .lines()
-                    .find_map(|line| line.strip_prefix("Suites: "))
-            })
+        let entries: Vec<_> = suites(&archives, Reach::Everything)
+            .iter()
+            .map(|suite| suite.render("arm64"))
+            .collect();
+        let waived: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.contains("Check-Valid-Until: no"))
+            .filter_map(|entry| entry.lines().find_map(|line| line.strip_prefix("Suites: ")))
             .collect();
         assert_eq!(waived, ["sid", "experimental", "forky"]);
-        assert!(text.contains("Suites: bullseye-security\nComponents: main\nArchitectures: arm64"));
-        assert_eq!(text.matches("Signed-By: /k.gpg").count(), 10);
+        assert_eq!(
+            entries.last().unwrap(),
+            "Types: deb\nURIs: http://s.example/sec\nSuites: forky-security\nComponents: main\n\
+             Architectures: arm64\nTargets: Packages\n"
+        );
+        let signed = entries
+            .iter()
+            .filter(|entry| entry.ends_with("Signed-By: /k.gpg\n"));
+        assert_eq!(signed.count(), 10);
 
         let usual = suites(&archives, Reach::Usual);
         assert!(usual.iter().all(|suite| suite.name != "bookworm"));
+        let alone = suites(&archives[..1], Reach::Usual);
+        assert!(alone.iter().any(|suite| suite.name == "bookworm"));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use super::{
     Kernel, Wanted,
     apt::Apt,
     cache::{Cache, Manifest, State},
     catalogue::{self, Catalogue},
-    series::{self, Candidate},
+    series::{self, Candidate, OWN},
     sources::{self, Reach},
 };
 use crate::step;
@@ -19,9 +19,11 @@ pub struct Store<'a> {
     cache: &'a Cache,
     catalogue: Option<Catalogue>,
     /// Why there is no catalogue.
-    failure: Option<Error>,
+    failure: String,
     apt: Option<Apt>,
-    /// Whether the sources were asked in this run.
+    /// Whether this run has tried to ask the sources.
+    tried: bool,
+    /// Whether they have answered it.
     looked: bool,
 }
 
@@ -34,8 +36,9 @@ impl<'a> Store<'a> {
         let mut store = Self {
             cache,
             catalogue: Catalogue::load(cache),
-            failure: None,
+            failure: String::new(),
             apt: None,
+            tried: false,
             looked: false,
         };
         if !refresh && store.catalogue.as_ref().is_some_and(Catalogue::is_young) {
@@ -44,12 +47,12 @@ impl<'a> Store<'a> {
         let failed = store.look(Reach::Usual).err();
         match (failed, &store.catalogue) {
             (None, _) => {}
-            (Some(error), _) if refresh => return Err(error),
+            (Some(error), _) if refresh => bail!("no newer kernels can be looked for: {error:#}"),
             (Some(error), Some(old)) => step::note(&format!(
                 "newer kernels cannot be looked for: {error:#}; going on with those found {}",
                 old.age()
             )),
-            (Some(error), None) => store.failure = Some(error),
+            (Some(error), None) => store.failure = format!("{error:#}"),
         }
         Ok(store)
     }
@@ -88,14 +91,12 @@ impl<'a> Store<'a> {
         if let Some(kernel) = self.cached(&candidate) {
             return Ok(kernel);
         }
-        let fetched = self.fetch(&candidate);
-        if fetched.is_ok() || self.looked {
-            return fetched;
-        }
-        step::note(&format!(
-            "linux {} is no longer where it was: looking anew",
-            candidate.version.kernel()
-        ));
+        let failed = match self.fetch(&candidate) {
+            Err(error) if !self.tried => error,
+            fetched => return fetched,
+        };
+        // The archive has moved on since it was asked, or there is no network: asking it anew tells.
+        step::note(&format!("{failed:#}\n  looking for it anew"));
         self.look(Reach::Usual)?;
         let candidate = self.choose(wanted)?;
         match self.cached(&candidate) {
@@ -105,9 +106,10 @@ impl<'a> Store<'a> {
     }
 
     fn look(&mut self, reach: Reach) -> Result<()> {
+        self.tried = true;
         let apt = match &mut self.apt {
             Some(apt) => apt,
-            none => none.insert(Apt::new(self.cache.path(".apt"))?),
+            none => none.insert(Apt::new(self.cache.work("apt"))?),
         };
         self.catalogue = Some(Catalogue::look(apt, reach, self.cache)?);
         self.looked = true;
@@ -115,15 +117,8 @@ impl<'a> Store<'a> {
     }
 
     fn choose(&mut self, wanted: &Wanted) -> Result<Candidate> {
-        let failure = self.failure.take();
-        let catalogue = match (&self.catalogue, failure) {
-            (Some(catalogue), _) => catalogue,
-            (None, Some(error)) => {
-                // The next kernel needs the reason too.
-                self.failure = Some(anyhow!("{error:#}"));
-                return Err(error);
-            }
-            (None, None) => return Err(anyhow!("the package sources were not asked")),
+        let Some(catalogue) = &self.catalogue else {
+            bail!("{}; {OWN}, which works anywhere", self.failure);
         };
         let error = match series::choose(&catalogue.candidates, wanted) {
             Ok(choice) => {
@@ -135,9 +130,14 @@ impl<'a> Store<'a> {
             Err(error) => error,
         };
         if catalogue.reach == Reach::Everything {
-            return Err(error);
+            return Err(match self.looked {
+                true => error,
+                false => anyhow!("{error:#} (asked {}; --refresh asks anew)", catalogue.age()),
+            });
         }
-        self.look(Reach::Everything)?;
+        self.look(Reach::Everything).map_err(|failed| {
+            anyhow!("{error:#} (not all package sources could be asked: {failed:#})")
+        })?;
         self.choose(wanted)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Store<'a> {
             .collect();
         let apt = match &mut self.apt {
             Some(apt) => apt,
-            none => none.insert(Apt::new(self.cache.path(".apt"))?),
+            none => none.insert(Apt::new(self.cache.work("apt"))?),
         };
         if !needed.iter().all(|suite| apt.has_read(suite)) {
             let archives = catalogue::machines_archives()?;
