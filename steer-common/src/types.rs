@@ -245,6 +245,10 @@ pub struct Config {
     pub open: u32,
 }
 
+/// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
+/// change of the meaning of a key or a value; sizes and kinds are compared besides.
+pub const LAYOUT: u32 = 1;
+
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
 

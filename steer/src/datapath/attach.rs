@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +20,7 @@ use aya::{
 use super::{
     clsact::Filters,
     error::{Error, hint},
+    link,
     pins::{self, Pins},
 };
 
@@ -73,10 +75,9 @@ pub(super) struct Attached {
 
 /// What holds the programs on a bridge.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held, for dropping it detaches")]
 enum Classifiers {
     Links(Vec<Link>),
-    Filters(Filters),
+    Filters(#[expect(dead_code, reason = "held, for dropping it detaches")] Filters),
 }
 
 impl Attached {
@@ -91,11 +92,11 @@ impl Attached {
         let classifiers = match attachment {
             Attachment::Tcx => {
                 let links = BRIDGE.map(|(program, direction)| {
-                    classifier(ebpf, program, name, direction)
-                        .map_err(|refused| refused.on(program, name.to_owned()))
-                        .and_then(|link| {
-                            Link::keep(link, pins.map(|pins| pins.bridge(index, program)))
-                        })
+                    let pin = pins.map(|pins| pins.bridge(index, program));
+                    Link::new(ebpf, program, pin, |ebpf| {
+                        classifier(ebpf, program, name, direction)
+                            .map_err(|refused| refused.on(program, name.to_owned()))
+                    })
                 });
                 Classifiers::Links(links.into_iter().collect::<Result<_, _>>()?)
             }
@@ -103,6 +104,23 @@ impl Attached {
         };
         self.bridges.insert(index, classifiers);
         Ok(())
+    }
+
+    /// Whether a link of these is pinned there.
+    pub(super) fn has_pin(&self, path: &Path) -> bool {
+        let of_bridges = self.bridges.values().filter_map(|it| match it {
+            Classifiers::Links(links) => Some(links),
+            Classifiers::Filters(_) => None,
+        });
+        of_bridges
+            .chain(self.cgroups.values())
+            .flatten()
+            .any(|link| link.pin.as_deref() == Some(path))
+    }
+
+    /// Whether there are filters of these on a bridge.
+    pub(super) fn has_filters(&self, index: u32) -> bool {
+        matches!(self.bridges.get(&index), Some(Classifiers::Filters(_)))
     }
 
     pub(super) fn remove_bridge(&mut self, index: u32) {
@@ -122,9 +140,11 @@ impl Attached {
         let folder = File::open(cgroup).map_err(|source| pins::file(cgroup, "opened", source))?;
         let id = pins::cgroup_id(cgroup)?;
         let links = CGROUP.map(|program| {
-            process(ebpf, program, &folder)
-                .map_err(|refused| refused.on(program, cgroup.display().to_string()))
-                .and_then(|link| Link::keep(link, pins.map(|pins| pins.cgroup(id, program))))
+            let pin = pins.map(|pins| pins.cgroup(id, program));
+            Link::new(ebpf, program, pin, |ebpf| {
+                process(ebpf, program, &folder)
+                    .map_err(|refused| refused.on(program, cgroup.display().to_string()))
+            })
         });
         self.cgroups
             .insert(id, links.into_iter().collect::<Result<_, _>>()?);
@@ -145,9 +165,32 @@ struct Link {
 enum Handle {
     Loose(FdLink),
     Pinned(PinnedLink),
+    Adopted(OwnedFd),
 }
 
 impl Link {
+    /// Puts the program into the link that a killed run left at `pin`, or else attaches it.
+    fn new(
+        ebpf: &mut Ebpf,
+        program: &'static str,
+        pin: Option<PathBuf>,
+        attach: impl FnOnce(&mut Ebpf) -> Result<FdLink, Error>,
+    ) -> Result<Self, Error> {
+        if let Some(path) = &pin {
+            let program = ebpf
+                .program(program)
+                .and_then(|program| program.fd().ok())
+                .ok_or(Error::Missing { name: program })?;
+            if let Some(link) = link::replace(path, program.as_fd())? {
+                return Ok(Self {
+                    _handle: Handle::Adopted(link),
+                    pin,
+                });
+            }
+        }
+        Self::keep(attach(ebpf)?, pin)
+    }
+
     fn keep(link: FdLink, pin: Option<PathBuf>) -> Result<Self, Error> {
         let handle = match &pin {
             None => Handle::Loose(link),

@@ -1,8 +1,10 @@
 //! The kernel's side: load, configure, attach, pin, and take away again.
 
+mod adopt;
 mod attach;
 mod clsact;
 mod error;
+mod link;
 mod pins;
 
 use std::path::Path;
@@ -17,11 +19,12 @@ use steer_common::{
     types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry},
 };
 
-use self::{attach::Attached, error::hint, pins::Hold};
+use self::{adopt::KEPT, attach::Attached, error::hint, pins::Hold};
 pub use self::{
+    adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
     error::Error,
-    pins::{Pins, cgroup_id},
+    pins::{Left, Pins, cgroup_id},
 };
 
 /// The object, as `cargo xtask build-ebpf` made it.
@@ -69,16 +72,34 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses a program or a map.
     pub fn load(level: Option<aya_log::Level>, rules: usize) -> Result<Self, Error> {
-        // A map without entries is none.
-        let room = u32::try_from(rules.max(1)).map_err(|_| Error::TooManyRules { count: rules })?;
-        let level = level.map_or(0, |level| level as u8);
-        // The types of the running kernel are of no use to programs that read none of its structures.
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .override_global("AYA_LOG_LEVEL", &level, false)
-            .map_max_entries("RULES", room)
-            .load(OBJECT)
-            .map_err(|error| Error::Object(Box::new(error)))?;
+        Self::with_programs(open(level, rules, None)?)
+    }
+
+    /// Loads the programs as [`Self::load`] does, but on the maps that a killed run left in `pins` if they fit. What was
+    /// left stays as it is until [`Self::pin_over`].
+    ///
+    /// # Errors
+    /// As for [`Self::load`], and when another run lives there.
+    pub fn load_over(
+        pins: &Pins,
+        netns: u64,
+        level: Option<aya_log::Level>,
+        rules: usize,
+    ) -> Result<(Self, Legacy), Error> {
+        // Maps of one's own are made first, to compare with, so that nothing but the object says what they are like.
+        let own = open(level, rules, None)?;
+        let legacy = match pins.left()? {
+            Some(left) => Legacy::of(left, &own, netns),
+            None => Legacy::None,
+        };
+        let ebpf = match legacy.left() {
+            Some(left) => open(level, rules, Some(left))?,
+            None => own,
+        };
+        Ok((Self::with_programs(ebpf)?, legacy))
+    }
+
+    fn with_programs(mut ebpf: Ebpf) -> Result<Self, Error> {
         for name in programs() {
             let program = ebpf.program_mut(name).ok_or(Error::Missing { name })?;
             load_program(program).map_err(|source| Error::Program {
@@ -111,21 +132,56 @@ impl Datapath {
     /// When the folder is there already or cannot be made.
     pub fn pin(&mut self, pins: &Pins) -> Result<(), Error> {
         self.pins = Some((pins.clone(), pins.create()?));
-        for name in MAPS {
-            let path = pins.map(name);
-            let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
-            map.pin(&path).map_err(|source| Error::Pin {
-                path,
-                source: Box::new(source),
-            })?;
+        self.pin_maps(pins, |_| true)?;
+        self.pin_programs(pins)
+    }
+
+    /// Pins as [`Self::pin`] does, in place of what a killed run left. If this was loaded on its maps, what it attached
+    /// goes on with its programs until this is attached there; else it is taken away, and the result says why.
+    ///
+    /// # Errors
+    /// When something cannot be pinned or taken away.
+    pub fn pin_over(&mut self, pins: &Pins, legacy: Legacy) -> Result<Option<Unfit>, Error> {
+        match legacy {
+            Legacy::None => self.pin(pins).map(|()| None),
+            Legacy::Unfit(left, why) => {
+                left.remove()?;
+                self.pin(pins).map(|()| Some(why))
+            }
+            Legacy::Fit(left, _) => {
+                self.pins = Some((pins.clone(), left.into_hold()));
+                self.pin_maps(pins, |name| !KEPT.contains(&name))?;
+                self.pin_programs(pins).map(|()| None)
+            }
         }
+    }
+
+    /// Detaches from what a killed run was attached to and this one is not.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub fn detach_others(&mut self) -> Result<(), Error> {
+        if let Some((pins, _)) = &self.pins {
+            let removed = pins.remove_links(|path| self.attached.has_pin(path))?;
+            tracing::debug!("{removed} links of a killed run removed");
+        }
+        let filters = clsact::sweep(|index| self.attached.has_filters(index))?;
+        filters.iter().for_each(|done| tracing::debug!("{done}"));
+        Ok(())
+    }
+
+    fn pin_maps(&self, pins: &Pins, which: impl Fn(&str) -> bool) -> Result<(), Error> {
+        for name in MAPS.into_iter().filter(|name| which(name)) {
+            let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
+            pins.replace(pins.map(name), |path| map.pin(path))?;
+        }
+        Ok(())
+    }
+
+    fn pin_programs(&mut self, pins: &Pins) -> Result<(), Error> {
         for name in programs() {
-            let path = pins.program(name);
             let program = self.ebpf.program_mut(name).ok_or(Error::Missing { name })?;
-            program.pin(&path).map_err(|source| Error::Pin {
-                path,
-                source: Box::new(source),
-            })?;
+            pins.replace(pins.program(name), |path| program.pin(path))?;
         }
         Ok(())
     }
@@ -256,7 +312,8 @@ impl Datapath {
         match self.pins.take() {
             Some((pins, hold)) => {
                 drop(hold);
-                pins.remove().map(drop)
+                // Also what a killed run left, where this one ends before it is attached there.
+                cleanup(&pins).map(drop)
             }
             None => Ok(()),
         }
@@ -277,6 +334,25 @@ impl Drop for Datapath {
             tracing::error!("{}", crate::error::sentence(&error));
         }
     }
+}
+
+/// Makes the maps, or takes those that are to be kept from what was left.
+fn open(level: Option<aya_log::Level>, rules: usize, left: Option<&Left>) -> Result<Ebpf, Error> {
+    // A map without entries is none.
+    let room = u32::try_from(rules.max(1)).map_err(|_| Error::TooManyRules { count: rules })?;
+    let level = level.map_or(0, |level| level as u8);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("AYA_LOG_LEVEL", &level, false)
+        .map_max_entries("RULES", room);
+    if let Some(left) = left {
+        for name in KEPT {
+            loader.map_pin_path(name, left.pins().map(name));
+        }
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| Error::Object(Box::new(error)))
 }
 
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {

@@ -9,8 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::programs::links::PinnedLink;
+use aya::{maps::MapInfo, pin::PinError, programs::links::PinnedLink};
 use nix::fcntl::{Flock, FlockArg};
+use steer_common::types::LAYOUT;
 
 use super::error::Error;
 
@@ -38,13 +39,47 @@ impl Pins {
     /// # Errors
     /// When it is there already, or its parent takes no folders.
     pub fn create(&self) -> Result<Hold, Error> {
-        for folder in [&self.folder, &self.programs(), &self.links()] {
+        for folder in [
+            &self.folder,
+            &self.programs(),
+            &self.links(),
+            &self.layout(),
+        ] {
             fs::DirBuilder::new()
                 .mode(0o700)
                 .create(folder)
                 .map_err(|source| file(folder, "made", source))?;
         }
         self.hold()
+    }
+
+    /// What a killed run left here, if anything, held.
+    ///
+    /// # Errors
+    /// When a run holds it that lives.
+    pub fn left(&self) -> Result<Option<Left>, Error> {
+        if !self.folder.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Left {
+            pins: self.clone(),
+            hold: self.hold()?,
+        }))
+    }
+
+    /// Pins something in place of what is pinned there, so that there is one or the other at any moment.
+    pub(super) fn replace(
+        &self,
+        path: PathBuf,
+        pin: impl FnOnce(&Path) -> Result<(), PinError>,
+    ) -> Result<(), Error> {
+        let new = self.folder.join("new");
+        unlink(&new)?;
+        pin(&new).map_err(|source| Error::Pin {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
+        fs::rename(&new, &path).map_err(|source| file(&path, "replaced", source))
     }
 
     fn hold(&self) -> Result<Hold, Error> {
@@ -86,28 +121,24 @@ impl Pins {
     /// # Errors
     /// When a run holds it, or something stays.
     pub fn remove(&self) -> Result<bool, Error> {
-        if !self.folder.exists() {
-            return Ok(false);
+        match self.left()? {
+            Some(left) => left.remove().map(|()| true),
+            None => Ok(false),
         }
-        let _hold = self.hold()?;
-        for path in entries(&self.links())? {
+    }
+
+    /// Removes the links that are not among those, and detaches what they held. Says how many there were.
+    pub(super) fn remove_links(&self, keep: impl Fn(&Path) -> bool) -> Result<usize, Error> {
+        let mut removed = 0;
+        for path in entries(&self.links())?.iter().filter(|path| !keep(path)) {
             // Held open while its file goes, so that closing it detaches at once; by its file alone the kernel would
             // detach some time later.
-            let link = PinnedLink::from_pin(&path).ok();
-            unlink(&path)?;
+            let link = PinnedLink::from_pin(path).ok();
+            unlink(path)?;
             drop(link);
+            removed += 1;
         }
-        for folder in [self.programs(), self.folder.clone()] {
-            for path in entries(&folder)? {
-                if path.is_file() {
-                    unlink(&path)?;
-                }
-            }
-        }
-        for folder in [self.links(), self.programs(), self.folder.clone()] {
-            gone(fs::remove_dir(&folder)).map_err(|source| file(&folder, "removed", source))?;
-        }
-        Ok(true)
+        Ok(removed)
     }
 
     fn programs(&self) -> PathBuf {
@@ -116,6 +147,64 @@ impl Pins {
 
     fn links(&self) -> PathBuf {
         self.folder.join("links")
+    }
+
+    /// A folder whose name tells what the maps mean: nothing else in a bpf file system can tell something.
+    fn layout(&self) -> PathBuf {
+        self.folder.join(format!("layout-{LAYOUT}"))
+    }
+}
+
+/// What a killed run left, held: while this lives, no other run takes it.
+#[derive(Debug)]
+pub struct Left {
+    pins: Pins,
+    hold: Hold,
+}
+
+impl Left {
+    /// Where it is.
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Whether its maps mean what this binary's mean.
+    pub(super) fn has_layout(&self) -> bool {
+        self.pins.layout().is_dir()
+    }
+
+    /// What a map is like that it has pinned.
+    pub(super) fn map(&self, name: &str) -> Option<MapInfo> {
+        MapInfo::from_pin(self.pins.map(name)).ok()
+    }
+
+    /// The folder as it is, for a run that goes on with what is in it.
+    pub(super) fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    /// Removes all of it, and detaches what it held.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub fn remove(self) -> Result<(), Error> {
+        let pins = &self.pins;
+        pins.remove_links(|_| false)?;
+        let mut folders = Vec::new();
+        for folder in [pins.programs(), pins.folder.clone()] {
+            for path in entries(&folder)? {
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    unlink(&path)?;
+                }
+            }
+        }
+        folders.push(pins.folder.clone());
+        for folder in folders {
+            gone(fs::remove_dir(&folder)).map_err(|source| file(&folder, "removed", source))?;
+        }
+        Ok(())
     }
 }
 

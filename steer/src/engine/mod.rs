@@ -115,7 +115,11 @@ impl Engine {
         let mut host = Host::discover(&settings).await?;
 
         Stage::Load.begin()?;
-        let mut datapath = Datapath::load(settings.log_bpf.level(), settings.rules.len())?;
+        let netns = host.netns.map_or(0, |cookie| cookie.0);
+        let pins = Pins::new(&settings.bpffs);
+        let (level, rules) = (settings.log_bpf.level(), settings.rules.len());
+        let (mut datapath, legacy) = Datapath::load_over(&pins, netns, level, rules)?;
+        let inherited = legacy.config();
         let asked = degrade::attachment();
         if let Some(attachment) = asked {
             datapath.attach_by(attachment);
@@ -133,11 +137,13 @@ impl Engine {
         };
 
         Stage::Rules.begin()?;
-        let rulebook = Rulebook::new(&settings.rules)?;
+        let rulebook = Rulebook::new(&settings.rules, inherited.map(|config| config.key))?;
         datapath.set_rules(rulebook.entries())?;
         let config = Config {
             key: rulebook.key(),
-            netns: host.netns.map_or(0, |cookie| cookie.0),
+            netns,
+            // The ages of flows are counted from there.
+            tick: inherited.map_or(0, |config| config.tick),
             floor: upkeep::FLOOR,
             grace: upkeep::GRACE,
             mark: settings.routing.mark.value(),
@@ -146,13 +152,14 @@ impl Engine {
         };
 
         Stage::Pin.begin()?;
-        // What a killed run left goes on steering until here, where hardly anything can fail any more.
-        let pins = Pins::new(&settings.bpffs);
-        if !datapath::cleanup(&pins)?.is_empty() {
-            report.note("what a killed run left attached was taken away");
+        // What a killed run left goes on steering until here, where hardly anything can fail any more, or until it is
+        // attached to anew.
+        if let Some(why) = datapath.pin_over(&pins, legacy)? {
+            host.notes
+                .push(format!("what a killed run left is begun anew: {why}"));
         }
-        datapath.pin(&pins)?;
         let events = watched(datapath.take_events()?)?;
+        let counted = datapath.stats()?;
 
         Stage::Routing.begin()?;
         let routing = Routing::open(&settings.run_dir, settings.routing).await?;
@@ -165,7 +172,7 @@ impl Engine {
             watch,
             rulebook,
             report,
-            counted: Stats::default(),
+            counted,
             started: false,
             // From now on by its name: another device that comes up does not take over.
             vpn: Sourced {
@@ -194,6 +201,11 @@ impl Engine {
                 .attach_bridge(&bridge.name, bridge.index.0)?;
         }
         engine.bridges = host.bridges.clone();
+        engine.datapath.detach_others()?;
+        if inherited.is_some_and(|config| config.key == engine.rulebook.key()) {
+            let inherited = engine.datapath.take_stock(engine.rulebook.entries())?;
+            host.notes.push(inherited.to_string());
+        }
         Stage::Ready.begin()?;
         engine.started = true;
         engine.report.start(&engine.settings, &host);

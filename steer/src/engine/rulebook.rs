@@ -16,13 +16,18 @@ pub struct Rulebook {
 }
 
 impl Rulebook {
-    /// Hashes the rules under a random key under which all differ.
-    pub(super) fn new(rules: &RuleSet) -> Result<Self, Error> {
+    /// Hashes the rules under a key under which all differ: the one that what is in the tables was hashed by, or a random
+    /// one.
+    pub(super) fn new(rules: &RuleSet, inherited: Option<Key>) -> Result<Self, Error> {
         // Two of a million names collide under one key in 37 million.
         const TRIES: u32 = 3;
+        let mut inherited = inherited;
         let mut tries = 0;
         loop {
-            let key = random_key().map_err(Error::Random)?;
+            let key = match inherited.take() {
+                Some(key) => key,
+                None => random_key().map_err(Error::Random)?,
+            };
             match rules.keyed(&key) {
                 Ok(keyed) => {
                     return Ok(Self {

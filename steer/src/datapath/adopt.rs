@@ -1,0 +1,192 @@
+//! What a killed run left pinned, taken over by the next one.
+//!
+//! The tables go on: what was learned, and the flows. Configuration and rules are new maps, which the new programs alone
+//! know; a hook has the old programs with the old rules, or the new ones with the new, at any moment.
+
+use std::fmt;
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapInfo},
+};
+use steer_common::types::{AddrEntry, Config, FlowEntry, RuleEntry, Verdict};
+
+use super::{Datapath, error::Error, in_map, pins::Left};
+
+/// The maps that one run hands to the next.
+pub(super) const KEPT: [&str; 6] = ["ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS"];
+
+/// What there is of a killed run.
+#[derive(Debug)]
+pub enum Legacy {
+    /// Nothing is pinned.
+    None,
+    /// Its maps are as this binary makes them, and were used with this configuration.
+    Fit(Left, Box<Config>),
+    /// They are not.
+    Unfit(Left, Unfit),
+}
+
+/// Why maps that are there cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// They belong to a binary that means other things by them, or were not pinned to the end.
+    Layout,
+    /// A map has keys, values or room that this binary's has not.
+    Map(&'static str),
+    /// Sockets and interfaces go by other numbers there.
+    Netns,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Layout => f.write_str("another version of steer made it"),
+            Self::Map(name) => write!(f, "its map {name} is not made as this version makes it"),
+            Self::Netns => f.write_str("it is of another network namespace"),
+        }
+    }
+}
+
+/// How much was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Addresses with a verdict.
+    pub addresses: usize,
+    /// Flows on the VPN.
+    pub flows: usize,
+}
+
+impl fmt::Display for Inherited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { addresses, flows } = self;
+        write!(
+            f,
+            "adopted what a killed run left: {addresses} {}, {flows} {}",
+            if *addresses == 1 {
+                "address"
+            } else {
+                "addresses"
+            },
+            if *flows == 1 { "flow" } else { "flows" },
+        )
+    }
+}
+
+impl Legacy {
+    /// Compares what was left with what this object makes for itself, in the network namespace with that cookie.
+    pub(super) fn of(left: Left, own: &Ebpf, netns: u64) -> Self {
+        match configuration(&left, own) {
+            Ok(config) if config.netns != netns && config.netns != 0 && netns != 0 => {
+                Self::Unfit(left, Unfit::Netns)
+            }
+            Ok(config) => Self::Fit(left, Box::new(config)),
+            Err(unfit) => Self::Unfit(left, unfit),
+        }
+    }
+
+    /// What to go on with.
+    pub(super) fn left(&self) -> Option<&Left> {
+        match self {
+            Self::Fit(left, _) => Some(left),
+            Self::None | Self::Unfit(..) => None,
+        }
+    }
+
+    /// The configuration that the maps to go on with were used with.
+    pub fn config(&self) -> Option<Config> {
+        match self {
+            Self::Fit(_, config) => Some(**config),
+            Self::None | Self::Unfit(..) => None,
+        }
+    }
+}
+
+impl Datapath {
+    /// Takes back what addresses were granted by rules that are no more, and counts what is left to go on with. `rules`
+    /// are those of now, by the key that the grants were made with.
+    ///
+    /// # Errors
+    /// When the tables cannot be used.
+    pub fn take_stock(&mut self, rules: &[(u64, RuleEntry)]) -> Result<Inherited, Error> {
+        let rules: std::collections::HashMap<_, _> = rules.iter().copied().collect();
+        let still = |rule, verdict| {
+            let rule: Option<&RuleEntry> = rules.get(&rule);
+            rule.is_some_and(|rule| rule.exact == verdict || rule.below == verdict)
+        };
+        let mut addresses = self.addresses()?;
+        let all: Vec<_> = addresses.iter().flatten().collect();
+        let mut count = 0;
+        for (address, entry) in all {
+            let kept = AddrEntry {
+                vpn_until: if still(entry.vpn_rule, Verdict::VPN) {
+                    entry.vpn_until
+                } else {
+                    0
+                },
+                direct_until: if still(entry.direct_rule, Verdict::DIRECT) {
+                    entry.direct_until
+                } else {
+                    0
+                },
+                ..entry
+            };
+            if kept.vpn_until == 0 && kept.direct_until == 0 {
+                // Gone already is as good.
+                let _ = addresses.remove(&address);
+                continue;
+            }
+            if kept != entry {
+                addresses
+                    .insert(address, kept, 0)
+                    .map_err(in_map("ADDRS"))?;
+            }
+            count += 1;
+        }
+        let flows: HashMap<_, _, FlowEntry> = self.flows()?;
+        Ok(Inherited {
+            addresses: count,
+            flows: flows.keys().flatten().count(),
+        })
+    }
+}
+
+/// The configuration that was left, if it and the tables are such as this object has.
+fn configuration(left: &Left, own: &Ebpf) -> Result<Config, Unfit> {
+    if !left.has_layout() {
+        return Err(Unfit::Layout);
+    }
+    for name in KEPT.into_iter().chain(["CONFIG"]) {
+        let theirs = left.map(name).map(|map| shape(&map));
+        let ours = own.map(name).and_then(data).and_then(|map| map.info().ok());
+        if theirs.is_none() || theirs != ours.map(|map| shape(&map)) {
+            return Err(Unfit::Map(name));
+        }
+    }
+    MapData::from_pin(left.pins().map("CONFIG"))
+        .and_then(|map| Array::<_, Config>::try_from(Map::Array(map))?.get(&0, 0))
+        .map_err(|_| Unfit::Map("CONFIG"))
+}
+
+/// What two maps must have in common for one to stand for the other.
+fn shape(map: &MapInfo) -> (Option<u32>, u32, u32, u32, u32) {
+    (
+        map.map_type().ok().map(|kind| kind as u32),
+        map.key_size(),
+        map.value_size(),
+        map.max_entries(),
+        map.map_flags(),
+    )
+}
+
+/// What is behind a map of one of the kinds that steer has.
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}
