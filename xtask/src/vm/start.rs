@@ -29,7 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
         without_a_vpn,
     ),
     (
-        "start::with_a_vpn_and_a_bridge_it_runs_and_leaves_nothing",
+        "start::with_a_vpn_and_docker_it_runs_and_leaves_nothing",
         with_a_vpn,
     ),
 ];
@@ -70,7 +70,7 @@ fn without_a_vpn(steer: &Path) -> Result<()> {
     same(&before, &host_state()?)
 }
 
-/// A VPN that is up and a bridge of Docker's name: it has to run.
+/// A VPN that is up, a daemon and a bridge of Docker's names: it has to run.
 fn with_a_vpn(steer: &Path) -> Result<()> {
     for words in [
         "link add wg0 type wireguard",
@@ -78,11 +78,14 @@ fn with_a_vpn(steer: &Path) -> Result<()> {
         "address add fd09::2/64 dev wg0 nodad",
         "link set wg0 up",
         "link add docker0 type bridge",
+        // Its address would come while steer runs.
+        "link set docker0 addrgenmode none",
         "address add 172.17.0.1/16 dev docker0",
         "link set docker0 up",
     ] {
         output("ip", words)?;
     }
+    let _daemon = Daemon::start()?;
     let before = host_state()?;
     let mut run = Run::start(steer)?;
     let begun = Instant::now();
@@ -110,6 +113,35 @@ fn with_a_vpn(steer: &Path) -> Result<()> {
         "it ended badly at SIGTERM ({status}):\n{said}"
     );
     same(&before, &host_state()?)
+}
+
+/// A process of dockerd's name in a cgroup of its own, where steer looks for one.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start() -> Result<Self> {
+        let (program, group) = ("/tmp/dockerd", "/sys/fs/cgroup/docker.service");
+        fs::copy("/bin/sleep", program).with_context(|| format!("{program} cannot be made"))?;
+        fs::create_dir_all(group).with_context(|| format!("{group} cannot be made"))?;
+        let daemon = Command::new(program)
+            .arg("infinity")
+            .spawn()
+            .with_context(|| format!("{program} cannot be started"))?;
+        let daemon = Self(daemon);
+        fs::write(
+            Path::new(group).join("cgroup.procs"),
+            daemon.0.id().to_string(),
+        )
+        .with_context(|| format!("{program} cannot be moved to {group}"))?;
+        Ok(daemon)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A `steer run`; dropping it kills it.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::outcome::{GroupOutcome, Outcome};
 
-/// What is not known.
+/// What is not known, or was not chosen.
 const NOTHING: &str = "-";
 
 /// The tables; `groups` are the names of all that were to run.
@@ -31,9 +31,16 @@ pub fn render(outcomes: &[Outcome], groups: &[String]) -> String {
         .iter()
         .flat_map(|outcome| outcome.facts.verified.keys())
         .collect();
-    if programs.is_empty() {
-        return text;
+    if !programs.is_empty() {
+        text.push('\n');
+        text += &instructions(outcomes, &programs);
     }
+    text += &notes(outcomes);
+    text
+}
+
+/// A line for each program: how many instructions the verifier went through.
+fn instructions(outcomes: &[Outcome], programs: &BTreeSet<&String>) -> String {
     let mut head = vec!["instructions verified".to_owned()];
     head.extend(outcomes.iter().map(|outcome| outcome.kernel.clone()));
     let rows = programs.iter().map(|program| {
@@ -49,8 +56,22 @@ pub fn render(outcomes: &[Outcome], groups: &[String]) -> String {
         );
         row
     });
-    text.push('\n');
-    text += &align(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+    align(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+/// What `steer run` says that it does otherwise there, as it has to where the kernel lacks something.
+fn notes(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for outcome in outcomes {
+        let said = outcome.facts.said.iter();
+        let notes: Vec<_> = said.filter_map(|line| line.strip_prefix("note ")).collect();
+        if !notes.is_empty() {
+            let _ = writeln!(text, "\n{}: notes of steer run", outcome.kernel);
+        }
+        for note in notes {
+            let _ = writeln!(text, "  {}", note.trim());
+        }
+    }
     text
 }
 
@@ -100,6 +121,9 @@ fn cell(group: &GroupOutcome) -> String {
         return "cut short".to_owned();
     };
     let tally = group.tally;
+    if group.passed() && tally.total() == 0 {
+        return NOTHING.to_owned();
+    }
     let verdict = if group.passed() {
         format!("{} ok", tally.passed())
     } else if tally.failed() > 0 {
@@ -210,7 +234,9 @@ mod tests {
                     attach: Some("tcx".to_owned()),
                     pinned_links: Some("yes".to_owned()),
                     verified,
-                    said: Vec::new(),
+                    said: ["note     clsact instead of tcx", "ready    after 9 ms"]
+                        .map(str::to_owned)
+                        .into(),
                 },
                 ..Outcome::default()
             },
@@ -227,6 +253,9 @@ kernel    programs             routing    start    boot  in all  attach  links p
 
 instructions verified  5.10.262  6.12.117
 bridge_ingress         -         59,123
+
+6.12.117: notes of steer run
+  clsact instead of tcx
 ";
         assert_eq!(render(&outcomes(), &groups), expected);
     }
