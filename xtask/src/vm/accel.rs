@@ -71,9 +71,9 @@ impl Acceleration {
             },
             Self::Emulation => Limits {
                 first_line: seconds(60),
-                up: seconds(240),
+                up: seconds(300),
                 silence: seconds(90),
-                total: seconds(30 * 60),
+                total: seconds(40 * 60),
             },
         }
     }

@@ -28,10 +28,9 @@ use super::{
 const QUOTED: usize = 30;
 /// What udev would load into a guest for its processor and its devices, which nothing there uses; emulated, that takes
 /// half of the boot.
-const UNWANTED: [&str; 20] = [
+const UNWANTED: [&str; 14] = [
     "aesni_intel",
     "ahci",
-    "cdrom",
     "crc32_pclmul",
     "crc32c_intel",
     "crct10dif_pclmul",
@@ -41,14 +40,9 @@ const UNWANTED: [&str; 20] = [
     "kvm",
     "kvm_amd",
     "kvm_intel",
-    "libahci",
-    "libata",
     "powernow_k8",
     "qemu_fw_cfg",
-    "scsi_mod",
     "serio_raw",
-    "sg",
-    "sr_mod",
 ];
 /// Where a guest has file systems of its own over those of the host.
 const HIDDEN: [&str; 9] = [
@@ -176,7 +170,7 @@ impl Guest<'_> {
         let fault = match end {
             End::Done => None,
             End::Wrong(what) => Some(self.fault(what, &console)),
-            End::Interrupted => Some(self.fault("it was interrupted".to_owned(), &console)),
+            End::Interrupted => Some(self.fault("the guest was interrupted".to_owned(), &console)),
         };
         let mut outcome = reader.finish(fault);
         if !self.fleet.filtered {
@@ -194,7 +188,7 @@ impl Guest<'_> {
             .args(fleet.acceleration.arguments())
             .args(["--memory", "2G", "--user", "root", "--verbose"])
             .arg("--append")
-            .arg(format!("module_blacklist={}", UNWANTED.join(",")))
+            .arg(format!("modprobe.blacklist={}", UNWANTED.join(",")))
             .arg("--exec")
             .arg(format!(
                 "exec {} vm-guest {} 2>&1",

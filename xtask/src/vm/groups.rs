@@ -38,7 +38,7 @@ const TARGETS: &[Target] = &[
         name: "end to end",
         package: "steer-tests",
         target: "light",
-        minutes: 15,
+        minutes: 20,
     },
 ];
 

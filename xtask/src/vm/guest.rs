@@ -29,7 +29,9 @@ use crate::system;
 
 /// How often the host hears that the guest is alive.
 const BEAT: Duration = Duration::from_secs(5);
-/// How often a group's time limit is looked at.
+/// How long a group may print no line: a test that takes longer will not end.
+const QUIET: Duration = Duration::from_secs(300);
+/// How often a group's time limits are looked at.
 const MOMENT: Duration = Duration::from_millis(200);
 /// Modules that nothing loads by itself when the tests ask for what they bring.
 const MODULES: [&str; 1] = ["tun"];
@@ -114,18 +116,27 @@ fn run_group(group: &Group, doing: &Doing) -> Ending {
         .env("PATH", PATH)
         .env("HOME", "/tmp")
         .env("STEER_LAB_TUNNEL", "wireguard");
-    let limit = Duration::from_secs(group.limit);
-    supervise(&mut command, limit, doing, &mut |line| {
+    let limits = Limits {
+        total: Duration::from_secs(group.limit),
+        quiet: QUIET,
+    };
+    supervise(&mut command, limits, doing, &mut |line| {
         let mut out = io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     })
     .unwrap_or_else(|error| Ending::Badly(format!("{error:#}")))
 }
 
-/// Runs a command in a process group of its own, which is killed after `limit`; `each` gets its lines.
+#[derive(Clone, Copy)]
+struct Limits {
+    total: Duration,
+    quiet: Duration,
+}
+
+/// Runs a command in a process group of its own, which is killed when a limit is over; `each` gets its lines.
 fn supervise(
     command: &mut Command,
-    limit: Duration,
+    limits: Limits,
     doing: &Doing,
     each: &mut dyn FnMut(&str),
 ) -> Result<Ending> {
@@ -163,11 +174,15 @@ fn supervise(
         }
     });
 
-    let deadline = Instant::now() + limit;
+    let started = Instant::now();
+    let mut heard = started;
     let mut status = None;
     loop {
         match received.recv_timeout(MOMENT) {
-            Ok(line) => each(&line),
+            Ok(line) => {
+                heard = Instant::now();
+                each(&line);
+            }
             Err(RecvTimeoutError::Disconnected) => break,
             // What it left running holds the pipe open.
             Err(RecvTimeoutError::Timeout) if status.is_some() => break,
@@ -176,7 +191,7 @@ fn supervise(
         if status.is_none() {
             status = child.try_wait()?;
         }
-        if Instant::now() > deadline {
+        if started.elapsed() > limits.total || heard.elapsed() > limits.quiet {
             let doing = doing.get();
             end(&mut child);
             while let Ok(line) = received.recv_timeout(MOMENT) {
@@ -236,11 +251,17 @@ impl Doing {
 mod tests {
     use super::*;
 
-    fn run(script: &str, limit: Duration) -> (Ending, Vec<String>) {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const LIMITS: Limits = Limits {
+        total: PATIENCE,
+        quiet: PATIENCE,
+    };
+
+    fn run(script: &str, limits: Limits) -> (Ending, Vec<String>) {
         let mut lines = Vec::new();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let ending = supervise(&mut command, limit, &Doing::default(), &mut |line| {
+        let ending = supervise(&mut command, limits, &Doing::default(), &mut |line| {
             lines.push(line.to_owned())
         });
         (ending.unwrap(), lines)
@@ -248,42 +269,60 @@ mod tests {
 
     #[test]
     fn a_group_ends_as_its_program_does() {
-        let patience = Duration::from_secs(20);
         assert_eq!(
-            run("echo one; echo two >&2", patience),
+            run("echo one; echo two >&2", LIMITS),
             (Ending::Well, vec!["one".to_owned(), "two".to_owned()])
         );
         assert_eq!(
-            run("exit 101", patience).0,
+            run("exit 101", LIMITS).0,
             Ending::Badly("ended with exit status: 101".to_owned())
         );
     }
 
     #[test]
     fn a_group_that_takes_too_long_is_killed_with_all_it_started() {
-        let started = Instant::now();
-        let (ending, lines) = run(
-            "echo $$; printf 'test slow ... '; sleep 60 & sleep 60",
-            Duration::from_secs(1),
-        );
-        let doing = "test slow ...".to_owned();
-        assert_eq!(ending, Ending::Overdue { doing });
-        assert!(started.elapsed() < Duration::from_secs(20));
-        let group = Pid::from_raw(lines[0].parse().unwrap());
-        let gone = (0..50).any(|_| {
-            thread::sleep(Duration::from_millis(100));
-            killpg(group, None).is_err()
-        });
-        assert!(gone, "something is left of the process group {group}");
+        let second = Duration::from_secs(1);
+        let total = Limits {
+            total: second,
+            ..LIMITS
+        };
+        let quiet = Limits {
+            quiet: second,
+            ..LIMITS
+        };
+        for limits in [total, quiet] {
+            let started = Instant::now();
+            let script = "echo $$; printf 'test slow ... '; sleep 60 & sleep 60";
+            let (ending, lines) = run(script, limits);
+            let doing = "test slow ...".to_owned();
+            assert_eq!(ending, Ending::Overdue { doing });
+            assert!(started.elapsed() < PATIENCE);
+            let group = Pid::from_raw(lines[0].parse().unwrap());
+            let gone = (0..50).any(|_| {
+                thread::sleep(Duration::from_millis(100));
+                killpg(group, None).is_err()
+            });
+            assert!(gone, "something is left of the process group {group}");
+        }
+    }
+
+    #[test]
+    fn a_group_may_take_long_while_it_prints() {
+        let limits = Limits {
+            quiet: Duration::from_secs(2),
+            ..LIMITS
+        };
+        let (ending, lines) = run("for i in 1 2 3; do sleep 1; echo $i; done", limits);
+        assert_eq!((ending, lines.len()), (Ending::Well, 3));
     }
 
     #[test]
     fn what_a_group_leaves_running_is_not_waited_for() {
         let started = Instant::now();
         assert_eq!(
-            run("sleep 60 & echo last", Duration::from_secs(30)),
+            run("sleep 60 & echo last", LIMITS),
             (Ending::Well, vec!["last".to_owned()])
         );
-        assert!(started.elapsed() < Duration::from_secs(20));
+        assert!(started.elapsed() < PATIENCE);
     }
 }

@@ -192,25 +192,25 @@ impl State<'_> {
         let seconds = |limit: Duration| limit.as_secs();
         if !self.up && elapsed > limits.first_line && !self.console.has_kernel() {
             return Some(format!(
-                "its kernel printed nothing within {} s",
+                "the kernel printed nothing within {} s",
                 seconds(limits.first_line)
             ));
         }
         if !self.up && elapsed > limits.up {
             return Some(format!(
-                "it did not boot within {} s: nothing came from its user space",
+                "the guest did not boot within {} s: nothing came from its user space",
                 seconds(limits.up)
             ));
         }
         if self.up && self.heard.elapsed() > limits.silence {
             return Some(format!(
-                "it hangs: nothing has come from it for {} s",
+                "the guest hangs: nothing has come from it for {} s",
                 seconds(limits.silence)
             ));
         }
         (elapsed > limits.total).then(|| {
             format!(
-                "it was not through after {} s in all",
+                "the guest was not through after {} s in all",
                 seconds(limits.total)
             )
         })
@@ -222,12 +222,12 @@ impl State<'_> {
             return End::Done;
         }
         End::Wrong(match self.console.panic() {
-            Some(why) => format!("its kernel panicked: {why}"),
-            None if self.up => format!("it went down before it was through ({status})"),
+            Some(why) => format!("the kernel panicked: {why}"),
+            None if self.up => format!("the guest went down before it was through ({status})"),
             None if self.console.has_kernel() => {
-                format!("it went down before it had booted ({status})")
+                format!("the guest went down before it had booted ({status})")
             }
-            None => format!("it could not be started ({status})"),
+            None => format!("the guest could not be started ({status})"),
         })
     }
 }
@@ -373,7 +373,7 @@ mod tests {
         assert!(wrong("echo '[ 0.0] Linux' >&2").contains("before it had booted"));
         assert!(wrong("echo 'no such machine' >&2; exit 1").contains("could not be started"));
         let script = format!("{UP}; echo '[ 9.1] Kernel panic - not syncing: sysrq' >&2; exit 255");
-        assert_eq!(wrong(&script), "its kernel panicked: sysrq");
+        assert_eq!(wrong(&script), "the kernel panicked: sysrq");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct Failure {
 /// What went wrong with a guest.
 #[derive(Debug, Serialize)]
 pub struct Fault {
-    /// A sentence without its full stop, whose subject is the guest.
+    /// A sentence without its full stop.
     pub what: String,
     /// The last lines of its console.
     pub console: Vec<String>,

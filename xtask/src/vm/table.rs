@@ -89,7 +89,7 @@ pub fn failures(outcomes: &[Outcome]) -> String {
                 .last()
                 .filter(|group| group.seconds.is_none())
                 .map_or(String::new(), |group| format!(", during {}", group.name));
-            let _ = writeln!(text, "\n{kernel}{during}: the guest: {}", fault.what);
+            let _ = writeln!(text, "\n{kernel}{during}: {}", fault.what);
             if !fault.console.is_empty() {
                 text += "  the last lines of its console:\n";
             }
@@ -217,7 +217,7 @@ mod tests {
                     },
                 ],
                 fault: Some(Fault {
-                    what: "its kernel panicked: sysrq".to_owned(),
+                    what: "the kernel panicked: sysrq".to_owned(),
                     console: vec!["Call Trace:".to_owned()],
                 }),
                 ..Outcome::default()
@@ -266,7 +266,7 @@ bridge_ingress         -         59,123
 5.10.262, programs: flows::a failed
     left: 1
 
-5.10.262, during routing: the guest: its kernel panicked: sysrq
+5.10.262, during routing: the kernel panicked: sysrq
   the last lines of its console:
     Call Trace:
 ";
