@@ -41,6 +41,13 @@ pub enum Ask {
     /// Send a datagram to each from one unconnected socket and read each answer before the next;
     /// [`Told::SeenEach`].
     Datagrams(Vec<SocketAddr>),
+    /// Send a datagram from a new socket and wait for no answer; [`Told::Done`].
+    Send {
+        /// Where to.
+        server: SocketAddr,
+        /// Whether to connect the socket first.
+        connected: bool,
+    },
     /// Send a datagram from a new socket and read the answer; [`Told::Seen`].
     Datagram {
         /// Where to.
@@ -147,7 +154,10 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
                 .context("there is no such connection")?;
             exchange(stream, bytes).map(|()| Told::Done)
         }
-        Ask::Datagram { server, connected } => datagram(server, connected).map(Told::Seen),
+        Ask::Send { server, connected } => send(server, connected).map(|_| Told::Done),
+        Ask::Datagram { server, connected } => {
+            answered(&send(server, connected)?, server).map(Told::Seen)
+        }
         Ask::Datagrams(servers) => {
             let first = servers.first().context("there is nowhere to send to")?;
             let socket = UdpSocket::bind(unspecified(*first))?;
@@ -255,7 +265,7 @@ fn exchange(stream: &mut TcpStream, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-fn datagram(server: SocketAddr, connected: bool) -> Result<SocketAddr> {
+fn send(server: SocketAddr, connected: bool) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(unspecified(server))?;
     socket.set_read_timeout(Some(limit()))?;
     if connected {
@@ -264,7 +274,7 @@ fn datagram(server: SocketAddr, connected: bool) -> Result<SocketAddr> {
     } else {
         socket.send_to(b"hello", server)?;
     }
-    answered(&socket, server)
+    Ok(socket)
 }
 
 fn answered(socket: &UdpSocket, server: SocketAddr) -> Result<SocketAddr> {

@@ -1,6 +1,9 @@
 //! What most end-to-end tests begin with: a light lab in which steer sends the names below
 //! `fresh.example` through the VPN, for a cgroup and for a guest behind a bridge.
 
+mod shared;
+mod zone;
+
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +15,9 @@ use crate::{
         plan::{Path, Range},
     },
 };
+
+pub use shared::Shared;
+pub use zone::{Forged, MANY};
 
 /// The port that the echo servers listen on.
 pub const PORT: u16 = 8443;
@@ -68,12 +74,14 @@ impl Fixture {
         })
     }
 
-    /// A configuration that steers the cgroup and the bridge.
+    /// A configuration that steers the cgroup and the bridge, with rules within rules.
     pub fn config(&self) -> String {
         format!(
             "[vpn]\ninterface = \"{}\"\n\
              [attach]\ncgroups = [\"{}\"]\nbridges = [\"{BRIDGE}\"]\ndocker = \"off\"\n\
-             [rules]\npresets = []\nvpn = [\".fresh.example\"]\n",
+             [rules]\npresets = []\n\
+             vpn = [\".fresh.example\", \"n9.layers.fresh.example\"]\n\
+             direct = [\"*.layers.fresh.example\", \"exact7.fresh.example\"]\n",
             self.lab.tunnel_interface(),
             self.lab.cgroup().join("steered").display(),
         )
@@ -149,7 +157,7 @@ pub fn lookup(number: u16, zone: &str, v6: bool) -> Lookup {
 pub fn number(question: &Question) -> u16 {
     let label = question.name.split('.').next().unwrap_or_default();
     label
-        .trim_start_matches(['n', 'N'])
+        .trim_start_matches(|letter: char| letter.is_ascii_alphabetic())
         .parse()
         .unwrap_or_default()
 }

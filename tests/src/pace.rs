@@ -27,3 +27,8 @@ pub fn patience(usual: Duration) -> Duration {
 pub fn times(usual: u16) -> u16 {
     u16::try_from(u32::from(usual) / *SLOWNESS).map_or(usual, |times| times.max(1))
 }
+
+/// Those of `all` to try; on a slow machine `few` of them.
+pub fn choice<'a, T>(all: &'a [T], few: &'a [T]) -> &'a [T] {
+    if *SLOWNESS > 1 { few } else { all }
+}

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     Lab, Ns,
-    exec::{Place, script},
-    topology::no_dad,
+    exec::{Place, within},
+    topology::{ip, nft, no_dad},
 };
 use crate::client::{Ask, Told};
 
@@ -85,39 +85,44 @@ impl Lab {
     /// `number` tells its networks from those of other guests.
     pub fn guest(&self, name: &str, number: u8) -> Result<Guest> {
         let netns = format!("{}-{name}", self.name());
-        let own = format!("{}-box", self.name());
         let (v4, v6) = (format!("172.30.{number}"), format!("fd00:30:{number}:"));
-        let no_dad = no_dad(&netns);
-        let text = format!(
-            "ip netns add {netns}
-             {no_dad}
-             ip -n {netns} link set lo up
-             ip -n {own} link add {name} type bridge
-             ip -n {own} link add veth-{name} type veth peer name eth0 netns {netns}
-             ip -n {own} link set veth-{name} master {name} up
-             ip -n {own} link set {name} up
-             ip -n {own} addr add {v4}.1/24 dev {name}
-             ip -n {own} addr add {v6}:1/64 dev {name} nodad
-             ip -n {netns} link set eth0 up
-             ip -n {netns} addr add {v4}.2/24 dev eth0
-             ip -n {netns} addr add {v6}:2/64 dev eth0 nodad
-             ip -n {netns} route add default via {v4}.1
-             ip -n {netns} -6 route add default via {v6}:1"
+        ip(Command::new("ip"), &format!("netns add {netns}"))?;
+        let file = Path::new("/run/netns").join(&netns);
+        within(&file, no_dad)??;
+        let near = format!(
+            "link add {name} type bridge
+             link add veth-{name} type veth peer name eth0 netns {netns}
+             link set veth-{name} master {name} up
+             link set {name} up
+             addr add {v4}.1/24 dev {name}
+             addr add {v6}:1/64 dev {name} nodad\n"
         );
-        script(Command::new("sh"), &text).with_context(|| format!("cannot make guest {name}"))?;
+        ip(self.command(Ns::Box, "ip")?, &near)
+            .with_context(|| format!("cannot make the bridge {name}"))?;
+        let far = format!(
+            "link set lo up
+             link set eth0 up
+             addr add {v4}.2/24 dev eth0
+             addr add {v6}:2/64 dev eth0 nodad
+             route add default via {v4}.1
+             route add ::/0 via {v6}:1\n"
+        );
+        let mut inside = Command::new("ip");
+        inside.args(["-n", &netns]);
+        ip(inside, &far).with_context(|| format!("cannot make the guest behind {name}"))?;
         let masquerade = format!(
-            "nft 'table inet guest-{name} {{
+            "table inet guest-{name} {{
                  chain post {{
                      type nat hook postrouting priority srcnat
                      ip saddr {v4}.0/24 oifname != {name} masquerade
                      ip6 saddr {v6}:/64 oifname != {name} masquerade
                  }}
-             }}'"
+             }}"
         );
-        self.run(Ns::Box, &["sh", "-ec", &masquerade])?.stdout()?;
+        nft(self.command(Ns::Box, "nft")?, &masquerade)?;
         Ok(Guest {
             bridge: name.to_owned(),
-            netns: Path::new("/run/netns").join(netns),
+            netns: file,
         })
     }
 }

@@ -99,11 +99,19 @@ pub struct Ran {
 impl Ran {
     /// Runs `command` to its end, without input.
     pub fn of(command: &mut Command) -> Result<Self> {
+        Self::fed(command, "")
+    }
+
+    /// Runs `command` to its end, with a short `text` for its input.
+    pub(super) fn fed(command: &mut Command, text: &str) -> Result<Self> {
         let line = line(command);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("cannot run `{line}`: is it installed?"))?;
+        let mut run = || {
+            let (read, mut write) = std::io::pipe()?;
+            write.write_all(text.as_bytes())?;
+            drop(write);
+            command.stdin(read).output()
+        };
+        let output = run().with_context(|| format!("cannot run `{line}`: is it installed?"))?;
         Ok(Self {
             line,
             code: output.status.code(),

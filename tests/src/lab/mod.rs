@@ -37,6 +37,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
 
 pub use acts::{Act, Demo, DemoOptions, Row, demo};
 pub use clients::{Client, Guest};
@@ -54,7 +55,7 @@ pub use topology::Ns;
 pub use tunnel::{Tunnel, TunnelBytes};
 
 use docker::Docker;
-use exec::{Daemon, Place, script};
+use exec::{Daemon, Place};
 use keeper::Keeper;
 
 use crate::pace::patience;
@@ -348,13 +349,14 @@ impl Lab {
 
     fn build_topology(&self) -> Result<()> {
         fs::create_dir_all(self.bpffs())?;
-        let mount = format!("mount -t bpf bpf {}", self.bpffs().display());
-        script(Command::new("sh"), &mount).context("cannot mount a BPF file system")?;
-        script(Command::new("sh"), &topology::links(&self.name))?;
-        for ns in Ns::ALL {
-            script(self.command(ns, "sh")?, &topology::inside(ns))?;
-        }
-        Ok(())
+        let kind = Some("bpf");
+        mount(kind, &self.bpffs(), kind, MsFlags::empty(), None::<&str>).with_context(|| {
+            format!(
+                "cannot mount a BPF file system at {}",
+                self.bpffs().display()
+            )
+        })?;
+        topology::build(self)
     }
 
     fn server(&self, ns: Ns, program: &str) -> Result<Command> {

@@ -23,32 +23,34 @@ const QUESTIONS: [&str; 11] = [
     "nft --stateless list ruleset",
     "tc qdisc show",
     "for dev in $(ip -o link | sed 's/^[0-9]*: //; s/[:@].*//'); do
-         for hook in ingress egress; do tc filter show dev $dev $hook 2>&1; done
-     done",
+         printf 'filter show dev %s %s\\n' $dev ingress $dev egress
+     done | tc -force -batch - 2>&1 || true",
     "bpftool net show",
     "cd /proc/sys/net; grep -rs '' ipv4 ipv6 core bridge | sort",
     "iptables-legacy-save 2>/dev/null | grep -v '^#' | sed 's/ \\[.*\\]$//' || true",
 ];
 
+/// Between the answers.
+const END: char = '\u{1e}';
+
 impl HostSnapshot {
     /// Takes it now.
     pub fn take(lab: &Lab) -> Result<Self> {
-        let mut sections = Vec::new();
-        for question in QUESTIONS {
-            sections.push((
-                question.to_owned(),
-                lab.run(Ns::Box, &["sh", "-c", question])?.stdout,
-            ));
-        }
-        let cgroup = lab.cgroup().display();
-        let bpffs = lab.bpffs();
-        for question in [
-            format!("bpftool cgroup tree {cgroup}"),
-            format!("find {} | sort", bpffs.display()),
-        ] {
-            let text = lab.run(Ns::Box, &["sh", "-c", &question])?.stdout()?;
-            sections.push((question, text));
-        }
+        let questions = QUESTIONS.map(str::to_owned).into_iter().chain([
+            format!("bpftool cgroup tree {}", lab.cgroup().display()),
+            format!("find {} | sort", lab.bpffs().display()),
+        ]);
+        let questions: Vec<_> = questions.collect();
+        let all: Vec<_> = questions
+            .iter()
+            .map(|text| format!("({text}) || exit\n"))
+            .collect();
+        let script = all.join(&format!("printf '{END}'\n"));
+        let said = lab.run(Ns::Box, &["sh", "-c", &script])?.stdout()?;
+        let sections = questions
+            .into_iter()
+            .zip(said.split(END).map(str::to_owned))
+            .collect();
         Ok(Self { sections })
     }
 

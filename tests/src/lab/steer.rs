@@ -58,6 +58,14 @@ impl Steer {
         bail!("steer {what}:\n{}", self.output())
     }
 
+    /// Fails if it has ended.
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("steer ended ({status}):\n{}", self.output()),
+        }
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let mut ended = None;

@@ -1,11 +1,20 @@
 //! The namespaces, links, addresses and routes, as the commands one would type.
+//!
+//! Each namespace takes one `ip` process for all of its commands: starting a process is what
+//! takes the time where the processor is emulated.
 
-use super::plan::{
-    DIRECT_V4, DIRECT_V6, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, Range, TEST_RESOLVER_V4,
-    TEST_RESOLVER_V6,
+use std::{fmt::Write as _, fs, process::Command};
+
+use anyhow::{Context, Result};
+
+use super::{
+    Lab,
+    exec::{Ran, within},
+    plan::{
+        DIRECT_V4, DIRECT_V6, PUBLIC_RESOLVER_V4, RESOLVER_V4, RESOLVER_V6, Range,
+        TEST_RESOLVER_V4, TEST_RESOLVER_V6,
+    },
 };
-
-const CONF6: &str = "/proc/sys/net/ipv6/conf";
 
 /// One of the lab's network namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +44,19 @@ impl Ns {
     }
 }
 
-/// Makes the namespaces and joins them; run outside of them.
-pub(super) fn links(name: &str) -> String {
-    let mut script = String::new();
+/// Makes the namespaces, joins them, and gives them addresses and routes.
+pub(super) fn build(lab: &Lab) -> Result<()> {
+    let name = &lab.name;
+    let mut add = String::new();
     for ns in Ns::ALL {
-        let ns = ns.suffix();
-        script += &format!(
-            "ip netns add {name}-{ns}
-             {}
-             ip -n {name}-{ns} link set lo up\n",
-            no_dad(&format!("{name}-{ns}"))
-        );
+        let _ = writeln!(add, "netns add {name}-{}", ns.suffix());
     }
+    ip(Command::new("ip"), &add)?;
+    // Before there are links, which take the defaults.
+    for ns in Ns::ALL {
+        within(&lab.netns(ns), || sysctls(ns))??;
+    }
+    let mut links = String::new();
     for (near, far) in [
         ("box", "isp"),
         ("isp", "net"),
@@ -54,72 +64,116 @@ pub(super) fn links(name: &str) -> String {
         ("vpn", "net"),
     ] {
         let near_dev = if near == "box" { "eth0" } else { far };
-        script += &format!(
-            "ip link add {near_dev} netns {name}-{near} type veth peer name {near} netns {name}-{far}\n\
-             ip -n {name}-{near} link set {near_dev} up\n\
-             ip -n {name}-{far} link set {near} up\n"
+        let _ = writeln!(
+            links,
+            "link add {near_dev} netns {name}-{near} type veth peer name {near} netns {name}-{far}"
         );
     }
-    script
+    ip(Command::new("ip"), &links)?;
+    for ns in Ns::ALL {
+        ip(lab.command(ns, "ip")?, &inside(ns))?;
+    }
+    nft(lab.command(Ns::Isp, "nft")?, &blocking())?;
+    nft(lab.command(Ns::Vpn, "nft")?, MASQUERADE)
+}
+
+/// Runs a batch of `ip` commands in one process; the error names the one that failed.
+pub(super) fn ip(mut command: Command, batch: &str) -> Result<()> {
+    let ran = Ran::fed(command.args(["-batch", "-"]), batch)?;
+    let failed = ran.stderr.rsplit_once("Command failed -:");
+    let line = failed
+        .and_then(|(_, number)| number.trim().parse::<usize>().ok())
+        .and_then(|number| batch.lines().nth(number.checked_sub(1)?));
+    let line = line.unwrap_or("-batch").trim().to_owned();
+    ran.stdout()
+        .map(drop)
+        .with_context(|| format!("`ip {line}` failed"))
+}
+
+/// Has nft take in rules.
+pub(super) fn nft(mut command: Command, rules: &str) -> Result<()> {
+    Ran::fed(command.args(["-f", "-"]), rules)?
+        .stdout()
+        .map(drop)
+}
+
+/// Writes a sysctl of the namespace that this thread is in, a path below `/proc/sys/net`.
+fn set(path: &str, value: &str) -> Result<()> {
+    let file = format!("/proc/sys/net/{path}");
+    fs::write(&file, value).with_context(|| format!("cannot write {value} to {file}"))
 }
 
 /// Without duplicate address detection link-local addresses are there at once, not between two
 /// snapshots.
-pub(super) fn no_dad(netns: &str) -> String {
-    format!(
-        "ip netns exec {netns} sh -c 'echo 0 | tee {CONF6}/all/accept_dad >{CONF6}/default/accept_dad'"
-    )
+pub(super) fn no_dad() -> Result<()> {
+    set("ipv6/conf/all/accept_dad", "0")?;
+    set("ipv6/conf/default/accept_dad", "0")
 }
 
-/// What is to be run inside `ns`.
-pub(super) fn inside(ns: Ns) -> String {
-    let common = "
-        echo 1 | tee /proc/sys/net/ipv6/conf/all/forwarding >/proc/sys/net/ipv4/ip_forward";
+fn sysctls(ns: Ns) -> Result<()> {
+    no_dad()?;
+    set("ipv6/conf/all/forwarding", "1")?;
+    set("ipv4/ip_forward", "1")?;
+    let filter = if ns == Ns::Box { "1" } else { "0" };
+    for dev in ["all", "default", "lo"] {
+        set(&format!("ipv4/conf/{dev}/rp_filter"), filter)?;
+    }
+    if ns == Ns::Internet {
+        // A whole range routed to loopback is an address for TCP, but for the source of an IPv6
+        // datagram only with this.
+        set("ipv6/ip_nonlocal_bind", "1")?;
+    }
+    Ok(())
+}
+
+fn inside(ns: Ns) -> String {
     let own = match ns {
         Ns::Box => "
-            for dev in all default; do echo 1 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done
-            ip addr add 10.10.0.2/24 dev eth0
-            ip addr add fd00:10::2/64 dev eth0 nodad
-            ip route add default via 10.10.0.1
-            ip -6 route add default via fd00:10::1"
+            link set eth0 up
+            addr add 10.10.0.2/24 dev eth0
+            addr add fd00:10::2/64 dev eth0 nodad
+            route add default via 10.10.0.1
+            route add ::/0 via fd00:10::1"
             .to_owned(),
-        Ns::Isp => isp(),
+        Ns::Isp => format!(
+            "
+            link set box up
+            link set net up
+            link set vpn up
+            addr add 10.10.0.1/24 dev box
+            addr add fd00:10::1/64 dev box nodad
+            addr add {DIRECT_V4}/24 dev net
+            addr add {DIRECT_V6}/64 dev net nodad
+            addr add 10.30.0.1/24 dev vpn
+            route add default via 10.20.0.254
+            route add ::/0 via fd00:20::fe"
+        ),
         Ns::Internet => internet(),
         Ns::Vpn => "
-            ip addr add 10.30.0.2/24 dev isp
-            ip addr add 10.40.0.1/24 dev net
-            ip addr add fd00:40::1/64 dev net nodad
-            ip route add default via 10.40.0.254
-            ip -6 route add default via fd00:40::fe
-            nft -f - <<'NFT'
-            table inet vpn {
-                chain postrouting {
-                    type nat hook postrouting priority srcnat
-                    oifname net masquerade
-                }
-            }\nNFT\n"
+            link set isp up
+            link set net up
+            addr add 10.30.0.2/24 dev isp
+            addr add 10.40.0.1/24 dev net
+            addr add fd00:40::1/64 dev net nodad
+            route add default via 10.40.0.254
+            route add ::/0 via fd00:40::fe"
             .to_owned(),
     };
-    let relaxed = "
-        for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$file; done";
-    match ns {
-        Ns::Box => format!("{common}{own}"),
-        _ => format!("{common}{relaxed}{own}"),
-    }
+    format!("link set lo up{own}\n")
 }
 
-fn isp() -> String {
+const MASQUERADE: &str = "
+    table inet vpn {
+        chain postrouting {
+            type nat hook postrouting priority srcnat
+            oifname net masquerade
+        }
+    }";
+
+fn blocking() -> String {
     let (blocked_v4, blocked_v6) = (Range::Blocked.v4(), Range::Blocked.v6());
     format!(
         "
-        ip addr add 10.10.0.1/24 dev box
-        ip addr add fd00:10::1/64 dev box nodad
-        ip addr add {DIRECT_V4}/24 dev net
-        ip addr add {DIRECT_V6}/64 dev net nodad
-        ip addr add 10.30.0.1/24 dev vpn
-        ip route add default via 10.20.0.254
-        ip -6 route add default via fd00:20::fe
-        nft -f - <<'NFT'
         table inet isp {{
             counter blocked_tcp {{ }}
             counter blocked_udp {{ }}
@@ -136,29 +190,31 @@ fn isp() -> String {
                 type nat hook postrouting priority srcnat
                 oifname {{ net, vpn }} masquerade
             }}
-        }}\nNFT\n"
+        }}"
     )
 }
 
 fn internet() -> String {
-    // A whole range routed to loopback is an address for TCP, but for the source of an IPv6
-    // datagram only with ip_nonlocal_bind.
-    let mut script = format!(
+    let mut batch = format!(
         "
-        echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
-        ip addr add 10.20.0.254/24 dev isp
-        ip addr add fd00:20::fe/64 dev isp nodad
-        ip addr add 10.40.0.254/24 dev vpn
-        ip addr add fd00:40::fe/64 dev vpn nodad
-        ip addr add {RESOLVER_V4}/32 dev lo
-        ip addr add {RESOLVER_V6}/128 dev lo nodad
-        ip addr add {PUBLIC_RESOLVER_V4}/32 dev lo
-        ip addr add {TEST_RESOLVER_V4}/32 dev lo
-        ip addr add {TEST_RESOLVER_V6}/128 dev lo nodad\n"
+        link set isp up
+        link set vpn up
+        addr add 10.20.0.254/24 dev isp
+        addr add fd00:20::fe/64 dev isp nodad
+        addr add 10.40.0.254/24 dev vpn
+        addr add fd00:40::fe/64 dev vpn nodad
+        addr add {RESOLVER_V4}/32 dev lo
+        addr add {RESOLVER_V6}/128 dev lo nodad
+        addr add {PUBLIC_RESOLVER_V4}/32 dev lo
+        addr add {TEST_RESOLVER_V4}/32 dev lo
+        addr add {TEST_RESOLVER_V6}/128 dev lo nodad"
     );
     for range in Range::ALL {
-        script += &format!("ip route add local {} dev lo\n", range.v4());
-        script += &format!("ip -6 route add local {} dev lo\n", range.v6());
+        let (v4, v6) = (range.v4(), range.v6());
+        let _ = write!(
+            batch,
+            "\nroute add local {v4} dev lo\nroute add local {v6} dev lo"
+        );
     }
-    script
+    batch
 }

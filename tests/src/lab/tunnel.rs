@@ -222,15 +222,20 @@ fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
     );
     let public = Ran::of(Command::new("sh").args(["-ec", &make]))?.stdout()?;
     let (vpn, near) = public.trim().split_once('\n').context("wg made no keys")?;
+    let address = |end: u8| {
+        format!(
+            "printf '%s\\n' 'link set wg0 up' 'addr add 10.8.0.{end}/24 dev wg0' \\
+                 'addr add fd00:8::{end}/64 dev wg0 nodad' | ip -batch -"
+        )
+    };
     Ok([
         (
             Ns::Vpn,
             format!(
                 "wg set wg0 listen-port 51820 private-key {dir}/vpn.key \
                      peer {near} allowed-ips 10.8.0.2/32,fd00:8::2/128
-                 ip addr add 10.8.0.1/24 dev wg0
-                 ip addr add fd00:8::1/64 dev wg0 nodad
-                 ip link set wg0 up"
+                 {}",
+                address(1)
             ),
         ),
         (
@@ -239,9 +244,8 @@ fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
                 "wg set wg0 listen-port 51821 private-key {dir}/box.key \
                      peer {vpn} endpoint 10.30.0.2:51820 persistent-keepalive 20 \
                      allowed-ips 0.0.0.0/0,::/0
-                 ip addr add 10.8.0.2/24 dev wg0
-                 ip addr add fd00:8::2/64 dev wg0 nodad
-                 ip link set wg0 up"
+                 {}",
+                address(2)
             ),
         ),
     ])

@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 use steer_tests::{
-    fixture::{Fixture, lookup, open, resolve, server},
+    fixture::{Shared, lookup, open, resolve, server},
     lab::{Ns, plan::Path},
+    pace::patience,
 };
 
 /// Tries until it works; an error is that of the last try.
@@ -16,7 +17,7 @@ fn soon(mut work: impl FnMut() -> Result<()>) -> Result<()> {
     let start = Instant::now();
     loop {
         match work() {
-            Err(_) if start.elapsed() < Duration::from_secs(5) => {
+            Err(_) if start.elapsed() < patience(Duration::from_secs(5)) => {
                 thread::sleep(Duration::from_millis(100));
             }
             done => return done,
@@ -26,43 +27,42 @@ fn soon(mut work: impl FnMut() -> Result<()>) -> Result<()> {
 
 #[test]
 fn a_vpn_that_comes_back_is_used_again() -> Result<()> {
-    let mut fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    let mut clients = fixture.clients()?;
+    let mut lab = Shared::steered()?;
+    let number = lab.numbers(1)?;
+    let mut clients = lab.clients()?;
     for (who, client) in &mut clients {
         for v6 in [false, true] {
-            resolve(client, lookup(1, "fresh", v6))?;
-            assert_eq!(open(client, server(1, v6))?.1, Path::Vpn, "{who}, v6 {v6}");
+            resolve(client, lookup(number, "fresh", v6))?;
+            let (_, path) = open(client, server(number, v6))?;
+            assert_eq!(path, Path::Vpn, "{who}, v6 {v6}");
         }
     }
-    fixture.lab.tunnel_down()?;
+    lab.lab.tunnel_down()?;
     for (who, client) in &mut clients {
         for v6 in [false, true] {
-            assert!(
-                open(client, server(1, v6)).is_err(),
-                "{who}, v6 {v6}: no VPN, and yet"
-            );
+            let opened = open(client, server(number, v6));
+            assert!(opened.is_err(), "{who}, v6 {v6}: no VPN, and yet");
         }
     }
-    fixture.lab.tunnel_up()?;
+    lab.lab.tunnel_up()?;
     for (who, client) in &mut clients {
         for v6 in [false, true] {
             soon(|| {
-                let (_, path) = open(client, server(1, v6))?;
+                let (_, path) = open(client, server(number, v6))?;
                 ensure!(path == Path::Vpn, "{who}, v6 {v6}: {path:?}");
                 Ok(())
             })?;
         }
     }
-    let contacts = fixture.servers.contacts();
+    let contacts = lab.contacts();
     assert!(
         contacts.iter().all(|one| one.path() == Path::Vpn),
         "a leak: {contacts:?}"
     );
-    steer.terminate()?;
-    let dev = fixture.lab.tunnel_interface();
+    lab.stop()?;
+    let dev = lab.lab.tunnel_interface();
     let filter = format!("/proc/sys/net/ipv4/conf/{dev}/rp_filter");
-    let filter = fixture.lab.run(Ns::Box, &["cat", &filter])?.stdout()?;
-    assert_eq!(filter.trim(), "1");
-    Ok(())
+    let filter = lab.lab.run(Ns::Box, &["cat", &filter])?.stdout()?;
+    assert_eq!(filter.trim(), "1", "the strictness of the new interface");
+    lab.done()
 }

@@ -5,42 +5,40 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Told},
-    fixture::{Fixture, datagram, lookup, open, resolve, server},
+    fixture::{Shared, datagram, lookup, open, resolve, server},
     lab::plan::Path,
 };
 
 #[test]
 fn the_first_datagram_takes_the_right_path() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+    let mut lab = Shared::steered()?;
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
             for connected in [true, false] {
-                let number = 10 * turn + u16::from(connected);
+                let number = lab.numbers(2)?;
                 resolve(client, lookup(number, "fresh", v6))?;
-                let path = datagram(client, server(number, v6), connected)?;
-                assert_eq!(path, Path::Vpn, "{who}, v6 {v6}, connected {connected}");
-                let path = datagram(client, server(number + 100, v6), connected)?;
-                assert_eq!(path, Path::Direct, "{who}, v6 {v6}, connected {connected}");
+                for (number, right) in [(number, Path::Vpn), (number + 1, Path::Direct)] {
+                    let path = datagram(client, server(number, v6), connected)?;
+                    assert_eq!(path, right, "{who}, v6 {v6}, connected {connected}");
+                }
             }
         }
     }
-    let mut wrong = fixture.servers.contacts();
+    let mut wrong = lab.contacts();
     wrong.retain(|one| one.udp && one.path() == Path::Other);
     assert!(
         wrong.is_empty(),
         "datagrams with a source that is nobody's: {wrong:?}"
     );
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn one_socket_may_send_by_both_paths_in_turn() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+    let mut lab = Shared::steered()?;
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let number = 10 * turn;
+            let number = lab.numbers(2)?;
             resolve(client, lookup(number, "fresh", v6))?;
             let (vpn, direct) = (server(number, v6), server(number + 1, v6));
             let servers = vec![direct, vpn, direct, vpn, vpn, direct];
@@ -55,19 +53,18 @@ fn one_socket_may_send_by_both_paths_in_turn() -> Result<()> {
             assert_eq!(seen, right, "{who}, v6 {v6}");
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn an_ipv6_socket_may_reach_ipv4() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
+    let mut lab = Shared::steered()?;
     let mapped = |server: SocketAddr| match server.ip() {
         IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), server.port()),
         IpAddr::V6(_) => server,
     };
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
-        let number = 10 * turn;
+    for (who, client) in &mut lab.clients()? {
+        let number = lab.numbers(2)?;
         resolve(client, lookup(number, "fresh", false))?;
         for (number, right) in [(number, Path::Vpn), (number + 1, Path::Direct)] {
             let server = mapped(server(number, false));
@@ -78,5 +75,5 @@ fn an_ipv6_socket_may_reach_ipv4() -> Result<()> {
             }
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }

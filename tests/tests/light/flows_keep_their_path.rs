@@ -1,128 +1,100 @@
 //! A verdict is taken at a flow's first packet and held to its end.
 
-use std::{fs, net::IpAddr, path::Path as FilePath};
+use std::net::IpAddr;
 
 use anyhow::Result;
 use steer_tests::{
-    fixture::{Fixture, exchange, fresh, lookup, open, resolve, server},
-    lab::{Lab, Ns, plan::Path},
+    fixture::{Fixture, Shared, exchange, fresh, lookup, open, resolve, server},
+    lab::{Client, Ns, plan::Path},
 };
 
 const BYTES: usize = 300_000;
 /// What may pass through the tunnel while nothing of ours does.
 const NOISE: u64 = 5_000;
 
+/// Sends and receives on a connection, and has the tunnel's count tell which path it is on.
+fn is_on(lab: &Fixture, client: &mut Client, connection: usize) -> Result<Path> {
+    let through = lab.through_tunnel(|| exchange(client, connection, BYTES))?;
+    Ok(match through {
+        0..NOISE => Path::Direct,
+        _ if through > 2 * BYTES as u64 => Path::Vpn,
+        _ => Path::Other,
+    })
+}
+
 #[test]
 fn a_flow_begun_before_its_address_was_learned_stays_direct() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+    let mut lab = Shared::steered()?;
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let (early, path) = open(client, server(turn, v6))?;
+            let number = lab.numbers(1)?;
+            let (early, path) = open(client, server(number, v6))?;
             assert_eq!(path, Path::Direct, "{who}, v6 {v6}: nothing is learned yet");
             exchange(client, early, BYTES)?;
-            assert_eq!(
-                resolve(client, lookup(turn, "fresh", v6))?,
-                [fresh(turn, v6)]
-            );
-            let (late, path) = open(client, server(turn, v6))?;
+            let learned = resolve(client, lookup(number, "fresh", v6))?;
+            assert_eq!(learned, [fresh(number, v6)]);
+            let (late, path) = open(client, server(number, v6))?;
             assert_eq!(path, Path::Vpn, "{who}, v6 {v6}: the address is learned");
 
-            let through = fixture.through_tunnel(|| exchange(client, early, BYTES))?;
-            assert!(
-                through < NOISE,
-                "{who}, v6 {v6}: {through} bytes of it took the tunnel"
-            );
-            let through = fixture.through_tunnel(|| exchange(client, late, BYTES))?;
-            assert!(
-                through > 2 * BYTES as u64,
-                "{who}, v6 {v6}: {through} bytes by the tunnel"
-            );
+            assert_eq!(is_on(&lab, client, early)?, Path::Direct, "{who}, v6 {v6}");
+            assert_eq!(is_on(&lab, client, late)?, Path::Vpn, "{who}, v6 {v6}");
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn a_flow_begun_before_steer_stays_direct() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let mut clients = fixture.clients()?;
+    let mut lab = Shared::unsteered()?;
+    let number = lab.numbers(1)?;
+    let mut clients = lab.clients()?;
     let mut early = Vec::new();
     for (_, client) in &mut clients {
-        early.push(open(client, server(7, false))?.0);
+        early.push(open(client, server(number, false))?.0);
     }
-    let steer = fixture.steer()?;
-    for ((who, client), connection) in clients.iter_mut().zip(early) {
-        resolve(client, lookup(7, "fresh", false))?;
-        assert_eq!(
-            open(client, server(7, false))?.1,
-            Path::Vpn,
-            "{who}: a new flow"
-        );
-        let through = fixture.through_tunnel(|| exchange(client, connection, BYTES))?;
-        assert!(
-            through < NOISE,
-            "{who}: {through} bytes of the old flow took the tunnel"
-        );
+    lab.start()?;
+    for ((who, client), early) in clients.iter_mut().zip(early) {
+        resolve(client, lookup(number, "fresh", false))?;
+        let (_, path) = open(client, server(number, false))?;
+        assert_eq!(path, Path::Vpn, "{who}: a new flow");
+        assert_eq!(is_on(&lab, client, early)?, Path::Direct, "{who}");
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn a_flow_whose_entry_expires_stays_on_the_vpn() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+    let mut lab = Shared::steered()?;
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            resolve(client, lookup(turn, "fresh", v6))?;
-            let (early, path) = open(client, server(turn, v6))?;
+            let number = lab.numbers(1)?;
+            resolve(client, lookup(number, "fresh", v6))?;
+            let (early, path) = open(client, server(number, v6))?;
             assert_eq!(path, Path::Vpn, "{who}, v6 {v6}");
-            expire(&fixture.lab, &fixture.lab.steer_bpffs(), fresh(turn, v6))?;
-            let (_, path) = open(client, server(turn, v6))?;
-            assert_eq!(
-                path,
-                Path::Direct,
-                "{who}, v6 {v6}: the entry did not expire"
-            );
+            expire(&lab, fresh(number, v6))?;
+            let (_, path) = open(client, server(number, v6))?;
+            let what = "the entry did not expire";
+            assert_eq!(path, Path::Direct, "{who}, v6 {v6}: {what}");
 
-            let through = fixture.through_tunnel(|| exchange(client, early, BYTES))?;
-            assert!(
-                through > 2 * BYTES as u64,
-                "{who}, v6 {v6}: it left the tunnel"
-            );
+            assert_eq!(is_on(&lab, client, early)?, Path::Vpn, "{who}, v6 {v6}");
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 /// Makes the entry of an address one that ended long ago, as waiting for its time would.
-fn expire(lab: &Lab, bpffs: &FilePath, address: IpAddr) -> Result<()> {
+fn expire(fixture: &Fixture, address: IpAddr) -> Result<()> {
     let octets = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     };
-    let key: String = octets.iter().map(|octet| format!("{octet:02x} ")).collect();
-    let value = "00 ".repeat(32);
-    let map = find(bpffs, "ADDRS")?;
+    let key = octets.map(|octet| format!("{octet:02x}")).join(" ");
+    let value = ["00"; 32].join(" ");
+    let map = fixture.lab.steer_bpffs().join("ADDRS");
     let line = format!(
         "bpftool map update pinned {} key hex {key} value hex {value} exist",
         map.display()
     );
-    lab.run(Ns::Box, &["sh", "-c", &line])?.stdout().map(drop)
-}
-
-/// A pin by its name, wherever below `dir` it lies.
-fn find(dir: &FilePath, name: &str) -> Result<std::path::PathBuf> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.ends_with(name) {
-            return Ok(path);
-        }
-        if path.is_dir()
-            && let Ok(found) = find(&path, name)
-        {
-            return Ok(found);
-        }
-    }
-    anyhow::bail!("no pin {name} in {}", dir.display())
+    let words: Vec<_> = line.split(' ').collect();
+    fixture.lab.run(Ns::Box, &words)?.stdout().map(drop)
 }

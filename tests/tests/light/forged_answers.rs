@@ -4,118 +4,72 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context, Result};
 use steer_tests::{
-    fixture::{Fixture, fresh, honest, lookup, number, open, resolve, server},
+    fixture::{Forged, Shared, fresh, lookup, open, resolve, server},
     lab::{Answer, Question, plan::Path},
+    pace::patience,
 };
-
-/// Added to a number: the address that an answer with another id gives.
-const OTHER_ID: u16 = 1000;
-/// The address that an answer for another name gives.
-const OTHER_NAME: u16 = 2000;
-/// The address that a second answer gives, after the true one.
-const SECOND: u16 = 3000;
-/// The address that an answer gives to a question that nobody asked.
-const UNASKED: u16 = 4000;
-
-fn forged(question: &Question) -> Vec<Answer> {
-    let to = |off| Answer::honest([fresh(number(question) + off, question.v6)]);
-    let other_name = format!("other{}.fresh.example", number(question));
-    vec![
-        Answer {
-            id_off: 1,
-            ..to(OTHER_ID)
-        },
-        Answer {
-            name: Some(other_name),
-            ..to(OTHER_NAME)
-        },
-        honest(question),
-        to(SECOND),
-    ]
-}
 
 #[test]
 fn forged_answers_teach_nothing() -> Result<()> {
-    let fixture = Fixture::with_zone(forged)?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (1u16..).zip(&mut fixture.clients()?) {
+    let mut lab = Shared::steered()?;
+    let counters = ["dns_unasked", "dns_other_name", "dns_learned"];
+    let count = |lab: &Shared| -> Result<Vec<u64>> {
+        counters.iter().map(|name| lab.counter(name)).collect()
+    };
+    let before = count(&lab)?;
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let number = 10 * turn;
-            assert_eq!(
-                resolve(client, lookup(number, "fresh", v6))?,
-                [fresh(number, v6)]
-            );
+            let number = lab.numbers(5)?;
+            let learned = resolve(client, lookup(number, "forged.fresh", v6))?;
+            assert_eq!(learned, [fresh(number, v6)]);
 
-            let asked = fixture.resolver.asked();
+            let asked = lab.resolver.asked();
             let (asker, question) = asked.last().context("the name server saw no question")?;
-            let answer = Answer::honest([fresh(number + UNASKED, v6)]);
-            let name = format!("n{}.fresh.example", number + UNASKED);
+            let unasked = Forged::Unasked.number(number);
+            let answer = Answer::honest([fresh(unasked, v6)]);
             let unasked = Question {
-                name,
+                name: format!("n{unasked}.fresh.example"),
                 ..question.clone()
             };
-            fixture.resolver.send_unasked(*asker, &unasked, &answer)?;
-            thread::sleep(Duration::from_millis(200));
+            lab.resolver.send_unasked(*asker, &unasked, &answer)?;
+            thread::sleep(patience(Duration::from_millis(100)));
 
             let (_, path) = open(client, server(number, v6))?;
-            assert_eq!(
-                path,
-                Path::Vpn,
-                "{who}, v6 {v6}: the true answer taught nothing"
-            );
-            for (off, what) in [
-                (OTHER_ID, "with another id"),
-                (OTHER_NAME, "for another name"),
-                (SECOND, "after the true one"),
-                (UNASKED, "to no question"),
-            ] {
-                let (_, path) = open(client, server(number + off, v6))?;
-                assert_eq!(
-                    path,
-                    Path::Direct,
-                    "{who}, v6 {v6}: an answer {what} taught"
-                );
+            assert_eq!(path, Path::Vpn, "{who}, v6 {v6}: the true answer");
+            for what in Forged::ALL {
+                let (_, path) = open(client, server(what.number(number), v6))?;
+                assert_eq!(path, Path::Direct, "{who}, v6 {v6}: {what:?} taught");
             }
         }
     }
     // All of them passed the programs, or this would prove nothing.
-    for (counter, least) in [
-        ("dns_unasked", 12),
-        ("dns_other_name", 4),
-        ("dns_learned", 4),
-    ] {
-        let count = fixture.counter(counter)?;
-        assert!(count >= least, "{counter} is {count}, not {least}");
+    let after = count(&lab)?;
+    for (turn, least) in [12, 4, 4].into_iter().enumerate() {
+        let more = after[turn] - before[turn];
+        let counter = counters[turn];
+        assert!(more >= least, "{counter} rose by {more}, not {least}");
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn another_process_cannot_teach() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
+    let mut lab = Shared::steered()?;
+    let (theirs, ours) = (lab.numbers(1)?, lab.numbers(1)?);
     // Outside the steered cgroup and behind no steered bridge: its answers are its own affair.
-    let mut bystander = fixture
-        .lab
-        .client_in(&fixture.lab.box_cgroup("bystander")?)?;
-    resolve(&mut bystander, lookup(50, "fresh", false))?;
-    assert_eq!(
-        open(&mut bystander, server(50, false))?.1,
-        Path::Direct,
-        "the bystander"
-    );
-    for (who, client) in &mut fixture.clients()? {
-        assert_eq!(open(client, server(50, false))?.1, Path::Direct, "{who}");
-        assert_eq!(
-            resolve(client, lookup(51, "fresh", false))?,
-            [fresh(51, false)]
-        );
-        assert_eq!(open(client, server(51, false))?.1, Path::Vpn, "{who}");
+    let mut bystander = lab.lab.client_in(&lab.lab.box_cgroup("bystander")?)?;
+    resolve(&mut bystander, lookup(theirs, "fresh", false))?;
+    let (_, path) = open(&mut bystander, server(theirs, false))?;
+    assert_eq!(path, Path::Direct, "the bystander");
+    for (who, client) in &mut lab.clients()? {
+        let (_, path) = open(client, server(theirs, false))?;
+        assert_eq!(path, Path::Direct, "{who}");
+        let learned = resolve(client, lookup(ours, "fresh", false))?;
+        assert_eq!(learned, [fresh(ours, false)]);
+        let (_, path) = open(client, server(ours, false))?;
+        assert_eq!(path, Path::Vpn, "{who}");
     }
-    assert_eq!(
-        open(&mut bystander, server(51, false))?.1,
-        Path::Direct,
-        "the bystander, later"
-    );
-    steer.terminate().map(drop)
+    let (_, path) = open(&mut bystander, server(ours, false))?;
+    assert_eq!(path, Path::Direct, "the bystander, later");
+    lab.done()
 }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde::Deserialize;
 use steer_tests::{
-    fixture::{Fixture, lookup, open, resolve, server},
+    fixture::{Shared, lookup, open, resolve, server},
     lab::Ns,
 };
 
@@ -20,19 +20,19 @@ struct Program {
 
 #[test]
 fn by_bpftool() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (_, client) in &mut fixture.clients()? {
-        resolve(client, lookup(1, "fresh", false))?;
-        open(client, server(1, false))?;
+    let mut lab = Shared::steered()?;
+    for (_, client) in &mut lab.clients()? {
+        let number = lab.numbers(1)?;
+        resolve(client, lookup(number, "fresh", false))?;
+        open(client, server(number, false))?;
     }
     let bpftool = |line: &str| -> Result<String> {
         let words: Vec<_> = ["bpftool"].into_iter().chain(line.split(' ')).collect();
-        let said = fixture.lab.run(Ns::Box, &words)?.stdout()?;
+        let said = lab.lab.run(Ns::Box, &words)?.stdout()?;
         println!("# bpftool {line}\n{said}");
         Ok(said)
     };
-    let bpffs = fixture.lab.steer_bpffs();
+    let bpffs = lab.lab.steer_bpffs();
     let bpffs = bpffs.display();
     for (map, fields) in [
         ("CONFIG", ["mark", "mask", "vpn_ifindex"]),
@@ -49,7 +49,7 @@ fn by_bpftool() -> Result<()> {
             );
         }
     }
-    let tree = bpftool(&format!("cgroup tree {}", fixture.lab.cgroup().display()))?;
+    let tree = bpftool(&format!("cgroup tree {}", lab.lab.cgroup().display()))?;
     for program in [
         "connect4",
         "connect6",
@@ -69,5 +69,5 @@ fn by_bpftool() -> Result<()> {
         let linked = links.iter().any(|link| link.prog_id == Some(id));
         assert!(linked, "{program} with id {id} is on no link");
     }
-    steer.terminate().map(drop)
+    lab.done()
 }

@@ -9,43 +9,31 @@ use std::{
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
-    fixture::{Fixture, PORT, fresh, lookup},
-    lab::{Client, Ns, plan::Path},
+    fixture::{PORT, Shared, fresh, lookup},
+    lab::{Client, Contact, Ns, plan::Path},
+    pace::times,
 };
-
-const NAMES: u16 = 2000;
 
 #[test]
 fn two_thousand_fresh_names_take_the_vpn_from_the_first_packet() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
+    let mut lab = Shared::steered()?;
+    let count = times(2000);
     // Each client has addresses of its own: none was learned for the other.
-    for (turn, (who, client)) in (0u16..).zip(&mut fixture.clients()?) {
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let numbers = turn * NAMES..(turn + 1) * NAMES;
-            let lookups: Vec<_> = numbers
-                .clone()
-                .map(|number| lookup(number, "fresh", v6))
-                .collect();
-            let before = fixture.servers.contacts().len();
-            let reached = reach(who, client, lookups)?;
+            let first = lab.numbers(count)?;
+            let numbers = first..first + count;
+            let lookups = numbers.clone().map(|number| lookup(number, "fresh", v6));
+            let before = lab.contacts().len();
+            let reached = reach(who, client, lookups.collect())?;
             let failed: Vec<_> = reached.iter().filter(|(_, seen)| seen.is_err()).collect();
             assert!(
                 failed.is_empty(),
-                "{who}, v6 {v6}: {} failed: {failed:?}",
-                failed.len()
+                "{who}, v6 {v6}: these failed: {failed:?}"
             );
 
-            let contacts = fixture.servers.contacts().split_off(before);
-            let wrong: Vec<_> = contacts
-                .iter()
-                .filter(|one| one.path() != Path::Vpn)
-                .collect();
-            assert!(
-                wrong.is_empty(),
-                "{who}, v6 {v6}: {} of {NAMES} took the wrong path: {wrong:?}",
-                wrong.len()
-            );
+            let contacts = lab.contacts().split_off(before);
+            all_by_vpn(who, &contacts);
             let servers: Vec<_> = contacts.iter().map(|one| one.server.ip()).collect();
             let wanted: Vec<_> = numbers.map(|number| fresh(number, v6)).collect();
             assert_eq!(
@@ -54,21 +42,19 @@ fn two_thousand_fresh_names_take_the_vpn_from_the_first_packet() -> Result<()> {
             );
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn names_without_a_rule_go_direct() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    for (who, client) in &mut fixture.clients()? {
+    let mut lab = Shared::steered()?;
+    let count = times(100);
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let lookups: Vec<Lookup> = (3000..3100)
-                .map(|number| lookup(number, "plain", v6))
-                .collect();
-            let through = fixture.through_tunnel(|| {
-                let reached = reach(who, client, lookups)?;
-                for (address, seen) in reached {
+            let first = lab.numbers(count)?;
+            let lookups = (first..first + count).map(|number| lookup(number, "plain", v6));
+            let through = lab.through_tunnel(|| {
+                for (address, seen) in reach(who, client, lookups.collect())? {
                     let path = seen.map(|seen| Path::of(seen.ip()));
                     assert_eq!(path, Ok(Path::Direct), "{who} to {address}");
                 }
@@ -80,72 +66,70 @@ fn names_without_a_rule_go_direct() -> Result<()> {
             );
         }
     }
-    steer.terminate().map(drop)
+    lab.done()
 }
 
 #[test]
 fn many_clients_at_once() -> Result<()> {
     const CLIENTS: u16 = 8;
-    const EACH: u16 = 250;
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
+    let each = times(250);
+    let mut lab = Shared::steered()?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS / 2 {
-        clients.extend(fixture.clients()?);
+        clients.extend(lab.clients()?);
     }
+    let starts = (0..CLIENTS).map(|_| lab.numbers(each));
+    let starts = starts.collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
-        for (turn, (_, client)) in (0u16..).zip(&mut clients) {
+        for ((who, client), first) in clients.iter_mut().zip(starts) {
             scope.spawn(move || {
-                let numbers = turn * EACH..(turn + 1) * EACH;
+                let numbers = first..first + each;
                 let lookups = numbers.map(|number| lookup(number, "fresh", number % 2 == 0));
-                client.ask(&Ask::Reach {
-                    lookups: lookups.collect(),
-                    port: PORT,
-                })
+                reach(who, client, lookups.collect())
             });
         }
     });
-    let contacts = fixture.servers.contacts();
-    assert_eq!(
-        contacts.len(),
-        usize::from(CLIENTS * EACH),
-        "connections that arrived"
-    );
-    let wrong: Vec<_> = contacts
-        .iter()
-        .filter(|one| one.path() != Path::Vpn)
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "{} took the wrong path: {wrong:?}",
-        wrong.len()
-    );
-    steer.terminate().map(drop)
+    let contacts = lab.contacts();
+    let wanted = usize::from(CLIENTS * each);
+    assert_eq!(contacts.len(), wanted, "connections that arrived");
+    all_by_vpn("eight clients", &contacts);
+    lab.done()
 }
 
 #[test]
 fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
-    let fixture = Fixture::up()?;
+    let mut lab = Shared::steered()?;
     let masquerade = "table inet shuffle {
         chain post {
             type nat hook postrouting priority srcnat - 1
             oifname eth0 udp dport 53 masquerade random
         }
     }";
-    fixture.lab.run(Ns::Box, &["nft", masquerade])?.stdout()?;
-    let steer = fixture.steer()?;
-    for (turn, (who, client)) in (0u16..).zip(&mut fixture.clients()?) {
+    lab.lab.run(Ns::Box, &["nft", masquerade])?.stdout()?;
+    let count = times(100);
+    for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let numbers = turn * 100..(turn + 1) * 100;
-            let lookups = numbers.map(|number| lookup(number, "fresh", v6)).collect();
-            let reached = reach(who, client, lookups)?;
-            for (address, seen) in reached {
+            let first = lab.numbers(count)?;
+            let lookups = (first..first + count).map(|number| lookup(number, "fresh", v6));
+            for (address, seen) in reach(who, client, lookups.collect())? {
                 let path = seen.map(|seen| Path::of(seen.ip()));
                 assert_eq!(path, Ok(Path::Vpn), "{who} to {address}");
             }
         }
     }
-    steer.terminate().map(drop)
+    let end = ["nft", "delete", "table", "inet", "shuffle"];
+    lab.lab.run(Ns::Box, &end)?.stdout()?;
+    lab.done()
+}
+
+fn all_by_vpn(who: &str, contacts: &[Contact]) {
+    let mut wrong = contacts.to_vec();
+    wrong.retain(|one| one.path() != Path::Vpn);
+    let (wrong_ones, all) = (wrong.len(), contacts.len());
+    assert!(
+        wrong.is_empty(),
+        "{who}: {wrong_ones} of {all} took the wrong path: {wrong:?}"
+    );
 }
 
 /// Has a client resolve each name and connect at once; what each connection came to, in their order.

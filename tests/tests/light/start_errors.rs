@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use steer_tests::{
-    fixture::Fixture,
+    fixture::{Fixture, Shared},
     lab::{HostSnapshot, Steer},
+    pace::choice,
 };
 
 /// The stages of a start, as `STEER_FAULT` names them in a debug build.
@@ -25,85 +26,68 @@ fn fails(mut steer: Steer, what: &str) -> Result<String> {
 
 #[test]
 fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let before = HostSnapshot::take(&fixture.lab)?;
-    let config = fixture.config();
-    let dev = fixture.lab.tunnel_interface();
-    let cases = [
-        (config.replace(dev, "tun7"), "tun7"),
-        (config.replace("/steered", "/nowhere"), "nowhere"),
-        (config.replace("br-guest", "br-none"), "br-none"),
-        (
-            config.replace(".fresh.example", "fresh..example"),
-            "fresh..example",
-        ),
-        (config.replace("presets", "preset"), "preset"),
-        (config.replace(&format!("\"{dev}\""), "7"), "interface"),
-    ];
-    for (config, named) in cases {
-        let said = fails(fixture.lab.steer_started(&config, &[], &[])?, named)?;
+    let lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let config = lab.config();
+    let dev = lab.lab.tunnel_interface();
+    let with = |part: &str, wrong: &str| config.replacen(part, wrong, 1);
+    for (config, named) in [
+        (with(dev, "tun7"), "tun7"),
+        (with("/steered", "/nowhere"), "nowhere"),
+        (with("br-guest", "br-none"), "br-none"),
+        (with(".fresh.example", "fresh..example"), "fresh..example"),
+        (with("presets", "preset"), "preset"),
+        (with(&format!("\"{dev}\""), "7"), "interface"),
+    ] {
+        let said = fails(lab.lab.steer_started(&config, &[], &[])?, named)?;
         assert!(
             said.contains(named),
             "the error does not name {named}: {said}"
         );
-        assert_eq!(
-            before.diff(&HostSnapshot::take(&fixture.lab)?),
-            "",
-            "after {named}"
-        );
     }
-    Ok(())
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
 }
 
 #[test]
 fn a_start_that_fails_at_any_stage_leaves_the_host_as_it_was() -> Result<()> {
     let fixture = Fixture::with_debug_steer()?;
     let before = HostSnapshot::take(&fixture.lab)?;
-    for stage in STAGES {
-        let steer = fixture
-            .lab
-            .steer_started(&fixture.config(), &[], &[("STEER_FAULT", stage)])?;
-        let said = fails(steer, stage)?;
+    let fail = |stage| -> Result<String> {
+        let fault = [("STEER_FAULT", stage)];
+        let steer = fixture.lab.steer_started(&fixture.config(), &[], &fault)?;
+        fails(steer, stage)
+    };
+    for stage in choice(&STAGES, &["lock", "discover", "load", "ready"]) {
+        let said = fail(stage)?;
         assert!(
             said.contains(stage),
             "the error does not name the stage {stage}: {said}"
         );
-        assert_eq!(
-            before.diff(&HostSnapshot::take(&fixture.lab)?),
-            "",
-            "after {stage}"
-        );
+        let after = before.diff(&HostSnapshot::take(&fixture.lab)?);
+        assert_eq!(after, "", "after {stage}");
     }
     // The same where a killed run left its programs and routes.
-    for stage in STAGES {
+    for stage in choice(&STAGES, &["bridges"]) {
         fixture.steer()?.kill()?;
-        let steer = fixture
-            .lab
-            .steer_started(&fixture.config(), &[], &[("STEER_FAULT", stage)])?;
-        fails(steer, stage)?;
+        fail(stage)?;
         fixture.lab.steer_cleanup()?.stdout()?;
-        assert_eq!(
-            before.diff(&HostSnapshot::take(&fixture.lab)?),
-            "",
-            "adopted, after {stage}"
-        );
+        let after = before.diff(&HostSnapshot::take(&fixture.lab)?);
+        assert_eq!(after, "", "adopted, after {stage}");
     }
     Ok(())
 }
 
 #[test]
 fn a_second_run_is_refused_and_disturbs_nothing() -> Result<()> {
-    let fixture = Fixture::up()?;
-    let steer = fixture.steer()?;
-    let before = HostSnapshot::take(&fixture.lab)?;
-    let said = fails(
-        fixture.lab.steer_started(&fixture.config(), &[], &[])?,
-        "a second run",
-    )?;
+    let lab = Shared::steered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let second = lab.lab.steer_started(&lab.config(), &[], &[])?;
+    let said = fails(second, "a second run")?;
     assert!(
         said.contains("running"),
         "the error does not tell of the other run: {said}"
     );
-    assert_eq!(before.diff(&HostSnapshot::take(&fixture.lab)?), "");
-    steer.terminate().map(drop)
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
 }
