@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     client::{Ask, Lookup, Told},
     lab::{
-        Answer, Builder, Client, Guest, Lab, Ns, Question, Resolver, Servers, Steer, debug_steer,
+        Answer, Client, Guest, Lab, Ns, Question, Resolver, Servers, Steer,
         plan::{Path, Range},
     },
 };
@@ -23,6 +23,10 @@ pub use zone::{Forged, MANY};
 pub const PORT: u16 = 8443;
 /// The name of the steered bridge.
 pub const BRIDGE: &str = "br-guest";
+
+/// How bridges are attached to, for [`Fixture::steer_attached`]: as the kernel has it, by tcx where it can, and by the
+/// filters of older ones.
+pub const ATTACHMENTS: [&str; 2] = ["auto", "clsact"];
 
 /// A lab with servers and a name server, and what steer is to steer in it.
 pub struct Fixture {
@@ -47,21 +51,7 @@ impl Fixture {
     pub fn with_zone(
         zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::build(Lab::builder(), zone)
-    }
-
-    /// Builds it with a debug build of steer, whose start can be made to fail.
-    pub fn with_debug_steer() -> Result<Self> {
-        Self::build(Lab::builder().steer(&debug_steer()?), |question| {
-            vec![honest(question)]
-        })
-    }
-
-    fn build(
-        builder: Builder<'_>,
-        zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
-    ) -> Result<Self> {
-        let lab = builder.up()?;
+        let lab = Lab::builder().up()?;
         let guest = lab.guest(BRIDGE, 1)?;
         lab.box_cgroup("steered")?;
         let resolver = lab.resolver(zone)?;
@@ -90,6 +80,19 @@ impl Fixture {
     /// Starts steer with [`config`](Self::config) and waits until it is ready.
     pub fn steer(&self) -> Result<Steer> {
         self.lab.steer(&self.config(), &[])
+    }
+
+    /// The same with one of the [`ATTACHMENTS`].
+    pub fn steer_attached(&self, attachment: &str) -> Result<Steer> {
+        let environment = [("STEER_ATTACHMENT", attachment)];
+        let mut steer = self.lab.steer_started(&self.config(), &[], &environment)?;
+        steer.wait_ready()?;
+        Ok(steer)
+    }
+
+    /// Runs a command line in the box, and returns what it prints.
+    pub fn in_box(&self, line: &str) -> Result<String> {
+        self.lab.run(Ns::Box, &["sh", "-ec", line])?.stdout()
     }
 
     /// A client in the steered cgroup, then one behind the steered bridge, with names for messages.

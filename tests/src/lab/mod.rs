@@ -50,7 +50,7 @@ pub use resolver::{Answer, Question, Resolver};
 pub use servers::{Contact, Servers};
 pub use sid::{fetch_sid_docker, sid_docker_cache};
 pub use snapshot::HostSnapshot;
-pub use steer::{Steer, debug_steer};
+pub use steer::Steer;
 pub use topology::Ns;
 pub use tunnel::{Tunnel, TunnelBytes};
 

@@ -122,7 +122,8 @@ impl Lab {
         Ok(steer)
     }
 
-    /// Starts `steer run` and does not wait; `environment` is set for it.
+    /// Starts `steer run` and does not wait. An `environment` is set for it, and has a debug build
+    /// run, which alone listens to one.
     pub fn steer_started(
         &self,
         config: &str,
@@ -131,7 +132,12 @@ impl Lab {
     ) -> Result<Steer> {
         let log = self.unused("steer", "log");
         let output = File::create(&log)?;
-        let mut command = self.steer_command("run")?;
+        let binary = if environment.is_empty() {
+            self.steer_binary()?
+        } else {
+            debug_steer()?
+        };
+        let mut command = self.steer_command(&binary, "run")?;
         if !config.is_empty() {
             let file = self.unused("steer", "toml");
             fs::write(&file, config)?;
@@ -149,7 +155,7 @@ impl Lab {
 
     /// Runs `steer cleanup`.
     pub fn steer_cleanup(&self) -> Result<Ran> {
-        Ran::of(&mut self.steer_command("cleanup")?)
+        Ran::of(&mut self.steer_command(&self.steer_binary()?, "cleanup")?)
     }
 
     /// The pins of the steer that runs in this lab.
@@ -157,12 +163,12 @@ impl Lab {
         self.bpffs().join("steer")
     }
 
-    fn steer_command(&self, subcommand: &str) -> Result<Command> {
+    fn steer_command(&self, binary: &Path, subcommand: &str) -> Result<Command> {
         let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
         if self.docker.is_some() {
             place.over.insert(0, self.private_run());
         }
-        let mut command = place.command(self.steer_binary()?)?;
+        let mut command = place.command(binary)?;
         command
             .arg(subcommand)
             .arg("--bpffs")
@@ -190,7 +196,7 @@ fn said(log: &Path) -> String {
 
 /// A debug build of steer, whose start can be made to fail: `STEER_DEBUG_BIN`, else the one that
 /// cargo built beside this program.
-pub fn debug_steer() -> Result<PathBuf> {
+fn debug_steer() -> Result<PathBuf> {
     env::var_os("STEER_DEBUG_BIN").map_or_else(built_beside, |path| Ok(path.into()))
 }
 

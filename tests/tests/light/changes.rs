@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use steer_tests::{
     fixture::{Shared, lookup, open, resolve, server},
-    lab::{Ns, plan::Path},
+    lab::plan::Path,
     pace::patience,
 };
 
@@ -61,8 +61,7 @@ fn a_vpn_that_comes_back_is_used_again() -> Result<()> {
     );
     lab.stop()?;
     let dev = lab.lab.tunnel_interface();
-    let filter = format!("/proc/sys/net/ipv4/conf/{dev}/rp_filter");
-    let filter = lab.lab.run(Ns::Box, &["cat", &filter])?.stdout()?;
+    let filter = lab.in_box(&format!("cat /proc/sys/net/ipv4/conf/{dev}/rp_filter"))?;
     assert_eq!(filter.trim(), "1", "the strictness of the new interface");
     lab.done()
 }

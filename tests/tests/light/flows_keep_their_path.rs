@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use anyhow::Result;
 use steer_tests::{
     fixture::{Fixture, Shared, exchange, fresh, lookup, open, resolve, server},
-    lab::{Client, Ns, plan::Path},
+    lab::{Client, plan::Path},
 };
 
-const BYTES: usize = 300_000;
+const BYTES: usize = 30_000;
 /// What may pass through the tunnel while nothing of ours does.
 const NOISE: u64 = 5_000;
 
@@ -95,6 +95,5 @@ fn expire(fixture: &Fixture, address: IpAddr) -> Result<()> {
         "bpftool map update pinned {} key hex {key} value hex {value} exist",
         map.display()
     );
-    let words: Vec<_> = line.split(' ').collect();
-    fixture.lab.run(Ns::Box, &words)?.stdout().map(drop)
+    fixture.in_box(&line).map(drop)
 }

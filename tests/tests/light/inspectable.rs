@@ -3,10 +3,7 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use steer_tests::{
-    fixture::{Shared, lookup, open, resolve, server},
-    lab::Ns,
-};
+use steer_tests::fixture::{Shared, lookup, open, resolve, server};
 
 #[derive(Deserialize)]
 struct Link {
@@ -27,8 +24,7 @@ fn by_bpftool() -> Result<()> {
         open(client, server(number, false))?;
     }
     let bpftool = |line: &str| -> Result<String> {
-        let words: Vec<_> = ["bpftool"].into_iter().chain(line.split(' ')).collect();
-        let said = lab.lab.run(Ns::Box, &words)?.stdout()?;
+        let said = lab.in_box(&format!("bpftool {line}"))?;
         println!("# bpftool {line}\n{said}");
         Ok(said)
     };

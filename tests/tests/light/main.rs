@@ -1,6 +1,7 @@
 //! End to end without Docker: a cgroup and a guest behind a bridge, on the light lab. These run
 //! on any kernel, in virtual machines too.
 
+mod adoption;
 mod changes;
 mod crash;
 mod datagrams;

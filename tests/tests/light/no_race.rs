@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
     fixture::{PORT, Shared, fresh, lookup},
-    lab::{Client, Contact, Ns, plan::Path},
+    lab::{Client, Contact, plan::Path},
     pace::times,
 };
 
@@ -105,7 +105,7 @@ fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
             oifname eth0 udp dport 53 masquerade random
         }
     }";
-    lab.lab.run(Ns::Box, &["nft", masquerade])?.stdout()?;
+    lab.in_box(&format!("nft '{masquerade}'"))?;
     let count = times(100);
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
@@ -117,8 +117,7 @@ fn behind_a_masquerade_that_changes_every_port() -> Result<()> {
             }
         }
     }
-    let end = ["nft", "delete", "table", "inet", "shuffle"];
-    lab.lab.run(Ns::Box, &end)?.stdout()?;
+    lab.in_box("nft delete table inet shuffle")?;
     lab.done()
 }
 

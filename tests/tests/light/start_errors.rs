@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use steer_tests::{
-    fixture::{Fixture, Shared},
+    fixture::Shared,
     lab::{HostSnapshot, Steer},
     pace::choice,
 };
@@ -51,12 +51,11 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
 
 #[test]
 fn a_start_that_fails_at_any_stage_leaves_the_host_as_it_was() -> Result<()> {
-    let fixture = Fixture::with_debug_steer()?;
-    let before = HostSnapshot::take(&fixture.lab)?;
+    let lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
     let fail = |stage| -> Result<String> {
         let fault = [("STEER_FAULT", stage)];
-        let steer = fixture.lab.steer_started(&fixture.config(), &[], &fault)?;
-        fails(steer, stage)
+        fails(lab.lab.steer_started(&lab.config(), &[], &fault)?, stage)
     };
     for stage in choice(&STAGES, &["lock", "discover", "load", "ready"]) {
         let said = fail(stage)?;
@@ -64,18 +63,18 @@ fn a_start_that_fails_at_any_stage_leaves_the_host_as_it_was() -> Result<()> {
             said.contains(stage),
             "the error does not name the stage {stage}: {said}"
         );
-        let after = before.diff(&HostSnapshot::take(&fixture.lab)?);
+        let after = before.diff(&HostSnapshot::take(&lab.lab)?);
         assert_eq!(after, "", "after {stage}");
     }
     // The same where a killed run left its programs and routes.
     for stage in choice(&STAGES, &["bridges"]) {
-        fixture.steer()?.kill()?;
+        lab.steer()?.kill()?;
         fail(stage)?;
-        fixture.lab.steer_cleanup()?.stdout()?;
-        let after = before.diff(&HostSnapshot::take(&fixture.lab)?);
+        lab.lab.steer_cleanup()?.stdout()?;
+        let after = before.diff(&HostSnapshot::take(&lab.lab)?);
         assert_eq!(after, "", "adopted, after {stage}");
     }
-    Ok(())
+    lab.done()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use anyhow::Result;
 use steer_tests::{
     client::Ask,
     fixture::{Fixture, Shared, datagram, lookup, open, resolve, server},
-    lab::{Ns, plan::Path},
+    lab::plan::Path,
 };
 
 #[test]
@@ -63,6 +63,6 @@ fn direct_by_choice() -> Result<()> {
 
 /// For good: the lab is not handed on.
 fn take_tunnel_down(fixture: &Fixture) -> Result<()> {
-    let down = ["ip", "link", "set", fixture.lab.tunnel_interface(), "down"];
-    fixture.lab.run(Ns::Box, &down)?.stdout().map(drop)
+    let dev = fixture.lab.tunnel_interface();
+    fixture.in_box(&format!("ip link set {dev} down")).map(drop)
 }
