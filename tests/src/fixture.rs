@@ -82,10 +82,10 @@ impl Fixture {
         self.lab.steer(&self.config(), &[])
     }
 
-    /// The same with one of the [`ATTACHMENTS`].
-    pub fn steer_attached(&self, attachment: &str) -> Result<Steer> {
+    /// The same by a `config` of the test's own, with one of the [`ATTACHMENTS`].
+    pub fn steer_attached(&self, config: &str, attachment: &str) -> Result<Steer> {
         let environment = [("STEER_ATTACHMENT", attachment)];
-        let mut steer = self.lab.steer_started(&self.config(), &[], &environment)?;
+        let mut steer = self.lab.steer_started(config, &[], &environment)?;
         steer.wait_ready()?;
         Ok(steer)
     }

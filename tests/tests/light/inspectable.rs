@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use steer_tests::fixture::{Shared, lookup, open, resolve, server};
+use steer_tests::fixture::{BRIDGE, Shared, lookup, open, resolve, server};
 
 #[derive(Deserialize)]
 struct Link {
@@ -56,14 +56,20 @@ fn by_bpftool() -> Result<()> {
     ] {
         assert!(tree.contains(program), "{program} is on no cgroup: {tree}");
     }
-    // `bpftool net` tells of tcx since its version 7.3; every version tells of links.
+    // `bpftool net` tells of tcx since its version 7.3; every version tells of links, and tc of filters.
     bpftool("net show")?;
     let links: Vec<Link> = serde_json::from_str(&bpftool("-j link show")?)?;
-    for program in ["bridge_ingress", "bridge_egress"] {
+    for hook in ["ingress", "egress"] {
+        let program = format!("bridge_{hook}");
         let pinned = bpftool(&format!("-j prog show pinned {bpffs}/programs/{program}"))?;
         let id = serde_json::from_str::<Program>(&pinned)?.id;
         let linked = links.iter().any(|link| link.prog_id == Some(id));
-        assert!(linked, "{program} with id {id} is on no link");
+        let filters = lab.in_box(&format!("tc filter show dev {BRIDGE} {hook}"))?;
+        let filtered = filters.contains(&format!("{program} direct-action"));
+        assert!(
+            linked || filtered,
+            "{program} with id {id} is on no link and no filter: {filters}"
+        );
     }
     lab.done()
 }
