@@ -38,7 +38,7 @@ pub fn run(route: Option<Route>, show_output: bool) -> Result<PathBuf> {
     let toolchain = setup::toolchain(route)?;
     // Summed before the build: what is edited while it runs makes the stamp stale, as it should.
     let sources = stamp::sources(&root).context("the eBPF sources cannot be read")?;
-    let mut cargo = cargo(&toolchain, "build", &root);
+    let mut cargo = cargo(&toolchain, "build", &root, &Machine::ANY);
     if show_output {
         let status = cargo
             .status()
@@ -70,8 +70,24 @@ pub fn run(route: Option<Route>, show_output: bool) -> Result<PathBuf> {
     Ok(object)
 }
 
+/// What the kernel programs are compiled for.
+pub struct Machine {
+    /// Flags of the compiler that say so.
+    pub flags: &'static [&'static str],
+    /// Where the build lies, in the workspace.
+    pub folder: &'static str,
+}
+
+impl Machine {
+    /// The object is the same for all machines of this byte order.
+    pub const ANY: Self = Self {
+        flags: &[],
+        folder: "target/bpf",
+    };
+}
+
 /// A cargo that runs `verb` on the kernel programs for the BPF target.
-pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
+pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path, machine: &Machine) -> Command {
     let compiler = &toolchain.compiler;
     let mut command = Command::new(&compiler.cargo);
     system::clean_environment(&mut command);
@@ -87,7 +103,7 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
             TARGET,
             "--target-dir",
         ])
-        .arg(root.join("target/bpf"))
+        .arg(root.join(machine.folder))
         .env("RUSTC", &compiler.rustc)
         // aya-ebpf uses one unstable feature (asm_experimental_arch), and build-std is one.
         .env("RUSTC_BOOTSTRAP", "1")
@@ -97,13 +113,16 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
         command.args(["-Z", "build-std=core"]);
     }
     let linker = format!("-Clinker={}", toolchain.linker.display());
-    let flags = [
+    let own = [
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
         "-Ctarget-cpu=v3",
         linker.as_str(),
     ];
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    command.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        [&own, machine.flags].concat().join("\x1f"),
+    );
     command
 }
 
@@ -113,7 +132,7 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path) -> Command {
 /// When it warns, or is missing and cannot be installed.
 pub fn clippy(toolchain: &Toolchain, root: &Path) -> Result<()> {
     let driver = toolchain.compiler.clippy_driver()?;
-    let mut cargo = cargo(toolchain, "check", root);
+    let mut cargo = cargo(toolchain, "check", root, &Machine::ANY);
     // What `cargo clippy` sets; a distribution's cargo would find rustup's clippy, which is of another compiler.
     cargo.env("RUSTC_WORKSPACE_WRAPPER", driver);
     cargo.env(

@@ -1,6 +1,7 @@
 //! The `cargo xtask` command: everything that building and testing steer takes.
 
 mod build_ebpf;
+mod cross;
 mod lab;
 mod licences;
 mod report;

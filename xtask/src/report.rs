@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{step, system::NoRoot, tally::Tally};
+use crate::{cross::NotHere, step, system::NoRoot, tally::Tally};
 
 /// The phases so far.
 #[derive(Default)]
@@ -22,6 +22,8 @@ struct Phase {
 struct Fault {
     /// What the summary calls it.
     word: &'static str,
+    /// Whether the run fails by it.
+    fails: bool,
     reason: String,
 }
 
@@ -49,6 +51,7 @@ impl Report {
             tally: None,
             fault: Some(Fault {
                 word: "FAILED",
+                fails: true,
                 reason,
             }),
         });
@@ -74,7 +77,7 @@ impl Report {
                 .and_then(|fault| fault.reason.lines().next());
             let detail: Vec<_> = counts.as_deref().into_iter().chain(reason).collect();
             println!(
-                "{:<26} {word:<7} {:>12}  {}",
+                "{:<26} {word:<8} {:>12}  {}",
                 phase.name,
                 step::seconds(phase.took),
                 detail.join("; ")
@@ -83,7 +86,7 @@ impl Report {
         let faulty: Vec<_> = self
             .phases
             .iter()
-            .filter(|phase| phase.fault.is_some())
+            .filter(|phase| phase.fault.as_ref().is_some_and(|fault| fault.fails))
             .map(|phase| phase.name)
             .collect();
         let result = if faulty.is_empty() { "ok" } else { "FAILED" };
@@ -103,14 +106,18 @@ impl Report {
         let started = Instant::now();
         let mut tally = None;
         let fault = body(&mut tally).err().map(|error| {
-            eprintln!("error: {error:#}");
-            let word = if error.is::<NoRoot>() {
-                "NOT RUN"
+            let (word, fails) = if error.is::<NotHere>() {
+                ("LEFT OUT", false)
+            } else if error.is::<NoRoot>() {
+                ("NOT RUN", true)
             } else {
-                "FAILED"
+                ("FAILED", true)
             };
+            let label = if fails { "error" } else { "left out" };
+            eprintln!("{label}: {error:#}");
             Fault {
                 word,
+                fails,
                 reason: format!("{error:#}"),
             }
         });
@@ -126,6 +133,14 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_had_here_fails_no_run() {
+        let mut report = Report::default();
+        let left_out: Option<()> = report.phase("elsewhere", || Err(NotHere("no".into()).into()));
+        assert_eq!(left_out, None);
+        assert!(report.finish(Duration::ZERO).is_ok());
+    }
 
     #[test]
     fn a_failed_phase_fails_the_run_and_its_tests_still_count() {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build_ebpf, licences, report::Report, setup, step, system, tally::Tally, vm};
+use crate::{build_ebpf, cross, licences, report::Report, setup, step, system, tally::Tally, vm};
 
 /// What the tests need root for.
 const PURPOSE: &str = "Loading programs and making network namespaces";
@@ -145,6 +145,7 @@ fn lints(report: &mut Report, root: &Path, toolchain: &setup::Toolchain) {
         )
     });
     report.phase("licences and sources", || licences::check(root));
+    report.phase("aarch64", || cross::check(toolchain, root));
 }
 
 struct Selection<'a> {
