@@ -2,143 +2,127 @@
 //! cgroup and behind a bridge; snapshots, and what is left. Hand-made routes do here what steer
 //! would do.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, bail};
 use steer_tests::{
     client::{Ask, Lookup, Told},
-    fixture::{datagram, fresh, open},
-    lab::{Answer, HostSnapshot, Lab, Ns, Resolver, plan::Path},
+    fixture::{Forged, PORT, Shared, datagram, exchange, fresh, lookup, open, resolve, server},
+    lab::{HostSnapshot, Lab, Ns, Resolver, plan::Path},
     pace::times,
 };
 
 #[test]
 fn the_servers_tell_the_two_paths_apart_for_host_and_guest() -> Result<()> {
-    let lab = Lab::builder().up()?;
-    let servers = lab.listen(7)?;
-    let guest = lab.guest("br-guest", 1)?;
-    let dev = lab.tunnel_interface();
-    let script = format!(
-        "echo 2 > /proc/sys/net/ipv4/conf/{dev}/rp_filter
-         ip route add 10.200.1.0/24 dev {dev}
-         ip -6 route add 2001:db8:f5e5::100/120 dev {dev}"
-    );
-    lab.run(Ns::Box, &["sh", "-ec", &script])?.stdout()?;
-    let mut clients = [
-        lab.client_in(&lab.box_cgroup("steered")?)?,
-        lab.client_behind(&guest)?,
-    ];
-    for client in &mut clients {
+    const MUCH: u16 = 50_000;
+    let mut lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let (direct, vpn) = (lab.numbers(1)?, lab.numbers(1)?);
+    let dev = lab.lab.tunnel_interface();
+    let (v4, v6) = (fresh(vpn, false), fresh(vpn, true));
+    let filter = format!("/proc/sys/net/ipv4/conf/{dev}/rp_filter");
+    lab.in_box(&format!(
+        "echo 2 >{filter}; ip route add {v4} dev {dev}; ip -6 route add {v6} dev {dev}"
+    ))?;
+    let mut clients = lab.clients()?;
+    for (who, client) in &mut clients {
         for v6 in [false, true] {
-            for (number, path) in [(0x001, Path::Direct), (0x101, Path::Vpn)] {
-                let server = SocketAddr::new(fresh(number, v6), 7);
-                let (connection, seen) = open(client, server)?;
-                assert_eq!(seen, path, "TCP {server}");
-                client.ask(&Ask::Exchange {
-                    connection,
-                    bytes: 100_000,
-                })?;
+            for (number, right) in [(direct, Path::Direct), (vpn, Path::Vpn)] {
+                let server = server(number, v6);
+                let (connection, path) = open(client, server)?;
+                assert_eq!(path, right, "{who}: TCP {server}");
+                exchange(client, connection, 10_000)?;
                 for connected in [false, true] {
-                    assert_eq!(datagram(client, server, connected)?, path, "UDP {server}");
+                    let path = datagram(client, server, connected)?;
+                    assert_eq!(path, right, "{who}: UDP {server}");
                 }
-                let last = servers.contacts().pop();
+                let last = lab.contacts().pop();
                 assert!(
                     last.is_some_and(|last| last.udp
                         && last.server == server
-                        && last.path() == path),
+                        && last.path() == right),
                     "{last:?}"
                 );
             }
         }
     }
-    let before = lab.tunnel_bytes()?;
-    let (connection, _) = open(&mut clients[0], SocketAddr::new(fresh(0x102, false), 7))?;
-    clients[0].ask(&Ask::Exchange {
-        connection,
-        bytes: 1 << 20,
-    })?;
-    let after = lab.tunnel_bytes()?;
-    assert!(after.up - before.up > 1 << 20 && after.down - before.down > 1 << 20);
-    Ok(())
+    let [(_, client), _] = &mut clients;
+    let (connection, _) = open(client, server(vpn, false))?;
+    let then = lab.lab.tunnel_bytes()?;
+    exchange(client, connection, usize::from(MUCH))?;
+    let now = lab.lab.tunnel_bytes()?;
+    let (up, down) = (now.up - then.up, now.down - then.down);
+    assert!(up.min(down) > u64::from(MUCH), "{up} up and {down} down");
+
+    lab.in_box(&format!(
+        "echo 1 >{filter}; ip route del {v4} dev {dev}; ip -6 route del {v6} dev {dev}"
+    ))?;
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
 }
 
 #[test]
 fn the_name_server_answers_what_it_is_told_to() -> Result<()> {
-    let lab = Lab::builder().up()?;
-    let resolver = lab.resolver(|question| {
-        let number = question.name.trim_start_matches('n').split('.').next();
-        let number = number.and_then(|digits| digits.parse().ok()).unwrap_or(9);
-        let honest = Answer::honest([fresh(number, question.v6)]);
-        let wrong = fresh(5, question.v6);
-        vec![
-            Answer {
-                id_off: 1,
-                ..Answer::honest([wrong])
-            },
-            Answer {
-                name: Some("other.example".to_owned()),
-                ..Answer::honest([wrong])
-            },
-            honest,
-        ]
-    })?;
-    let mut client = lab.client_in(&lab.box_cgroup("steered")?)?;
-    for (server, v6, tcp) in [
+    let mut lab = Shared::unsteered()?;
+    let number = lab.numbers(5)?;
+    let [(_, client), _] = &mut lab.clients()?;
+    let asked = lab.resolver.asked().len();
+    for (resolver, v6, tcp) in [
         (Resolver::V4, false, false),
         (Resolver::V6, true, false),
         (Resolver::V4, true, true),
         (Resolver::V6, false, true),
     ] {
-        let name = "n1234.fresh.example".to_owned();
-        match client.ask(&Ask::Resolve(Lookup {
-            resolver: server,
-            name,
+        let question = Lookup {
+            resolver,
+            name: format!("n{number}.forged.fresh.example"),
             v6,
             tcp,
-        }))? {
-            Told::Addresses(found) => assert_eq!(found, [fresh(1234, v6)]),
-            other => bail!("a strange answer: {other:?}"),
-        }
+        };
+        // By UDP the client passes over what does not fit; by TCP it gets the last alone.
+        let right = if tcp {
+            Forged::Second.number(number)
+        } else {
+            number
+        };
+        let found = resolve(client, question)?;
+        assert_eq!(found, [fresh(right, v6)], "by TCP: {tcp}");
     }
-    assert_eq!(resolver.asked().len(), 2, "the questions by UDP");
+    let asked = lab.resolver.asked().len() - asked;
+    assert_eq!(asked, 2, "the questions by UDP");
 
-    let _servers = lab.listen(80)?;
     let count = times(2000);
-    let lookups = (0..count)
-        .map(|number| Lookup {
-            resolver: Resolver::V4,
-            name: format!("n{number}.fresh.example"),
-            v6: false,
-            tcp: false,
-        })
-        .collect();
-    match client.ask(&Ask::Reach { lookups, port: 80 })? {
+    let first = lab.numbers(count)?;
+    let lookups = (first..first + count).map(|number| lookup(number, "fresh", false));
+    match client.ask(&Ask::Reach {
+        lookups: lookups.collect(),
+        port: PORT,
+    })? {
         Told::Reached(reached) => {
             assert_eq!(reached.len(), usize::from(count));
             assert!(reached.iter().all(|(_, seen)| seen.is_ok()), "{reached:?}");
         }
         other => bail!("a strange answer: {other:?}"),
     }
-    Ok(())
+    lab.done()
 }
 
 #[test]
 fn a_snapshot_is_the_same_until_something_changes() -> Result<()> {
-    let lab = Lab::builder().up()?;
-    let dev = lab.tunnel_interface();
+    let lab = Shared::unsteered()?;
+    let dev = lab.lab.tunnel_interface();
     let filter = format!("/proc/sys/net/ipv4/conf/{dev}/rp_filter");
-    let before = HostSnapshot::take(&lab)?;
-    assert_eq!(before.diff(&HostSnapshot::take(&lab)?), "");
-    for (change, back, trace) in [
+    let pin = lab.lab.bpffs().join("trace").display().to_string();
+    let before = HostSnapshot::take(&lab.lab)?;
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    let changes = [
         (
             "ip rule add fwmark 1 lookup 77",
             "ip rule del fwmark 1 lookup 77",
             "fwmark 0x1",
         ),
         (
-            "ip -6 route add unreachable default table 77",
-            "ip -6 route flush table 77",
-            "table 77",
+            "ip -6 route add unreachable default table 78",
+            "ip -6 route flush table 78",
+            "table 78",
         ),
         (
             "nft add table inet trace",
@@ -146,12 +130,13 @@ fn a_snapshot_is_the_same_until_something_changes() -> Result<()> {
             "table inet trace",
         ),
         (
-            "tc qdisc add dev eth0 clsact",
-            "tc qdisc del dev eth0 clsact",
-            "clsact",
+            "tc qdisc add dev lo clsact",
+            "tc qdisc del dev lo clsact",
+            "qdisc clsact ffff: dev lo",
         ),
         (
-            "tc qdisc add dev eth0 clsact; tc filter add dev eth0 egress pref 7 protocol all u32 match u8 0 0",
+            "tc qdisc add dev eth0 clsact
+             tc filter add dev eth0 egress pref 7 protocol all u32 match u8 0 0",
             "tc qdisc del dev eth0 clsact",
             "pref 7",
         ),
@@ -160,28 +145,25 @@ fn a_snapshot_is_the_same_until_something_changes() -> Result<()> {
             &format!("echo 1 >{filter}"),
             &format!("{dev}/rp_filter:0"),
         ),
-    ] {
-        lab.run(Ns::Box, &["sh", "-ec", change])?.stdout()?;
-        let diff = before.diff(&HostSnapshot::take(&lab)?);
+        (
+            &format!("mkdir {pin}"),
+            &format!("rmdir {pin}"),
+            "bpf/trace",
+        ),
+    ];
+    for (change, _, _) in changes {
+        lab.in_box(change)?;
+    }
+    let diff = before.diff(&HostSnapshot::take(&lab.lab)?);
+    for (change, back, trace) in changes {
         assert!(
             diff.contains(trace),
             "after `{change}` the snapshot shows: {diff}"
         );
-        lab.run(Ns::Box, &["sh", "-ec", back])?.stdout()?;
-        assert_eq!(
-            before.diff(&HostSnapshot::take(&lab)?),
-            "",
-            "after `{back}`"
-        );
+        lab.in_box(back)?;
     }
-    let pin = lab.bpffs().join("trace");
-    std::fs::create_dir(&pin)?;
-    assert!(
-        before
-            .diff(&HostSnapshot::take(&lab)?)
-            .contains("bpf/trace")
-    );
-    Ok(())
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
 }
 
 #[test]
