@@ -40,7 +40,8 @@ fn blocked_by_default() -> Result<()> {
     let mut leaked = lab.contacts();
     leaked.retain(|one| servers.contains(&one.server));
     assert!(leaked.is_empty(), "these leaked: {leaked:?}");
-    lab.stop()
+    make_tunnel_anew(&mut lab)?;
+    lab.done()
 }
 
 #[test]
@@ -58,11 +59,18 @@ fn direct_by_choice() -> Result<()> {
             assert_eq!(path, Path::Direct, "{who}, v6 {v6}");
         }
     }
-    steer.terminate().map(drop)
+    steer.terminate()?;
+    make_tunnel_anew(&mut lab)?;
+    lab.done()
 }
 
-/// For good: the lab is not handed on.
 fn take_tunnel_down(fixture: &Fixture) -> Result<()> {
     let dev = fixture.lab.tunnel_interface();
     fixture.in_box(&format!("ip link set {dev} down")).map(drop)
+}
+
+/// One that is up again has lost its addresses.
+fn make_tunnel_anew(fixture: &mut Fixture) -> Result<()> {
+    fixture.lab.tunnel_down()?;
+    fixture.lab.tunnel_up()
 }
