@@ -100,6 +100,13 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
     allow(outcome)
 }
 
+/// A process connects over IPv4, while user space asks for its network namespace.
+#[cgroup_sock_addr(connect4)]
+pub fn netns(ctx: SockAddrContext) -> i32 {
+    sockets::tell_netns(Sock::new(ctx.sock_addr));
+    1
+}
+
 /// A process sends an unconnected datagram over IPv4.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {

@@ -40,6 +40,9 @@ pub static QUERIES: LruHashMap<QueryKey, QueryEntry, 16_384> = LruHashMap::new()
 pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
+/// From the cookie of a socket that user space asks about to that of its network namespace.
+#[btf_map]
+pub static NETNS: HashMap<u64, u64, 1> = HashMap::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, { SLOTS as usize }> = PerCpuArray::new();
 

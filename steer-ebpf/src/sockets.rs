@@ -11,7 +11,10 @@ use steer_common::{
     types::{Address, Config, FlowKey, Port, Verdict},
 };
 
-use crate::{maps::config, tables::Maps};
+use crate::{
+    maps::{NETNS, config},
+    tables::Maps,
+};
 
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
@@ -87,9 +90,14 @@ impl Sock {
     }
 
     #[inline(always)]
-    fn is_elsewhere(self, config: &Config) -> bool {
+    fn netns(self) -> u64 {
         // SAFETY: the helper takes the context it was handed.
-        config.netns != 0 && unsafe { bpf_get_netns_cookie(self.addr.cast()) } != config.netns
+        unsafe { bpf_get_netns_cookie(self.addr.cast()) }
+    }
+
+    #[inline(always)]
+    fn is_elsewhere(self, config: &Config) -> bool {
+        config.netns != 0 && self.netns() != config.netns
     }
 }
 
@@ -153,6 +161,15 @@ pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
         (*field)[3] = vpn[3];
     }
     Ok(outcome)
+}
+
+/// A socket connects: tells in which network namespace, if that was asked.
+#[inline(always)]
+pub fn tell_netns(sock: Sock) {
+    if let Some(netns) = NETNS.get_ptr_mut(&sock.cookie()) {
+        // SAFETY: an element of a map stays writable until the program ends, and only this socket's connect writes it.
+        unsafe { *netns = sock.netns() };
+    }
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ use aya::{
 use steer_common::types::{AddrEntry, Config, FlowEntry, RuleEntry, Verdict};
 
 use super::{Datapath, error::Error, in_map, pins::Left};
+use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
 pub(super) const KEPT: [&str; 6] = ["ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS"];
@@ -75,9 +76,9 @@ impl fmt::Display for Inherited {
 
 impl Legacy {
     /// Compares what was left with what this object makes for itself, in the network namespace with that cookie.
-    pub(super) fn of(left: Left, own: &Ebpf, netns: u64) -> Self {
+    pub(super) fn of(left: Left, own: &Ebpf, netns: Option<NetnsCookie>) -> Self {
         match configuration(&left, own) {
-            Ok(config) if config.netns != netns && config.netns != 0 && netns != 0 => {
+            Ok(config) if config.netns != 0 && netns.is_some_and(|own| own.0 != config.netns) => {
                 Self::Unfit(left, Unfit::Netns)
             }
             Ok(config) => Self::Fit(left, Box::new(config)),

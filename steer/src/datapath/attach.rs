@@ -262,7 +262,7 @@ fn classifier(
 
 /// Beside what others have there: with links the kernel runs all of them, and `Single` is the mode without flags, which
 /// is the only one that links take.
-fn process(ebpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<FdLink, Refused> {
+pub(super) fn process(ebpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<FdLink, Refused> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
     let link = match ebpf.program_mut(name).ok_or(Refused::Missing)? {
         Program::CgroupSkb(program) => {

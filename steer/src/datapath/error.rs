@@ -52,6 +52,9 @@ pub enum Error {
     /// The kernel does not say whether it has tcx.
     #[error("the kernel does not say what is attached to lo; are you root?")]
     Probe(#[source] Box<ProgramError>),
+    /// A socket to learn something by.
+    #[error("no socket of 127.0.0.1 can be made and connected; is the interface lo up?")]
+    Socket(#[source] io::Error),
     /// The qdisc whose filters the programs are to be cannot be added.
     #[error("the qdisc clsact cannot be added to {bridge}{hint}")]
     Qdisc {

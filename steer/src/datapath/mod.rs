@@ -5,10 +5,12 @@ mod attach;
 mod clsact;
 mod error;
 mod link;
+mod netns;
 mod pins;
 
 use std::path::Path;
 
+use crate::host::NetnsCookie;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
@@ -26,6 +28,7 @@ pub use self::{
     error::Error,
     pins::{Left, Pins, cgroup_id},
 };
+use crate::host::NetnsCookie;
 
 /// The object, as `cargo xtask build-ebpf` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("STEER_EBPF_OBJECT"));
@@ -82,7 +85,7 @@ impl Datapath {
     /// As for [`Self::load`], and when another run lives there.
     pub fn load_over(
         pins: &Pins,
-        netns: u64,
+        netns: Option<NetnsCookie>,
         level: Option<aya_log::Level>,
         rules: usize,
     ) -> Result<(Self, Legacy), Error> {

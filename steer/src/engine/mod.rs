@@ -25,11 +25,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use self::stage::Stage;
+use self::{degrade::Lacks, stage::Stage};
 pub use self::{error::Error, rulebook::Rulebook};
 use crate::{
     config::{Settings, VpnChoice},
-    datapath::{self, Attachment, Datapath, Pins},
+    datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host, requirements},
@@ -115,19 +115,11 @@ impl Engine {
         let mut host = Host::discover(&settings).await?;
 
         Stage::Load.begin()?;
-        let netns = host.netns.map_or(0, |cookie| cookie.0);
         let pins = Pins::new(&settings.bpffs);
         let (level, rules) = (settings.log_bpf.level(), settings.rules.len());
-        let (mut datapath, legacy) = Datapath::load_over(&pins, netns, level, rules)?;
+        let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, rules)?;
         let inherited = legacy.config();
-        let asked = degrade::attachment();
-        if let Some(attachment) = asked {
-            datapath.attach_by(attachment);
-        }
-        let lacks = degrade::Lacks {
-            tcx: asked.is_none() && datapath.attachment() == Attachment::Clsact,
-            cookie: host.netns.is_none(),
-        };
+        let lacks = Lacks::make_do(&mut datapath, &mut host);
         host.notes.extend(lacks.notes(&requirements::kernel()));
         let log = match settings.log_bpf.level() {
             None => None,
@@ -141,7 +133,7 @@ impl Engine {
         datapath.set_rules(rulebook.entries())?;
         let config = Config {
             key: rulebook.key(),
-            netns,
+            netns: host.netns.map_or(0, |cookie| cookie.0),
             // The ages of flows are counted from there.
             tick: inherited.map_or(0, |config| config.tick),
             floor: upkeep::FLOOR,

@@ -231,6 +231,18 @@ impl Hierarchy {
             .collect())
     }
 
+    /// The directory of this process's own cgroup.
+    pub fn own(&self) -> Option<PathBuf> {
+        let cgroup = self.cgroup_of("self")?;
+        self.below_mounts(&cgroup).map(|(path, _)| path)
+    }
+
+    fn cgroup_of(&self, process: &str) -> Option<PathBuf> {
+        let cgroups = fs::read_to_string(self.proc.join(process).join("cgroup")).ok()?;
+        let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        Some(PathBuf::from(cgroup))
+    }
+
     fn daemon(&self, pid: u32) -> Option<(Daemon, PathBuf)> {
         let process = self.proc.join(pid.to_string());
         let name = fs::read_to_string(process.join("comm"))
@@ -240,9 +252,8 @@ impl Hierarchy {
         if !DAEMONS.contains(&name.as_str()) || !self.shares_netns(pid) {
             return None;
         }
-        let cgroups = fs::read_to_string(process.join("cgroup")).ok()?;
-        let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
-        Some((Daemon { name, pid }, PathBuf::from(cgroup)))
+        let cgroup = self.cgroup_of(&pid.to_string())?;
+        Some((Daemon { name, pid }, cgroup))
     }
 
     fn shares_netns(&self, pid: u32) -> bool {

@@ -1,6 +1,7 @@
 //! The network namespace of this process.
 
 use std::fmt;
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
@@ -18,19 +19,35 @@ impl fmt::Display for NetnsCookie {
 pub fn cookie() -> Option<NetnsCookie> {
     // Unbound and unused: any socket of the namespace does, and binding needs no interface.
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(size_of::<u64>()).ok()?;
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `cookie`; both outlive the call.
+    option(&socket, libc::SO_NETNS_COOKIE).ok().map(NetnsCookie)
+}
+
+/// The cookie of a socket (`SO_COOKIE`): what `bpf_get_socket_cookie` returns.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn socket_cookie(socket: &UdpSocket) -> io::Result<u64> {
+    option(socket, libc::SO_COOKIE)
+}
+
+fn option(socket: &UdpSocket, name: libc::c_int) -> io::Result<u64> {
+    let mut value = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `value`; both outlive the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
+            name,
+            (&raw mut value).cast(),
             &raw mut length,
         )
     };
-    (result == 0).then_some(NetnsCookie(cookie))
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]
