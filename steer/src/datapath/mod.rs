@@ -10,7 +10,6 @@ mod pins;
 
 use std::path::Path;
 
-use crate::host::NetnsCookie;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},

@@ -3,6 +3,7 @@
 mod degrade;
 mod error;
 mod follow;
+mod inherit;
 mod rulebook;
 mod stage;
 mod upkeep;
@@ -142,6 +143,8 @@ impl Engine {
             mask: settings.routing.mark.mask(),
             ..Config::default()
         };
+        // Before it is pinned: whoever goes on with what this run leaves, at whatever moment, finds key and tick there.
+        datapath.configure(&config)?;
 
         Stage::Pin.begin()?;
         // What a killed run left goes on steering until here, where hardly anything can fail any more, or until it is
@@ -194,9 +197,8 @@ impl Engine {
         }
         engine.bridges = host.bridges.clone();
         engine.datapath.detach_others()?;
-        if inherited.is_some_and(|config| config.key == engine.rulebook.key()) {
-            let inherited = engine.datapath.take_stock(engine.rulebook.entries())?;
-            host.notes.push(inherited.to_string());
+        if let Some(before) = inherited {
+            host.notes.extend(engine.inherit(&before)?);
         }
         Stage::Ready.begin()?;
         engine.started = true;

@@ -1,0 +1,25 @@
+//! What a killed run left in the tables, under the rules of this one.
+
+use steer_common::types::Config;
+
+use super::{Engine, Error};
+
+impl Engine {
+    /// Drops what the rules of now do not grant, and says what is gone on with. `before` is the configuration of the run
+    /// that was killed.
+    pub(super) fn inherit(&mut self, before: &Config) -> Result<Vec<String>, Error> {
+        let mut notes = Vec::new();
+        // Under another key no rule can be told by its hash any more; the grants then run out by themselves.
+        if before.key == self.rulebook.key() {
+            let stock = self.datapath.take_stock(self.rulebook.entries())?;
+            notes.push(stock.to_string());
+        }
+        if (before.mark, before.mask) != (self.config.mark, self.config.mask) {
+            notes.push(
+                "the mark is not the killed run's: connections that processes began then lose the VPN"
+                    .to_owned(),
+            );
+        }
+        Ok(notes)
+    }
+}
