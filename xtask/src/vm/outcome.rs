@@ -72,12 +72,14 @@ pub struct Fault {
 /// What the tests found out about a kernel, by lines that begin with `fact: `.
 #[derive(Debug, Default, Serialize)]
 pub struct Facts {
-    /// `fact: attach tcx`: by what programs are attached to bridges.
+    /// `fact: attach tcx`: by what programs are attached to bridges, tcx or clsact.
     pub attach: Option<String>,
-    /// `fact: pinned links yes`: whether links outlive the process by pins.
+    /// `fact: pinned links yes`: whether links outlive the process by pins; `cgroups only` where those to bridges are none.
     pub pinned_links: Option<String>,
     /// `fact: verified bridge_ingress 59123`: how many instructions the verifier went through; null where the kernel does not tell.
     pub verified: BTreeMap<String, Option<u64>>,
+    /// `fact: left out TEST: WHY`: tests that this kernel cannot run.
+    pub left_out: Vec<String>,
     /// `fact: said note     clsact …`: what `steer run` printed at its start.
     pub said: Vec<String>,
 }
@@ -129,6 +131,9 @@ impl Facts {
                         .insert(program.to_owned(), count.trim().parse().ok());
                 }
             }
+            "left" => self
+                .left_out
+                .push(value.strip_prefix("out ").unwrap_or(value).to_owned()),
             "said" => self.said.push(value.to_owned()),
             _ => {}
         }
@@ -343,7 +348,9 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         reader.event(&begun("programs"));
         OUTPUT.lines().for_each(|line| reader.line(line));
         reader.line("fact: said note     clsact instead of tcx: kernel 5.10 has no tcx");
+        reader.line("fact: left out flows::c: no such map");
         let facts = reader.finish(None).facts;
+        assert_eq!(facts.left_out, ["flows::c: no such map"]);
         assert_eq!(facts.attach.as_deref(), Some("clsact"));
         assert_eq!(facts.pinned_links.as_deref(), Some("yes"));
         assert_eq!(facts.verified["bridge_ingress"], Some(59123));

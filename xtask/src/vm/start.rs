@@ -20,6 +20,8 @@ use nix::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What steer prints once everything is attached.
 const READY: &str = "ready ";
+/// Where it pins its links.
+const LINKS: &str = "/sys/fs/bpf/steer/links";
 const LOG: &str = "/run/steer-start.log";
 
 type Check = fn(&Path) -> Result<()>;
@@ -104,6 +106,8 @@ fn with_a_vpn(steer: &Path) -> Result<()> {
     for line in Run::said().lines() {
         println!("fact: said {line}");
     }
+    let (attach, pinned) = attachment()?;
+    println!("fact: attach {attach}\nfact: pinned links {pinned}");
 
     kill(Pid::from_raw(i32::try_from(run.0.id())?), Signal::SIGTERM)?;
     let status = run.wait()?;
@@ -113,6 +117,33 @@ fn with_a_vpn(steer: &Path) -> Result<()> {
         "it ended badly at SIGTERM ({status}):\n{said}"
     );
     same(&before, &host_state()?)
+}
+
+/// How steer is attached to the bridge, and whose links are pinned.
+fn attachment() -> Result<(&'static str, &'static str)> {
+    let folder = fs::read_dir(LINKS).with_context(|| format!("{LINKS} cannot be read"))?;
+    let pins: Vec<_> = folder
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let any = |kind: &str| pins.iter().any(|name| name.starts_with(kind));
+    let attach = if any("bridge-") {
+        "tcx"
+    } else {
+        let filters = output("tc", "filter show dev docker0 ingress")?;
+        ensure!(
+            filters.contains("bridge_ingress"),
+            "nothing of it is attached to docker0:\n{filters}"
+        );
+        "clsact"
+    };
+    let pinned = match (any("bridge-"), any("cgroup-")) {
+        (true, true) => "yes",
+        (true, false) => "bridges only",
+        (false, true) => "cgroups only",
+        (false, false) => "no",
+    };
+    Ok((attach, pinned))
 }
 
 /// A process of dockerd's name in a cgroup of its own, where steer looks for one.

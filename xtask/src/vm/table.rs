@@ -59,17 +59,24 @@ fn instructions(outcomes: &[Outcome], programs: &BTreeSet<&String>) -> String {
     align(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
-/// What `steer run` says that it does otherwise there, as it has to where the kernel lacks something.
+/// What a kernel's lack brings about, by steer's own words at its start and by the tests that are left out.
 fn notes(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
-        let said = outcome.facts.said.iter();
-        let notes: Vec<_> = said.filter_map(|line| line.strip_prefix("note ")).collect();
-        if !notes.is_empty() {
-            let _ = writeln!(text, "\n{}: notes of steer run", outcome.kernel);
-        }
-        for note in notes {
-            let _ = writeln!(text, "  {}", note.trim());
+        let facts = &outcome.facts;
+        let said = facts.said.iter();
+        let notes = said
+            .filter_map(|line| line.strip_prefix("note "))
+            .map(str::trim);
+        let notes = notes.map(|note| format!("steer: {note}"));
+        let left_out = facts
+            .left_out
+            .iter()
+            .map(|it| format!("test left out: {it}"));
+        let lines: Vec<_> = notes.chain(left_out).collect();
+        if !lines.is_empty() {
+            let _ = writeln!(text, "\n{}", outcome.kernel);
+            quote(&mut text, &lines);
         }
     }
     text
@@ -234,6 +241,7 @@ mod tests {
                     attach: Some("tcx".to_owned()),
                     pinned_links: Some("yes".to_owned()),
                     verified,
+                    left_out: vec!["flows::c: no such map".to_owned()],
                     said: ["note     clsact instead of tcx", "ready    after 9 ms"]
                         .map(str::to_owned)
                         .into(),
@@ -254,8 +262,9 @@ kernel    programs             routing    start    boot  in all  attach  links p
 instructions verified  5.10.262  6.12.117
 bridge_ingress         -         59,123
 
-6.12.117: notes of steer run
-  clsact instead of tcx
+6.12.117
+    steer: clsact instead of tcx
+    test left out: flows::c: no such map
 ";
         assert_eq!(render(&outcomes(), &groups), expected);
     }
