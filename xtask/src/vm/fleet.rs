@@ -7,6 +7,7 @@ use std::{
     process::{self, Command},
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -152,7 +153,7 @@ impl Guest<'_> {
                 self.tell(&event, &reader);
             }
             Said::Line(line) => {
-                log.line(&line);
+                log.line(reader.elapsed(), &line);
                 reader.line(&line);
                 self.row.show(line.trim());
             }
@@ -242,7 +243,7 @@ impl Guest<'_> {
     }
 }
 
-/// All that a guest's tests print.
+/// All that a guest's tests print, each line with the seconds since the guest was started.
 struct Log(LineWriter<File>);
 
 impl Log {
@@ -252,9 +253,9 @@ impl Log {
         Ok(Self(LineWriter::new(file)))
     }
 
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, elapsed: Duration, line: &str) {
         // A copy for whoever looks closer: the run goes on without it.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.0, "{:7.1}  {line}", elapsed.as_secs_f64());
     }
 }
 
