@@ -88,7 +88,8 @@ impl Attached {
         pins: Option<&Pins>,
         name: &str,
         index: u32,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<String>, Error> {
+        let mut notes = Vec::new();
         let classifiers = match attachment {
             Attachment::Tcx => {
                 let links = BRIDGE.map(|(program, direction)| {
@@ -100,10 +101,14 @@ impl Attached {
                 });
                 Classifiers::Links(links.into_iter().collect::<Result<_, _>>()?)
             }
-            Attachment::Clsact => Classifiers::Filters(Filters::attach(ebpf, name, index)?),
+            Attachment::Clsact => {
+                let (filters, told) = Filters::attach(ebpf, name, index)?;
+                notes = told;
+                Classifiers::Filters(filters)
+            }
         };
         self.bridges.insert(index, classifiers);
-        Ok(())
+        Ok(notes)
     }
 
     /// Whether a link of these is pinned there.

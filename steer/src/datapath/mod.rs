@@ -226,11 +226,11 @@ impl Datapath {
         )
     }
 
-    /// Attaches the programs for containers to a bridge.
+    /// Attaches the programs for containers to a bridge, and says what the user should know of it.
     ///
     /// # Errors
     /// As for [`Self::attach_cgroup`].
-    pub fn attach_bridge(&mut self, name: &str, index: u32) -> Result<(), Error> {
+    pub fn attach_bridge(&mut self, name: &str, index: u32) -> Result<Vec<String>, Error> {
         self.attached.bridge(
             &mut self.ebpf,
             self.attachment,

@@ -54,7 +54,7 @@ impl Lacks {
                 "no guard against packets on the wrong path: kernel {kernel} tells no process its network namespace, and a program could not be asked: {why}"
             ),
             NoNetns::Unseen => format!(
-                "processes are not steered, only bridges: kernel {kernel} has lost which cgroups its sockets are of, as it does before 5.15 \
+                "processes are not steered, only bridges: kernel {kernel} has lost which cgroups its sockets are of, as some before 5.15 do \
                  when somebody uses net_prio or net_cls of cgroup v1; boot it with cgroup_no_v1=net_prio,net_cls"
             ),
         });

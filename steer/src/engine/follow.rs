@@ -85,8 +85,9 @@ impl Engine {
         for bridge in bridge::resolve(&choices, links, &networks, &mut notes)? {
             if !self.is_attached(&bridge) {
                 match self.datapath.attach_bridge(&bridge.name, bridge.index.0) {
-                    Ok(()) => {
+                    Ok(notes) => {
                         self.report.bridge(&bridge, true);
+                        notes.iter().for_each(|note| self.report.note(note));
                         self.bridges.push(bridge);
                     }
                     // It went away between the look and now, which is told as a change of its own.

@@ -191,9 +191,10 @@ impl Engine {
         engine.cgroups = host.cgroups.clone();
         Stage::Bridges.begin()?;
         for bridge in &host.bridges {
-            engine
+            let notes = engine
                 .datapath
                 .attach_bridge(&bridge.name, bridge.index.0)?;
+            host.notes.extend(notes);
         }
         engine.bridges = host.bridges.clone();
         engine.datapath.detach_others()?;

@@ -108,7 +108,17 @@ fn what_was_there_stays() -> Result<()> {
             }
             let before = host();
             let mut datapath = loaded();
-            attach(&mut datapath, index);
+            let notes = datapath.attach_bridge(BRIDGE, index).unwrap();
+            assert_attached();
+            let expected: &[&str] = if filters.is_empty() {
+                &[]
+            } else {
+                &[
+                    "br0 has another's filter (u32) at egress pref 9, before steer's: \
+                   what that does not let on to the next is not steered",
+                ]
+            };
+            assert_eq!(notes, expected);
             drop(datapath);
             assert_eq!(host(), before);
         }

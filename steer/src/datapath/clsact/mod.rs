@@ -5,7 +5,7 @@
 
 mod tc;
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use aya::{
     Ebpf,
@@ -40,19 +40,26 @@ const CLSACT: &str = "clsact";
 pub(super) struct Filters {
     bridge: String,
     index: u32,
+    /// Whether the qdisc was added for them. Their handles say so, too, once they are there.
+    made: bool,
 }
 
 impl Drop for Filters {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.bridge, self.index) {
+        if let Err(error) = remove(&self.bridge, self.index, self.made) {
             tracing::error!("{}", crate::error::sentence(&error));
         }
     }
 }
 
 impl Filters {
-    /// Adds them, and the qdisc if it is not there; filters that a killed run left are replaced at once.
-    pub(super) fn attach(ebpf: &mut Ebpf, bridge: &str, index: u32) -> Result<Self, Error> {
+    /// Adds them, and the qdisc if it is not there; filters that a killed run left are replaced at once. Says of others
+    /// that are run before them.
+    pub(super) fn attach(
+        ebpf: &mut Ebpf,
+        bridge: &str,
+        index: u32,
+    ) -> Result<(Self, Vec<String>), Error> {
         let failed = |what| Error::tc(what, bridge);
         let tc = Tc::open().map_err(failed("list the filters of"))?;
         let made = ready(&tc, bridge, index)?;
@@ -60,9 +67,11 @@ impl Filters {
         let filters = Self {
             bridge: bridge.to_owned(),
             index,
+            made,
         };
         let mut handle = if made { ON_OURS } else { ON_THEIRS };
         let mut there = Vec::new();
+        let mut notes = Vec::new();
         for (program, hook) in BRIDGE {
             let listed = tc
                 .filters(index, hook)
@@ -75,6 +84,19 @@ impl Filters {
                     preference: PREFERENCE,
                 });
             }
+            // A filter may be listed in several parts.
+            let before: BTreeMap<_, _> = listed
+                .iter()
+                .filter(|filter| filter.chain == 0 && filter.preference < PREFERENCE)
+                .map(|filter| (filter.preference, &filter.kind))
+                .collect();
+            notes.extend(before.iter().map(|(preference, kind)| {
+                format!(
+                    "{bridge} has another's filter ({kind}) at {} pref {preference}, before steer's: \
+                     what that does not let on to the next is not steered",
+                    name(hook)
+                )
+            }));
             let ours = listed.iter().find(|filter| filter.is_ours(program));
             if let Some(ours) = ours {
                 handle = ours.handle.into();
@@ -85,7 +107,7 @@ impl Filters {
             put(ebpf, program, bridge, hook, there, handle)
                 .map_err(|refused| refused.on(program, bridge.to_owned()))?;
         }
-        Ok(filters)
+        Ok((filters, notes))
     }
 }
 
@@ -120,7 +142,7 @@ pub(super) fn sweep(keep: impl Fn(u32) -> bool) -> Result<Vec<String>, Error> {
     for qdisc in qdiscs {
         if qdisc.kind == CLSACT && !keep(qdisc.index) {
             let bridge = interface(qdisc.index);
-            done.extend(remove(&bridge, qdisc.index)?);
+            done.extend(remove(&bridge, qdisc.index, false)?);
         }
     }
     Ok(done)
@@ -180,13 +202,13 @@ fn put(
     Ok(())
 }
 
-/// Deletes steer's filters on an interface, and the qdisc if steer made it and nobody else has come to use it. What is
-/// gone already is as good.
-fn remove(bridge: &str, index: u32) -> Result<Vec<String>, Error> {
+/// Deletes steer's filters on an interface, and the qdisc if steer made it, as is known or as a filter says, and nobody
+/// else has come to use it. What is gone already is as good.
+fn remove(bridge: &str, index: u32, made: bool) -> Result<Vec<String>, Error> {
     let failed = |what| Error::tc(what, bridge);
     let tc = Tc::open().map_err(failed("list the filters of"))?;
     let mut done = Vec::new();
-    let mut ours = false;
+    let mut ours = made;
     let mut others = false;
     for (program, hook) in BRIDGE {
         for filter in tc
