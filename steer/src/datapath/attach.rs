@@ -102,7 +102,7 @@ impl Attached {
                 Classifiers::Links(links.into_iter().collect::<Result<_, _>>()?)
             }
             Attachment::Clsact => {
-                let (filters, told) = Filters::attach(ebpf, name, index)?;
+                let (filters, told) = Filters::attach(ebpf, pins, name, index)?;
                 notes = told;
                 Classifiers::Filters(filters)
             }

@@ -51,7 +51,10 @@ const MAPS: [&str; 8] = [
 /// When a run holds it, or something stays.
 pub fn cleanup(pins: &Pins) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
-    if pins.remove()? {
+    if let Some(left) = pins.left()? {
+        // Before the folder goes that tells of them.
+        done.extend(clsact::undo(pins)?);
+        left.remove()?;
         done.push(format!("rm -r {}", pins.folder().display()));
     }
     done.extend(clsact::sweep(|_| false)?);
@@ -147,6 +150,7 @@ impl Datapath {
         match legacy {
             Legacy::None => self.pin(pins).map(|()| None),
             Legacy::Unfit(left, why) => {
+                clsact::undo(pins)?;
                 left.remove()?;
                 self.pin(pins).map(|()| Some(why))
             }
@@ -166,6 +170,7 @@ impl Datapath {
         if let Some((pins, _)) = &self.pins {
             let removed = pins.remove_links(|path| self.attached.has_pin(path))?;
             tracing::debug!("{removed} links of a killed run removed");
+            clsact::undo(pins)?;
         }
         let filters = clsact::sweep(|index| self.attached.has_filters(index))?;
         filters.iter().for_each(|done| tracing::debug!("{done}"));

@@ -67,6 +67,32 @@ impl Pins {
         }))
     }
 
+    /// Writes down that a qdisc is about to be added to a bridge, as a folder: only filters tell later who added it.
+    pub(super) fn intend(&self, index: u32) -> Result<Intent, Error> {
+        let path = self.folder.join(format!("{INTENT}{index}"));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(file(&path, "made", error))
+            }
+            _ => Ok(Intent { path }),
+        }
+    }
+
+    /// The bridges that a killed run was about to add a qdisc to.
+    pub(super) fn intended(&self) -> Result<Vec<u32>, Error> {
+        let index = |path: PathBuf| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix(INTENT)?
+                .parse()
+                .ok()
+        };
+        Ok(entries(&self.folder)?
+            .into_iter()
+            .filter_map(index)
+            .collect())
+    }
+
     /// Pins something in place of what is pinned there, so that there is one or the other at any moment.
     pub(super) fn replace(
         &self,
@@ -115,18 +141,6 @@ impl Pins {
         self.links().join(format!("cgroup-{id}-{program}"))
     }
 
-    /// Removes all that no living run holds, and detaches what it held. Says whether there was anything; what is gone
-    /// already is no error.
-    ///
-    /// # Errors
-    /// When a run holds it, or something stays.
-    pub fn remove(&self) -> Result<bool, Error> {
-        match self.left()? {
-            Some(left) => left.remove().map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// Removes the links that are not among those, and detaches what they held. Says how many there were.
     pub(super) fn remove_links(&self, keep: impl Fn(&Path) -> bool) -> Result<usize, Error> {
         let mut removed = 0;
@@ -152,6 +166,24 @@ impl Pins {
     /// A folder whose name tells what the maps mean: nothing else in a bpf file system can tell something.
     fn layout(&self) -> PathBuf {
         self.folder.join(format!("layout-{LAYOUT}"))
+    }
+}
+
+/// What the names of folders begin with that tell of a qdisc to come.
+const INTENT: &str = "clsact-";
+
+/// A qdisc is about to be added; until this is dropped.
+#[derive(Debug)]
+pub(super) struct Intent {
+    path: PathBuf,
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        if let Err(source) = gone(fs::remove_dir(&self.path)) {
+            let error = file(&self.path, "removed", source);
+            tracing::error!("{}", crate::error::sentence(&error));
+        }
     }
 }
 

@@ -269,3 +269,33 @@ fn a_bridge_that_is_gone_is_no_failure() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_qdisc_without_a_filter_yet_is_taken_away() -> Result<()> {
+    run(async || {
+        let index = bridge();
+        let folder = tempfile::tempdir()?;
+        let killed = || {
+            let pins = folder.path().join("steer");
+            std::fs::create_dir_all(pins.join(format!("clsact-{index}")))?;
+            anyhow::Ok(Pins::new(&pins))
+        };
+        let before = host();
+        tc(THEIR_QDISC);
+        datapath::cleanup(&killed()?)?;
+        assert_eq!(host(), before);
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+
+        // Killed before there was a qdisc, and others came since.
+        for theirs in [
+            &["qdisc add dev br0 ingress"][..],
+            &["qdisc del dev br0 ingress", THEIR_QDISC, THEIRS],
+        ] {
+            theirs.iter().for_each(|theirs| drop(tc(theirs)));
+            let before = host();
+            datapath::cleanup(&killed()?)?;
+            assert_eq!(host(), before);
+        }
+        Ok(())
+    })
+}

@@ -17,10 +17,11 @@ use aya::{
     },
 };
 
-use self::tc::{Filter, Tc};
+use self::tc::{Filter, Qdisc, Tc};
 use super::{
     attach::{BRIDGE, Refused},
-    error::Error,
+    error::{Error, tc_hint},
+    pins::{Intent, Pins},
 };
 
 /// The preference of steer's filters, the number of its table and first rule. Those that the kernel numbers by itself
@@ -57,12 +58,13 @@ impl Filters {
     /// that are run before them.
     pub(super) fn attach(
         ebpf: &mut Ebpf,
+        pins: Option<&Pins>,
         bridge: &str,
         index: u32,
     ) -> Result<(Self, Vec<String>), Error> {
         let failed = |what| Error::tc(what, bridge);
         let tc = Tc::open().map_err(failed("list the filters of"))?;
-        let made = ready(&tc, bridge, index)?;
+        let (made, _intent) = ready(&tc, pins, bridge, index)?;
         // From here on, what fails takes away what was added.
         let filters = Self {
             bridge: bridge.to_owned(),
@@ -148,26 +150,49 @@ pub(super) fn sweep(keep: impl Fn(u32) -> bool) -> Result<Vec<String>, Error> {
     Ok(done)
 }
 
-/// Makes sure of the qdisc, and says whether it had to be made.
-fn ready(tc: &Tc, bridge: &str, index: u32) -> Result<bool, Error> {
+/// Deletes the qdiscs that a killed run added and had no time to put a filter on.
+pub(super) fn undo(pins: &Pins) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    for index in pins.intended()? {
+        let _intent = pins.intend(index)?;
+        done.extend(remove(&interface(index), index, true)?);
+    }
+    Ok(done)
+}
+
+/// Makes sure of the qdisc, and says whether steer made it, with what tells so until there are filters.
+fn ready(
+    tc: &Tc,
+    pins: Option<&Pins>,
+    bridge: &str,
+    index: u32,
+) -> Result<(bool, Option<Intent>), Error> {
     let qdiscs = tc
         .qdiscs()
         .map_err(Error::tc("list the qdiscs of", bridge))?;
-    match qdiscs.into_iter().find(|qdisc| qdisc.index == index) {
-        Some(there) if there.kind == CLSACT => Ok(false),
-        Some(other) => Err(Error::NoClsact {
+    let there = qdiscs.into_iter().find(|qdisc| qdisc.index == index);
+    if let Some(other) = there.as_ref().filter(|qdisc| qdisc.kind != CLSACT) {
+        return Err(Error::NoClsact {
             bridge: bridge.to_owned(),
-            kind: other.kind,
-        }),
-        None => match qdisc_add_clsact(bridge) {
-            Ok(()) => Ok(true),
-            Err(source) => Err(Error::Qdisc {
-                bridge: bridge.to_owned(),
-                hint: super::error::tc_hint(&source),
-                source: Box::new(source),
-            }),
-        },
+            kind: other.kind.clone(),
+        });
     }
+    let was_intended = match pins {
+        Some(pins) => pins.intended()?.contains(&index),
+        None => false,
+    };
+    if there.is_some() && !was_intended {
+        return Ok((false, None));
+    }
+    let intent = pins.map(|pins| pins.intend(index)).transpose()?;
+    if there.is_none() {
+        qdisc_add_clsact(bridge).map_err(|source| Error::Qdisc {
+            bridge: bridge.to_owned(),
+            hint: tc_hint(&source),
+            source: Box::new(source),
+        })?;
+    }
+    Ok((true, intent))
 }
 
 /// Adds a filter, or puts the program into the one that is there, at once.
@@ -228,7 +253,9 @@ fn remove(bridge: &str, index: u32, made: bool) -> Result<Vec<String>, Error> {
             ));
         }
     }
-    if ours && !others {
+    let is_there = |qdisc: &Qdisc| qdisc.index == index && qdisc.kind == CLSACT;
+    let qdiscs = tc.qdiscs().map_err(failed("list the qdiscs of"))?;
+    if ours && !others && qdiscs.iter().any(is_there) {
         gone(tc.delete_clsact(index)).map_err(failed("delete the qdisc clsact of"))?;
         done.push(format!("tc qdisc del dev {bridge} clsact"));
     }
