@@ -27,7 +27,7 @@ pub struct Host {
     pub cgroups: Vec<Cgroup>,
     /// The bridges whose containers are steered.
     pub bridges: Vec<Bridge>,
-    /// The network namespace that steer runs in, where the kernel (5.14 and later) tells.
+    /// The network namespace that steer runs in, as far as it is known: a socket tells from 5.14 on, before that a program.
     pub netns: Option<NetnsCookie>,
     /// What the user should know and is no error, a sentence each.
     pub notes: Vec<String>,
