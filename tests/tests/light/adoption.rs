@@ -4,13 +4,14 @@
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use steer_tests::{
     fixture::{ATTACHMENTS, BRIDGE, Shared, exchange, lookup, open, resolve, server},
     lab::{Client, HostSnapshot, plan::Path},
-    pace::choice,
+    pace::{choice, patience},
 };
 
 /// Begins connections to a steered address of either family, one after the other, until it is told to stop; says how many.
@@ -23,6 +24,8 @@ fn connect_all_along(client: &mut Client, number: u16, stop: &AtomicBool) -> Res
             exchange(client, connection, 100)?;
             connections += 1;
         }
+        // Where there is one processor, the next run needs some of it.
+        thread::sleep(patience(Duration::from_millis(20)));
     }
     Ok(connections)
 }
