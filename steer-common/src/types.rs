@@ -223,7 +223,7 @@ impl QueryEntry {
 pub struct Config {
     /// Key of the hashes of names.
     pub key: Key,
-    /// Cookie of the network namespace whose flows are steered; zero where the kernel cannot tell (before 5.14).
+    /// Cookie of the network namespace whose flows are steered; zero where it cannot be told.
     pub netns: u64,
     /// Nanoseconds that an address lives at least, whatever its TTL.
     pub floor: u64,
