@@ -180,6 +180,11 @@ pub(super) fn hint(error: &ProgramError) -> &'static str {
     if let ProgramError::TcError(error) = error {
         return tc_hint(error);
     }
+    if let ProgramError::LoadError { verifier_log, .. } = error
+        && !verifier_log.to_string().is_empty()
+    {
+        return " (its verifier refuses, which is a fault of steer's: report it with what follows)";
+    }
     match number(error) {
         Some(libc::EPERM | libc::EACCES) => {
             " (needs root, or CAP_BPF and CAP_NET_ADMIN; before 5.11 a larger RLIMIT_MEMLOCK too)"

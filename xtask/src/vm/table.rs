@@ -117,8 +117,19 @@ fn group_failures(text: &mut String, kernel: &str, group: &GroupOutcome) {
     }
 }
 
+/// The lines, or of more than can be read at a glance, as a verifier has to say, the first and the last.
 fn quote(text: &mut String, lines: &[String]) {
-    for line in lines {
+    const FIRST: usize = 8;
+    const LAST: usize = 32;
+    let left_out = lines.len().saturating_sub(FIRST + LAST);
+    let (first, rest) = lines.split_at(FIRST.min(lines.len()));
+    for line in first {
+        let _ = writeln!(text, "    {line}");
+    }
+    if left_out > 0 {
+        let _ = writeln!(text, "    … {left_out} lines left out …");
+    }
+    for line in &rest[left_out..] {
         let _ = writeln!(text, "    {line}");
     }
 }
@@ -184,6 +195,24 @@ fn thousands(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_output_is_quoted_by_its_ends() {
+        let quoted = |count: usize| {
+            let mut text = String::new();
+            let lines: Vec<_> = (0..count).map(|line| format!("<{line}>")).collect();
+            quote(&mut text, &lines);
+            text
+        };
+        assert_eq!(quoted(3), "    <0>\n    <1>\n    <2>\n");
+        assert_eq!(quoted(40).lines().count(), 40);
+        let long = quoted(1000);
+        assert!(
+            long.contains("<7>\n    … 960 lines left out …\n    <968>"),
+            "{long}"
+        );
+        assert!(long.ends_with("<999>\n"));
+    }
     use crate::{
         tally::Tally,
         vm::outcome::{Facts, Failure, Fault},
