@@ -134,10 +134,11 @@ fn execute(arguments: &Arguments) -> Result<Run> {
         bail!("after -- come parts of tests' names, and {word} is an option");
     }
     let root = system::workspace();
+    // First, for a kernel that cannot be had is soon told.
+    let kernels = kernels::fetch(&arguments.wanted(), arguments.refresh)?;
     let tools = Tools::install()?;
     let groups = groups::compile(&root, &arguments.filter)?;
     let names = groups::names(&groups);
-    let kernels = kernels::fetch(&arguments.wanted(), arguments.refresh)?;
     let first = kernels.first().context("no kernel was asked for")?;
     let acceleration = Acceleration::find(&tools.qemu, &first.image);
 
