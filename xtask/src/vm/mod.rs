@@ -38,7 +38,7 @@ use self::{
     protocol::{Breakage, Plan},
     tools::Tools,
 };
-use crate::{build_ebpf, setup, step, system, tally::Tally, test};
+use crate::{build_ebpf, cross::NotHere, setup, step, system, tally::Tally, test};
 
 pub use guest::run as inside;
 pub use start::run as start_checks;
@@ -114,8 +114,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// The default kernels as a phase of `cargo xtask test`, which has built everything; `tally` gets their tests.
 ///
 /// # Errors
-/// When a kernel did not pass, or as [`run`].
+/// [`NotHere`] where kernels cannot come from; when a kernel did not pass; or as [`run`].
 pub fn phase(tally: &mut Tally) -> Result<()> {
+    kernels::ensure_source().map_err(|error| {
+        NotHere(format!(
+            "{error:#}; `cargo xtask vm --vmlinuz FILE --modules DIR` tries a kernel of your own"
+        ))
+    })?;
     let run = execute(&Arguments::default())?;
     *tally = run.kernels.iter().map(Outcome::tally).sum();
     let bad: Vec<_> = run

@@ -83,6 +83,14 @@ pub fn default() -> Vec<Wanted> {
     ]
 }
 
+/// Whether this machine has package sources that kernels come from.
+///
+/// # Errors
+/// When it has none: the sentence says so.
+pub fn ensure_source() -> Result<()> {
+    catalogue::machines_archives().map(drop)
+}
+
 /// Finds `wanted`, fetching what is not in the cache; a kernel that is meant twice comes once.
 ///
 /// With `refresh` (for a flag `--refresh`) the package sources are asked for newer kernels at once, and it is an error when
