@@ -39,7 +39,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-pub use acts::{Act, Demo, DemoOptions, Row, demo};
+pub use acts::{Act, Demo, DemoOptions, Row, demo, grouped};
 pub use clients::{Client, Guest};
 pub use docker::{DockerVersion, Network};
 pub use exec::Ran;

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use steer_tests::lab::grouped;
+
 use super::outcome::{GroupOutcome, Outcome};
 
 /// What is not known, or was not chosen.
@@ -49,7 +51,7 @@ fn instructions(outcomes: &[Outcome], programs: &BTreeSet<&String>) -> String {
             outcomes
                 .iter()
                 .map(|outcome| match outcome.facts.verified.get(*program) {
-                    Some(Some(count)) => thousands(*count),
+                    Some(Some(count)) => grouped(*count),
                     Some(None) => "unknown".to_owned(),
                     None => NOTHING.to_owned(),
                 }),
@@ -180,18 +182,6 @@ pub fn clock(seconds: f64) -> String {
     format!("{}:{:02}", whole / 60, whole % 60)
 }
 
-fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,7 +305,7 @@ bridge_ingress         -         59,123
     #[test]
     fn numbers_are_grouped_by_thousands() {
         assert_eq!(
-            [7, 999, 1_000, 59_123, 1_000_000].map(thousands),
+            [7, 999, 1_000, 59_123, 1_000_000].map(grouped),
             ["7", "999", "1,000", "59,123", "1,000,000"]
         );
     }
