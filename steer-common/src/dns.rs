@@ -207,11 +207,14 @@ impl Message {
     #[inline(always)]
     pub fn begin_hash(&mut self, key: &Key) -> bool {
         self.hasher = Hasher::new(key);
-        self.hash = self.hasher.finish();
-        self.fed.set(0);
         let labels = self.labels.get();
-        self.label.set(labels.wrapping_sub(1));
-        labels != 0
+        if labels == 0 {
+            self.hash = self.hasher.finish();
+            return false;
+        }
+        self.fed.set(0);
+        self.label.set(labels - 1);
+        true
     }
 
     /// Takes the next word of the name into the hash. A label of n octets takes one word for each eight of its n + 1,
