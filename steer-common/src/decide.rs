@@ -30,6 +30,16 @@ impl Match {
             };
         }
     }
+
+    /// What becomes of a packet that the VPN is not for.
+    #[inline(always)]
+    pub fn left_alone(&self) -> Outcome {
+        if self.verdict == Verdict::DIRECT {
+            Outcome::Direct
+        } else {
+            Outcome::Unmatched
+        }
+    }
 }
 
 impl AddrEntry {
@@ -238,9 +248,5 @@ fn begin_or_hold(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
     if remembered {
         tables.leave(key);
     }
-    if matched.verdict == Verdict::DIRECT {
-        Outcome::Direct
-    } else {
-        Outcome::Unmatched
-    }
+    matched.left_alone()
 }

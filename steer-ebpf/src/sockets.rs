@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
 };
 use steer_common::{
-    decide::{self, Match, Tables as _},
+    decide::{self, Tables as _},
     packet::UDP,
     stats::{Action, Outcome},
     types::{Address, Config, FlowKey, Port, Verdict},
@@ -193,7 +193,7 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     if before & config.mask == config.mark && !sock.set_mark(others) {
         return Err(Outcome::NotMarked);
     }
-    Ok(direct(&matched))
+    Ok(matched.left_alone())
 }
 
 #[inline(always)]
@@ -220,15 +220,6 @@ fn flow(sock: Sock, remote: Address) -> FlowKey {
         local_port: Port::default(),
         remote_port: sock.port(),
         protocol: sock.protocol(),
-    }
-}
-
-#[inline(always)]
-fn direct(matched: &Match) -> Outcome {
-    if matched.verdict == Verdict::DIRECT {
-        Outcome::Direct
-    } else {
-        Outcome::Unmatched
     }
 }
 
