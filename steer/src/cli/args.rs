@@ -1,6 +1,6 @@
 //! What the user may write.
 
-use crate::config::{LogBpf, OnDown, Output, Overrides, Settings};
+use crate::config::{Late, LogBpf, OnDown, Output, Overrides, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -79,6 +79,26 @@ pub struct RunArgs {
     /// Use no built-in list at all
     #[arg(long, conflicts_with = "presets", help_heading = "Rules")]
     pub no_presets: bool,
+
+    /// Do not resolve the exact names of the rules at the start; what was asked before then is known only from later answers
+    #[arg(long, help_heading = "Learning")]
+    pub no_resolve: bool,
+
+    /// Read TLS and QUIC to this port for the server's name [default: 443]. Repeatable; replaces the file's
+    #[arg(long = "sni-port", value_name = "PORT", value_parser = port, help_heading = "Learning")]
+    pub sni_ports: Vec<u16>,
+
+    /// Read HTTP to this port for its Host [default: 80]. Repeatable; replaces the file's
+    #[arg(long = "http-port", value_name = "PORT", value_parser = port, help_heading = "Learning")]
+    pub http_ports: Vec<u16>,
+
+    /// Read neither TLS, QUIC nor HTTP: names come from the DNS alone
+    #[arg(long, conflicts_with_all = ["sni_ports", "http_ports", "late"], help_heading = "Learning")]
+    pub no_sni: bool,
+
+    /// What becomes of a flow that is found by its name to be on the wrong path [default: reset]
+    #[arg(long, value_name = "WHAT", help_heading = "Learning")]
+    pub late: Option<LateArg>,
 
     /// The numbers of steer's own.
     #[command(flatten)]
@@ -163,6 +183,15 @@ pub enum OnDownArg {
     Direct,
 }
 
+/// Values of `--late`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LateArg {
+    /// It ends at once, and the client's next try takes the VPN
+    Reset,
+    /// It goes on, and later ones take the VPN
+    Learn,
+}
+
 /// Values of `--log-bpf`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogBpfArg {
@@ -192,6 +221,14 @@ impl RunArgs {
             no_presets: args.no_presets,
             vpn_domains: args.vpn_domains,
             direct_domains: args.direct_domains,
+            no_resolve: args.no_resolve,
+            sni_ports: args.sni_ports,
+            http_ports: args.http_ports,
+            no_sni: args.no_sni,
+            late: args.late.map(|late| match late {
+                LateArg::Reset => Late::Reset,
+                LateArg::Learn => Late::Learn,
+            }),
             output: match (args.quiet, args.verbose) {
                 (true, _) => Output::Quiet,
                 (false, 0) => Output::Normal,
@@ -245,6 +282,13 @@ fn number(text: &str) -> Result<u32, String> {
     })
 }
 
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a port from 1 to 65535 is needed, such as 443".to_owned()),
+        Ok(port) => Ok(port),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,12 +323,15 @@ mod tests {
     #[test]
     fn flags_arrive() {
         let flags = overrides(
-            "steer run --vpn wg0 --on-down direct --cgroup a --cgroup b --vpn-domain .x.example --mark 0x2000 -v --log-bpf debug",
+            "steer run --vpn wg0 --on-down direct --cgroup a --cgroup b --vpn-domain .x.example --no-resolve --sni-port 443 --sni-port 8443 --late learn --mark 0x2000 -v --log-bpf debug",
         );
         assert_eq!(flags.vpn.as_deref(), Some("wg0"));
         assert_eq!(flags.on_down, Some(OnDown::Direct));
         assert_eq!(flags.cgroups, ["a", "b"]);
         assert_eq!(flags.vpn_domains, [".x.example"]);
+        assert!(flags.no_resolve && !flags.no_sni);
+        assert_eq!(flags.sni_ports, [443, 8443]);
+        assert_eq!(flags.late, Some(Late::Learn));
         assert_eq!(flags.mark, Some(0x2000));
         assert_eq!(flags.output, Output::Verbose);
         assert_eq!(flags.log_bpf, LogBpf::Debug);
@@ -295,11 +342,19 @@ mod tests {
         for line in [
             "steer run -q -v",
             "steer run --no-presets --preset docker-hub",
+            "steer run --no-sni --sni-port 443",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
             assert_eq!(error.exit_code(), 2);
         }
+        let error = Cli::try_parse_from(["steer", "run", "--http-port", "0"]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("a port from 1 to 65535 is needed"),
+            "{error}"
+        );
         let error = Cli::try_parse_from(["steer", "run", "--table", "x"]).unwrap_err();
         assert!(
             error

@@ -19,6 +19,10 @@ pub struct ConfigFile {
     pub(super) presets: Option<Vec<Sourced<String>>>,
     pub(super) vpn: Vec<Sourced<String>>,
     pub(super) direct: Vec<Sourced<String>>,
+    pub(super) resolve: Option<bool>,
+    pub(super) sni_ports: Option<Vec<Sourced<u16>>>,
+    pub(super) http_ports: Option<Vec<Sourced<u16>>>,
+    pub(super) late: Option<Sourced<String>>,
     pub(super) mark: Option<Sourced<u32>>,
     pub(super) mask: Option<Sourced<u32>>,
     pub(super) table: Option<Sourced<u32>>,
@@ -45,7 +49,7 @@ impl ConfigFile {
     /// The text is no TOML, or has a key or a type that is not of the schema.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let path: Arc<Path> = path.into();
-        let at = |offset| Origin::File {
+        let at = &|offset| Origin::File {
             path: path.clone(),
             line: line_of(text, offset),
         };
@@ -56,14 +60,18 @@ impl ConfigFile {
                 why,
             }
         })?;
-        let one = |value: Spanned<String>| {
+        fn sourced<T>(value: Spanned<T>, at: impl Fn(usize) -> Origin) -> Sourced<T> {
             let origin = at(value.span().start);
             Sourced::new(value.into_inner(), origin)
-        };
+        }
+        let one = |value: Spanned<String>| sourced(value, at);
         let many = |values: Vec<Spanned<String>>| values.into_iter().map(one).collect::<Vec<_>>();
-        let number = |value: Spanned<u32>| {
-            let origin = at(value.span().start);
-            Sourced::new(value.into_inner(), origin)
+        let number = |value: Spanned<u32>| sourced(value, at);
+        let ports = |values: Vec<Spanned<u16>>| {
+            values
+                .into_iter()
+                .map(|value| sourced(value, at))
+                .collect::<Vec<_>>()
         };
         Ok(Self {
             interface: raw.vpn.interface.map(one),
@@ -74,6 +82,10 @@ impl ConfigFile {
             presets: raw.rules.presets.map(many),
             vpn: many(raw.rules.vpn),
             direct: many(raw.rules.direct),
+            resolve: raw.dns.resolve,
+            sni_ports: raw.sni.ports.map(ports),
+            http_ports: raw.sni.http_ports.map(ports),
+            late: raw.sni.late.map(one),
             mark: raw.routing.mark.map(number),
             mask: raw.routing.mask.map(number),
             table: raw.routing.table.map(number),
@@ -98,6 +110,8 @@ struct Raw {
     vpn: RawVpn,
     attach: RawAttach,
     rules: RawRules,
+    dns: RawDns,
+    sni: RawSni,
     routing: RawRouting,
 }
 
@@ -122,6 +136,20 @@ struct RawRules {
     presets: Option<Vec<Spanned<String>>>,
     vpn: Vec<Spanned<String>>,
     direct: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawDns {
+    resolve: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawSni {
+    ports: Option<Vec<Spanned<u16>>>,
+    http_ports: Option<Vec<Spanned<u16>>>,
+    late: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

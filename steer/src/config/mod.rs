@@ -3,11 +3,13 @@
 mod explain;
 mod file;
 mod resolve;
+mod sni;
 
 pub use crate::route::OnDown;
 pub use file::ConfigFile;
 pub(crate) use file::line_of;
 pub use resolve::{Overrides, routing};
+pub use sni::{Late, Sni};
 
 use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;
@@ -35,6 +37,10 @@ pub struct Settings {
     pub docker: Sourced<DockerChoice>,
     /// Which names go where.
     pub rules: RuleSet,
+    /// Whether the exact names of the rules are resolved at the start, and again before they expire.
+    pub resolve: bool,
+    /// Which flows are read for the name in their first packets.
+    pub sni: Sni,
     /// The numbers that routing uses.
     pub routing: Numbers,
     /// How much is printed.

@@ -1,8 +1,8 @@
 //! The file and the flags become settings; flags win.
 
 use super::{
-    BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, LogBpf, OnDown, Output,
-    Settings, VpnChoice,
+    BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, Late, LogBpf, OnDown,
+    Output, Settings, Sni, VpnChoice,
 };
 use crate::origin::{Origin, Sourced};
 use crate::route::{self, Mark, Numbers, Priority, TableId};
@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Longest name of an interface: IFNAMSIZ, less its final NUL.
 const INTERFACE_MAX: usize = 15;
+
 /// What the command line says.
 ///
 /// A flag given replaces what the file says of the same thing, except rules, which add to the file's and win where both speak of
@@ -35,6 +36,16 @@ pub struct Overrides {
     pub vpn_domains: Vec<String>,
     /// `--direct-domain`, each
     pub direct_domains: Vec<String>,
+    /// `--no-resolve`
+    pub no_resolve: bool,
+    /// `--sni-port`, each
+    pub sni_ports: Vec<u16>,
+    /// `--http-port`, each
+    pub http_ports: Vec<u16>,
+    /// `--no-sni`
+    pub no_sni: bool,
+    /// `--late`
+    pub late: Option<Late>,
     /// `--mark`
     pub mark: Option<u32>,
     /// `--mask`
@@ -61,6 +72,7 @@ impl Settings {
     pub fn resolve(file: ConfigFile, flags: Overrides) -> Result<Self, ConfigError> {
         let rules = rules(&file, &flags)?;
         let routing = routing(&file, &flags)?;
+        let sni = Sni::resolve(&file, &flags)?;
         let vpn = one(flags.vpn, "--vpn", file.interface, "auto");
         let on_down = match (flags.on_down, file.on_down) {
             (Some(on_down), _) => on_down,
@@ -76,6 +88,8 @@ impl Settings {
             bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
             docker: docker_choice(docker)?,
             rules,
+            resolve: !flags.no_resolve && file.resolve.unwrap_or(true),
+            sni,
             routing,
             output: flags.output,
             log_bpf: flags.log_bpf,

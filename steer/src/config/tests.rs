@@ -34,6 +34,12 @@ docker = "/run/docker.sock"
 presets = ["docker-hub"]
 vpn = ["blocked.example", "*.blocked.example", ".both.example"]
 direct = ["layers.blocked.example"]
+[dns]
+resolve = false
+[sni]
+ports = [8443, 443, 443]
+http_ports = []
+late = "learn"
 [routing]
 mark = 0x100
 mask = 0xff00
@@ -57,6 +63,15 @@ fn nothing_said_is_the_defaults() {
     );
     assert_eq!(settings.docker, Sourced::default_value(DockerChoice::Auto));
     assert_eq!(settings.routing, Numbers::default());
+    assert!(settings.resolve);
+    assert_eq!(
+        settings.sni,
+        Sni {
+            ports: vec![443],
+            http_ports: vec![80],
+            late: Late::Reset
+        }
+    );
     assert_eq!(settings.output, Output::Normal);
     assert_eq!(settings.log_bpf.level(), None);
     assert_eq!(settings.bpffs, Path::new("/sys/fs/bpf/steer"));
@@ -103,6 +118,15 @@ fn the_file_arrives_with_its_lines() {
             priority: Priority(200)
         }
     );
+    assert!(!settings.resolve);
+    assert_eq!(
+        settings.sni,
+        Sni {
+            ports: vec![443, 8443],
+            http_ports: vec![],
+            late: Late::Learn
+        }
+    );
     assert_eq!(verdict(&settings, "blocked.example"), Some(Verdict::Vpn));
     assert_eq!(
         verdict(&settings, "layers.blocked.example"),
@@ -124,6 +148,9 @@ fn flags_win_over_the_file() {
         docker: Some("off".to_owned()),
         no_presets: true,
         direct_domains: vec!["blocked.example".to_owned()],
+        sni_ports: vec![853],
+        http_ports: vec![8080, 80],
+        late: Some(Late::Reset),
         table: Some(300),
         ..Overrides::default()
     };
@@ -148,11 +175,31 @@ fn flags_win_over_the_file() {
         )]
     );
     assert_eq!(settings.docker.value, DockerChoice::Off);
+    assert_eq!(
+        settings.sni,
+        Sni {
+            ports: vec![853],
+            http_ports: vec![80, 8080],
+            late: Late::Reset
+        }
+    );
     assert_eq!(settings.routing.table, TableId(300));
     assert_eq!(settings.routing.priority, Priority(200));
     assert_eq!(verdict(&settings, "registry-1.docker.io"), None);
     assert_eq!(verdict(&settings, "blocked.example"), Some(Verdict::Direct));
     assert_eq!(verdict(&settings, "a.blocked.example"), Some(Verdict::Vpn));
+}
+
+#[test]
+fn a_flag_turns_off_what_the_file_turns_on() {
+    let flags = Overrides {
+        no_resolve: true,
+        no_sni: true,
+        ..Overrides::default()
+    };
+    let settings = with_flags("[dns]\nresolve = true\n[sni]\nports = [443]\n", flags).unwrap();
+    assert!(!settings.resolve);
+    assert!(settings.sni.ports.is_empty() && settings.sni.http_ports.is_empty());
 }
 
 #[test]
@@ -187,15 +234,15 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "colour = 1",
-            "steer.toml:1: unknown key \"colour\"; keys stand in the sections [vpn], [attach], [rules], [routing]",
+            "steer.toml:1: unknown key \"colour\"; keys stand in the sections [vpn], [attach], [rules], [dns], [sni], [routing]",
         ),
         (
             "[atach]\n",
             "steer.toml:1: unknown section [atach]; did you mean [attach]?",
         ),
         (
-            "[dns]\n",
-            "steer.toml:1: unknown section [dns]; the sections are [vpn], [attach], [rules], [routing]",
+            "[colours]\n",
+            "steer.toml:1: unknown section [colours]; the sections are [vpn], [attach], [rules], [dns], [sni], [routing]",
         ),
         (
             "vpn = \"wg0\"",
@@ -264,6 +311,26 @@ fn every_bad_line_is_named_with_what_was_expected() {
         (
             "[rules]\nvpn = [\"a.example\"]\ndirect = [\"a.example\"]",
             "steer.toml:3: \"a.example\" is to go direct here and vpn at steer.toml:2; keep one of the two",
+        ),
+        (
+            "[dns]\nresolve = \"no\"",
+            "steer.toml:2: dns.resolve must be true or false; this is the string \"no\"",
+        ),
+        (
+            "[sni]\nports = [443,\n70000]",
+            "steer.toml:3: sni.ports must be a list of ports from 1 to 65535, such as [443, 8443]; this is the number 70000",
+        ),
+        (
+            "[sni]\nhttp_ports = [\n0]",
+            "steer.toml:3: a port is from 1 to 65535",
+        ),
+        (
+            "[sni]\nports = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,\n17]",
+            "steer.toml:3: these are more than 16 ports, which is the most",
+        ),
+        (
+            "[sni]\nlate = \"drop\"",
+            "steer.toml:2: sni.late must be \"reset\" or \"learn\"; this is \"drop\"",
         ),
         (
             "[routing]\nmark = 0x4000",
