@@ -1,16 +1,15 @@
 //! `steer run` and `steer cleanup`.
 
 use super::{CleanupArgs, RunArgs};
-use crate::config::{self, ConfigError, ConfigFile, DEFAULT_FILE, Settings};
+use crate::config::{self, ConfigFile, Settings};
 use crate::engine;
 use crate::host::requirements;
 use anyhow::{Context, Result};
-use std::path::Path;
 
 /// Steers until interrupted.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     super::set_up_log(args.verbose);
-    let settings = Settings::resolve(file(args.config.as_deref())?, args.overrides())?;
+    let settings = Settings::resolve(ConfigFile::find(args.config.as_deref())?, args.overrides())?;
     requirements::check(&settings.bpffs)?;
     Ok(runtime()?.block_on(engine::run(settings))?)
 }
@@ -18,7 +17,10 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
 /// Removes what a killed run left.
 pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
     super::set_up_log(0);
-    let numbers = config::routing(&file(args.config.as_deref())?, &args.routing.overrides())?;
+    let numbers = config::routing(
+        &ConfigFile::find(args.config.as_deref())?,
+        &args.routing.overrides(),
+    )?;
     requirements::check_privileges()?;
     let (bpffs, run_dir) = args.state.directories();
     let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, numbers))?;
@@ -29,15 +31,6 @@ pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
         println!("nothing was left to remove");
     }
     Ok(())
-}
-
-/// The file that the user names, else the one at the usual place, else none.
-fn file(named: Option<&Path>) -> Result<ConfigFile, ConfigError> {
-    let usual = Path::new(DEFAULT_FILE);
-    match named.or_else(|| usual.exists().then_some(usual)) {
-        Some(path) => ConfigFile::read(path),
-        None => Ok(ConfigFile::default()),
-    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -1,6 +1,6 @@
 //! The configuration file, each value with its line.
 
-use super::{ConfigError, explain};
+use super::{ConfigError, DEFAULT_FILE, explain};
 use crate::origin::{Origin, Sourced};
 use serde::Deserialize;
 use std::fs;
@@ -31,6 +31,18 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// Reads the file that the user names, else the one at the usual place if it is there; else it says nothing.
+    ///
+    /// # Errors
+    /// As for [`ConfigFile::read`].
+    pub fn find(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let usual = Path::new(DEFAULT_FILE);
+        match named.or_else(|| usual.exists().then_some(usual)) {
+            Some(path) => Self::read(path),
+            None => Ok(Self::default()),
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors

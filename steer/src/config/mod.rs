@@ -3,6 +3,7 @@
 mod explain;
 mod file;
 mod resolve;
+mod rules;
 mod sni;
 
 pub use crate::route::OnDown;
@@ -16,6 +17,7 @@ use crate::route::Numbers;
 use crate::rules::{Conflict, RuleSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The file read when no other is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/steer/steer.toml";
@@ -25,6 +27,8 @@ pub const DEFAULT_FILE: &str = "/etc/steer/steer.toml";
 pub struct Settings {
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Every file that was read, to be watched for changes.
+    pub files: Vec<PathBuf>,
     /// The VPN's interface.
     pub vpn: Sourced<VpnChoice>,
     /// What happens to steered flows while the VPN is down.
@@ -36,7 +40,7 @@ pub struct Settings {
     /// Where Docker is asked for its networks.
     pub docker: Sourced<DockerChoice>,
     /// Which names go where.
-    pub rules: RuleSet,
+    pub rules: Arc<RuleSet>,
     /// Whether the exact names of the rules are resolved at the start, and again before they expire.
     pub resolve: bool,
     /// Which flows are read for the name in their first packets.
@@ -51,6 +55,8 @@ pub struct Settings {
     pub bpffs: PathBuf,
     /// The directory of the lock and of what must be put back.
     pub run_dir: PathBuf,
+    /// What the command line said, to bring together with the file again.
+    flags: Overrides,
 }
 
 /// The VPN's interface.

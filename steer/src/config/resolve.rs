@@ -2,12 +2,12 @@
 
 use super::{
     BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, Late, LogBpf, OnDown,
-    Output, Settings, Sni, VpnChoice,
+    Output, Settings, Sni, VpnChoice, rules,
 };
 use crate::origin::{Origin, Sourced};
 use crate::route::{self, Mark, Numbers, Priority, TableId};
-use crate::rules::{Preset, Rule, RuleSet, Verdict};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest name of an interface: IFNAMSIZ, less its final NUL.
 const INTERFACE_MAX: usize = 15;
@@ -70,9 +70,10 @@ impl Settings {
     /// # Errors
     /// The first value that cannot be right, with its file and line or its flag.
     pub fn resolve(file: ConfigFile, flags: Overrides) -> Result<Self, ConfigError> {
-        let rules = rules(&file, &flags)?;
+        let rules = rules::resolve(&file, &flags)?;
         let routing = routing(&file, &flags)?;
         let sni = Sni::resolve(&file, &flags)?;
+        let given = flags.clone();
         let vpn = one(flags.vpn, "--vpn", file.interface, "auto");
         let on_down = match (flags.on_down, file.on_down) {
             (Some(on_down), _) => on_down,
@@ -80,14 +81,16 @@ impl Settings {
             (None, None) => OnDown::default(),
         };
         let docker = one(flags.docker, "--docker", file.docker, "auto");
+        let path = file.path.map(|path| path.to_path_buf());
         Ok(Self {
-            file: file.path.map(|path| path.to_path_buf()),
+            files: path.iter().cloned().collect(),
+            file: path,
             vpn: vpn_choice(vpn)?,
             on_down,
             cgroups: each(flags.cgroups, "--cgroup", file.cgroups, cgroup_choice)?,
             bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
             docker: docker_choice(docker)?,
-            rules,
+            rules: Arc::new(rules),
             resolve: !flags.no_resolve && file.resolve.unwrap_or(true),
             sni,
             routing,
@@ -95,7 +98,18 @@ impl Settings {
             log_bpf: flags.log_bpf,
             bpffs: absolute(flags.bpffs, "--bpffs", Self::default_bpffs())?,
             run_dir: absolute(flags.run_dir, "--run-dir", Self::default_run_dir())?,
+            flags: given,
         })
+    }
+
+    /// Reads the file and what it names again, under the same flags: all as it would be if the run began now.
+    ///
+    /// Where there was no file, the usual place is looked at again; a file that was there and is gone is an error.
+    ///
+    /// # Errors
+    /// As for [`ConfigFile::find`] and [`Settings::resolve`]; what was resolved before is whole and can go on.
+    pub fn reread(&self) -> Result<Self, ConfigError> {
+        Self::resolve(ConfigFile::find(self.file.as_deref())?, self.flags.clone())
     }
 }
 
@@ -290,56 +304,4 @@ pub fn routing(file: &ConfigFile, flags: &Overrides) -> Result<Numbers, ConfigEr
         };
         ConfigError::invalid(origin, error.to_string())
     })
-}
-
-fn rules(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, ConfigError> {
-    let mut rules = Vec::new();
-    for preset in presets(file, flags) {
-        let found = Preset::named(&preset.value)
-            .map_err(|unknown| ConfigError::invalid(&preset.origin, unknown.to_string()))?;
-        rules.extend(found.rules());
-    }
-    let flag = |values: &[String], name| -> Vec<_> {
-        values
-            .iter()
-            .map(|value| Sourced::new(value.clone(), Origin::Flag(name)))
-            .collect()
-    };
-    for (verdict, patterns) in [
-        (Verdict::Vpn, file.vpn.clone()),
-        (Verdict::Direct, file.direct.clone()),
-        (Verdict::Vpn, flag(&flags.vpn_domains, "--vpn-domain")),
-        (
-            Verdict::Direct,
-            flag(&flags.direct_domains, "--direct-domain"),
-        ),
-    ] {
-        for Sourced { value, origin } in patterns {
-            let pattern = value.parse().map_err(|error: crate::rules::PatternError| {
-                ConfigError::invalid(&origin, error.to_string())
-            })?;
-            rules.push(Rule {
-                pattern,
-                verdict,
-                origin,
-            });
-        }
-    }
-    Ok(RuleSet::compile(rules)?)
-}
-
-fn presets(file: &ConfigFile, flags: &Overrides) -> Vec<Sourced<String>> {
-    if flags.no_presets {
-        return Vec::new();
-    }
-    if !flags.presets.is_empty() {
-        return flags
-            .presets
-            .iter()
-            .map(|name| Sourced::new(name.clone(), Origin::Flag("--preset")))
-            .collect();
-    }
-    file.presets
-        .clone()
-        .unwrap_or_else(|| vec![Sourced::default_value(Preset::DEFAULT.to_owned())])
 }

@@ -384,6 +384,34 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
+fn read_again_it_is_as_the_file_says_now_under_the_same_flags() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steer.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write("[rules]\nvpn = [\"a.example\"]\n");
+    let flags = Overrides {
+        no_presets: true,
+        vpn_domains: vec!["b.example".to_owned()],
+        ..Overrides::default()
+    };
+    let file = ConfigFile::find(Some(&path)).unwrap();
+    let before = Settings::resolve(file, flags).unwrap();
+    assert_eq!(before.files, [path.as_path()]);
+    assert_eq!(before.reread().unwrap(), before);
+
+    write("[rules]\nvpn = [\"c.example\"]\n");
+    let now = before.reread().unwrap();
+    assert_eq!(verdict(&now, "a.example"), None);
+    assert_eq!(verdict(&now, "b.example"), Some(Verdict::Vpn));
+    assert_eq!(verdict(&now, "c.example"), Some(Verdict::Vpn));
+
+    write("[rules]\nvpn = [\"not a name\"]\n");
+    assert!(now.reread().is_err());
+    std::fs::remove_file(&path).unwrap();
+    assert!(now.reread().is_err());
+}
+
+#[test]
 fn a_bad_flag_is_named() {
     let flags = Overrides {
         vpn_domains: vec!["a..b".to_owned()],
