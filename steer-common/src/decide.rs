@@ -61,15 +61,10 @@ impl AddrEntry {
         }
     }
 
-    /// Takes in an answer, and says whether it told something new: a verdict that the address had not.
-    /// An answer never shortens what an earlier one granted, and none grants more than a day, so that whoever makes
-    /// answers up cannot fill the table for ever.
+    /// Takes in what a name grants, and says whether that is new: a verdict that the address had not. Nothing ever shortens
+    /// what was granted before.
     #[inline(always)]
-    pub fn learn(&mut self, matched: &Match, ttl: u32, config: &Config, now: u64) -> bool {
-        const SECOND: u64 = 1_000_000_000;
-        const DAY: u32 = 86_400;
-        let granted = (u64::from(ttl.min(DAY)) * SECOND).max(config.floor);
-        let until = now + granted + config.grace;
+    pub fn learn(&mut self, matched: &Match, until: u64, now: u64) -> bool {
         let (end, rule) = if matched.verdict == Verdict::VPN {
             (&mut self.vpn_until, &mut self.vpn_rule)
         } else {
@@ -80,6 +75,27 @@ impl AddrEntry {
         *rule = matched.rule;
         news
     }
+
+    /// Hash of the suffix whose rule gives the address the other verdict now; zero if none does.
+    #[inline(always)]
+    pub fn contested_by(&self, verdict: Verdict, now: u64) -> u64 {
+        let (until, rule) = if verdict == Verdict::VPN {
+            (self.direct_until, self.direct_rule)
+        } else {
+            (self.vpn_until, self.vpn_rule)
+        };
+        if until > now { rule } else { 0 }
+    }
+}
+
+/// Until when an address holds by an answer with that TTL in seconds. None grants more than a day, so that whoever makes
+/// answers up cannot fill the table for ever.
+#[inline(always)]
+pub fn until(ttl: u32, config: &Config, now: u64) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    const DAY: u32 = 86_400;
+    let granted = (u64::from(ttl.min(DAY)) * SECOND).max(config.floor);
+    now + granted + config.grace
 }
 
 impl FlowEntry {

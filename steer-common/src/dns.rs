@@ -9,21 +9,32 @@ use crate::{
 /// The port of DNS.
 pub const PORT: u16 = 53;
 /// Octets of a message that are read; the rest is not looked at. A power of two.
-pub const SIZE: usize = 2048;
+pub const SIZE: usize = 4096;
 /// Octets of the header.
 pub const HEADER: u32 = 12;
 
 /// More than a name has labels, or words that its hash takes in: its 255 octets are at most 127 labels. A power of two.
 pub const LABELS: u32 = 128;
+/// Labels and compression pointers of a name that are read before giving up.
+pub const NAME_STEPS: u32 = 2 * LABELS;
+/// Labels, records, parameters and hints of an answer that are read before giving up.
+pub const STEPS: u32 = 512;
+/// Aliases of an answer that are looked at; resolvers follow no longer chains.
+pub const ALIASES: u32 = 16;
 
 const MASK: u32 = SIZE as u32 - 1;
 /// A read at any masked offset stays within the buffer, an address of 16 octets too.
 const SLACK: usize = 16;
-/// Labels and records of an answer that are read before giving up.
-pub const STEPS: u32 = 224;
 const TYPE_A: u32 = 1;
+const TYPE_CNAME: u32 = 5;
 const TYPE_AAAA: u32 = 28;
+const TYPE_SVCB: u32 = 64;
+const TYPE_HTTPS: u32 = 65;
 const CLASS_IN: u32 = 1;
+const LABEL_MAX: u32 = 63;
+const NAME_MAX: u32 = 255;
+/// The two high bits of a length octet: the rest and the next octet are an offset (RFC 1035 section 4.1.4).
+const POINTER: u32 = 0xc0;
 
 /// A name in wire form, as words so that it is copied fast; their octets are in the order of the wire.
 pub type Name = [u64; 32];
@@ -66,11 +77,13 @@ pub enum Step {
     On,
     /// The end of the answer section.
     End,
-    /// An A or AAAA record, which stands in the [`Found`].
+    /// An address, which stands in the [`Found`]: of an A or AAAA record, or a hint of an HTTPS or SVCB record.
     Address,
+    /// Another name that the name asked for leads to, which [`Message::begin_alias`] begins to read.
+    Alias,
 }
 
-/// An A or AAAA record.
+/// An address in an answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -80,19 +93,56 @@ pub struct Found {
     pub ttl: u32,
 }
 
+/// Where in the answer section [`Message::step`] is.
+mod part {
+    /// In a record's owner, or behind it.
+    pub const RECORD: u32 = 0;
+    /// In the target name of an HTTPS or SVCB record.
+    pub const TARGET: u32 = 1;
+    /// Between its parameters.
+    pub const PARAMETER: u32 = 2;
+    /// In its IPv4 hints.
+    pub const HINTS4: u32 = 3;
+    /// In its IPv6 hints.
+    pub const HINTS6: u32 = 4;
+}
+
 /// A message and how far it was read.
 #[repr(C, align(8))]
 pub struct Message {
     /// Puts the question's name, which follows the header, at a multiple of eight: it is copied by words.
     pad: [u8; 4],
     octets: [u8; SIZE + SLACK],
-    starts: [u8; LABELS as usize],
     size: Slot,
+    /// Where the next label of a name is read.
     at: Slot,
+    /// Where a name that is read goes on behind its first pointer; zero before that.
+    behind: Slot,
+    /// A pointer leads to before here.
+    floor: Slot,
+    /// Octets of the name read so far.
+    length: Slot,
     labels: Slot,
+    starts: [u16; LABELS as usize],
     label: Slot,
     fed: Slot,
+    /// Octets of the question's name without its root.
+    name_size: Slot,
+    /// Where the answer section begins.
+    answers: Slot,
+    part: Slot,
+    /// Where the answer section is read.
+    cursor: Slot,
+    /// Records that were not begun yet.
     left: Slot,
+    /// Where the record that is read ends.
+    record_end: Slot,
+    /// Where the hints that are read end.
+    hints_end: Slot,
+    /// Where the name of [`Step::Alias`] begins.
+    alias: Slot,
+    /// How many there were.
+    aliases: Slot,
     hasher: Hasher,
     hash: u64,
 }
@@ -104,13 +154,24 @@ impl Message {
         Self {
             pad: [0; 4],
             octets: [0; SIZE + SLACK],
-            starts: [0; LABELS as usize],
             size: ZERO,
             at: ZERO,
+            behind: ZERO,
+            floor: ZERO,
+            length: ZERO,
             labels: ZERO,
+            starts: [0; LABELS as usize],
             label: ZERO,
             fed: ZERO,
+            name_size: ZERO,
+            answers: ZERO,
+            part: ZERO,
+            cursor: ZERO,
             left: ZERO,
+            record_end: ZERO,
+            hints_end: ZERO,
+            alias: ZERO,
+            aliases: ZERO,
             hasher: Hasher::empty(),
             hash: 0,
         }
@@ -154,48 +215,98 @@ impl Message {
         }
     }
 
-    /// Begins to read the question.
+    /// Begins to read the question's name, by [`Self::read_label`].
     #[inline(always)]
-    pub fn begin(&mut self) {
-        self.at.set(HEADER);
+    pub fn begin_question(&mut self) {
+        self.begin_name(HEADER);
+    }
+
+    /// Begins to read the name that [`Self::step`] came to, by [`Self::read_label`].
+    #[inline(always)]
+    pub fn begin_alias(&mut self) {
+        self.begin_name(self.alias.get());
+    }
+
+    #[inline(always)]
+    fn begin_name(&mut self, at: u32) {
+        self.at.set(at);
+        self.floor.set(at);
+        self.behind.set(0);
+        self.length.set(1);
         self.labels.set(0);
     }
 
-    /// Reads a label of the question's name, or behind the last one the type and class; whether that was all, and the
-    /// first answer comes next. Asked [`LABELS`] times, it has read any name.
+    /// Reads a label of a name, or follows a compression pointer, which leads backwards only (RFC 1035 section 4.1.4);
+    /// `true` behind the root. Asked [`NAME_STEPS`] times, it has read any name that is in use.
     #[inline(always)]
     pub fn read_label(&mut self) -> Result<bool, Error> {
-        const TYPE_AND_CLASS: u32 = 4;
-        const NAME_OCTETS: u32 = 255;
         let at = self.at.get();
         if at >= self.size.get() {
             return Err(Error::CutShort);
         }
-        let length = u32::from(self.octet(at));
-        let before = at.wrapping_sub(HEADER);
-        if length == 0 {
-            let after = at + 1 + TYPE_AND_CLASS;
-            if after > self.size.get() {
+        let octet = u32::from(self.octet(at));
+        if octet >= POINTER {
+            if at + 2 > self.size.get() {
                 return Err(Error::CutShort);
             }
-            self.at.set(after);
-            self.left.set(self.short(6));
+            let target = self.short(at) & !(POINTER << 8);
+            if target < HEADER || target >= self.floor.get() {
+                return Err(Error::Malformed);
+            }
+            if self.behind.get() == 0 {
+                self.behind.set(at + 2);
+            }
+            self.floor.set(target);
+            self.at.set(target);
+            return Ok(false);
+        }
+        if octet == 0 {
+            if self.behind.get() == 0 {
+                self.behind.set(at + 1);
+            }
             return Ok(true);
         }
-        if length > 63 || before + length + 2 > NAME_OCTETS {
+        let length = self.length.get() + 1 + octet;
+        if octet > LABEL_MAX || length > NAME_MAX {
             return Err(Error::Malformed);
         }
+        self.length.set(length);
         let label = self.labels.get();
-        self.starts[(label & (LABELS - 1)) as usize] = before as u8;
+        self.starts[(label & (LABELS - 1)) as usize] = at as u16;
         self.labels.set(label + 1);
-        self.at.set(at + 1 + length);
+        self.at.set(at + 1 + octet);
         Ok(false)
     }
 
-    /// Reads the whole question by [`Self::read_label`].
+    /// After the question's name, which is never compressed for there is nothing before it: type and class.
+    #[inline(always)]
+    pub fn end_question(&mut self) -> Result<(), Error> {
+        const TYPE_AND_CLASS: u32 = 4;
+        let answers = self.behind.get() + TYPE_AND_CLASS;
+        if answers > self.size.get() {
+            return Err(Error::CutShort);
+        }
+        self.name_size.set(self.length.get() - 1);
+        self.answers.set(answers);
+        Ok(())
+    }
+
+    /// Reads the whole question.
+    ///
+    /// # Errors
+    /// When there is none.
     pub fn read_question(&mut self) -> Result<(), Error> {
-        self.begin();
-        for _ in 0..LABELS {
+        self.begin_question();
+        self.read_name()?;
+        self.end_question()
+    }
+
+    /// Reads the whole of a name that was begun.
+    ///
+    /// # Errors
+    /// When it is none, or goes on beyond the message.
+    pub fn read_name(&mut self) -> Result<(), Error> {
+        for _ in 0..NAME_STEPS {
             if self.read_label()? {
                 return Ok(());
             }
@@ -203,7 +314,7 @@ impl Message {
         Err(Error::Malformed)
     }
 
-    /// Begins to hash the question's name, which was read. False for the root, which has no suffix.
+    /// Begins to hash the name that was read. False for the root, which has no suffix.
     #[inline(always)]
     pub fn begin_hash(&mut self, key: &Key) -> bool {
         self.hasher = Hasher::new(key);
@@ -223,7 +334,7 @@ impl Message {
     pub fn hash_word(&mut self) -> Hashed {
         let label = self.label.get();
         let fed = self.fed.get();
-        let start = HEADER + u32::from(self.starts[(label & (LABELS - 1)) as usize]);
+        let start = u32::from(self.starts[(label & (LABELS - 1)) as usize]);
         let rest = (u32::from(self.octet(start)) + 1).wrapping_sub(fed);
         self.hasher.word(lower(keep(self.word(start + fed), rest)));
         if rest > 8 {
@@ -245,9 +356,9 @@ impl Message {
         self.hash
     }
 
-    /// Hashes the question's name by [`Self::hash_word`], and shows each suffix's hash on the way, the shortest first;
-    /// `true` with the last, which is the whole name.
-    pub fn hash_question(&mut self, key: &Key, mut each: impl FnMut(u64, bool)) -> u64 {
+    /// Hashes the name that was read, and shows each suffix's hash on the way, the shortest first; `true` with the last,
+    /// which is the whole name.
+    pub fn hash_name(&mut self, key: &Key, mut each: impl FnMut(u64, bool)) -> u64 {
         if self.begin_hash(key) {
             for _ in 0..LABELS {
                 match self.hash_word() {
@@ -266,12 +377,7 @@ impl Message {
     /// Octets of the question's name without its root, from [`HEADER`] on.
     #[inline(always)]
     pub fn name_size(&self) -> u32 {
-        let last = self.labels.get();
-        if last == 0 {
-            return 0;
-        }
-        let start = u32::from(self.starts[((last - 1) & (LABELS - 1)) as usize]);
-        start + 1 + u32::from(self.octet(HEADER + start))
+        self.name_size.get()
     }
 
     /// The octets from the question's name on, of which [`Self::name_size`] count.
@@ -288,27 +394,46 @@ impl Message {
         unsafe { &*(&raw const *self).byte_add(AT).cast::<Name>() }
     }
 
-    /// Reads on by one label or one record of the answer section, after [`Self::read_question`]. Whoever asks no more
-    /// than [`STEPS`] times reads any answer that is in use, and no hostile one for long.
+    /// Begins to read the answer section, by [`Self::step`], after the question was read; as often as wanted.
+    #[inline(always)]
+    pub fn begin_answers(&mut self) {
+        self.part.set(part::RECORD);
+        self.cursor.set(self.answers.get());
+        self.left.set(self.short(6));
+        self.aliases.set(0);
+    }
+
+    /// Reads on in the answer section by a label, a record, a parameter or a hint. Whoever asks no more than [`STEPS`]
+    /// times reads any answer that is in use, and no hostile one for long.
     #[inline(always)]
     pub fn step(&mut self, found: &mut Found) -> Result<Step, Error> {
-        const POINTER: u8 = 0xc0;
+        let at = self.cursor.get();
+        match self.part.get() {
+            part::RECORD => self.record(at, found),
+            part::TARGET => self.target(at),
+            part::PARAMETER => self.parameter(at),
+            part::HINTS4 => self.hint(at, 4, found),
+            _ => self.hint(at, 16, found),
+        }
+    }
+
+    #[inline(always)]
+    fn record(&mut self, at: u32, found: &mut Found) -> Result<Step, Error> {
         const FIXED: u32 = 10;
         let left = self.left.get();
         if left == 0 {
             return Ok(Step::End);
         }
-        let at = self.at.get();
         let size = self.size.get();
         if at >= size {
             return Err(Error::CutShort);
         }
-        let length = self.octet(at);
-        let record = match length {
+        let octet = u32::from(self.octet(at));
+        let record = match octet {
             0 => at + 1,
             POINTER.. => at + 2,
-            1..=63 => {
-                self.at.set(at + 1 + u32::from(length));
+            1..=LABEL_MAX => {
+                self.cursor.set(at + 1 + octet);
                 return Ok(Step::On);
             }
             _ => return Err(Error::Malformed),
@@ -318,18 +443,122 @@ impl Message {
             return Err(Error::CutShort);
         }
         let octets = self.short(record + 8);
-        if data + octets > size {
+        let end = data + octets;
+        if end > size {
             return Err(Error::CutShort);
         }
         self.left.set(left - 1);
-        self.at.set(data + octets);
+        self.cursor.set(end);
+        if self.short(record + 2) != CLASS_IN {
+            return Ok(Step::On);
+        }
         found.ttl = self.ttl(record + 4);
-        found.address = match (self.short(record + 2), self.short(record), octets) {
-            (CLASS_IN, TYPE_A, 4) => Address::v4(self.array(data)),
-            (CLASS_IN, TYPE_AAAA, 16) => Address::new(self.array(data)),
-            (CLASS_IN, TYPE_A | TYPE_AAAA, _) => return Err(Error::Malformed),
+        found.address = match (self.short(record), octets) {
+            (TYPE_A, 4) => Address::v4(self.array(data)),
+            (TYPE_AAAA, 16) => Address::new(self.array(data)),
+            (TYPE_CNAME, 1..) => return Ok(self.leads_to(data)),
+            (TYPE_HTTPS | TYPE_SVCB, 3..) => return Ok(self.service(data, end)),
+            (TYPE_A | TYPE_AAAA | TYPE_CNAME | TYPE_HTTPS | TYPE_SVCB, _) => {
+                return Err(Error::Malformed);
+            }
             _ => return Ok(Step::On),
         };
+        Ok(Step::Address)
+    }
+
+    /// An HTTPS or SVCB record (RFC 9460 section 2.2): its target is another name of the service, unless it is the root.
+    /// In alias mode, which is priority zero, parameters say nothing.
+    #[inline(always)]
+    fn service(&mut self, data: u32, end: u32) -> Step {
+        const PRIORITY: u32 = 2;
+        let target = data + PRIORITY;
+        if self.short(data) != 0 {
+            self.part.set(part::TARGET);
+            self.cursor.set(target);
+            self.record_end.set(end);
+        }
+        if self.octet(target) == 0 {
+            return Step::On;
+        }
+        self.leads_to(target)
+    }
+
+    #[inline(always)]
+    fn leads_to(&mut self, name: u32) -> Step {
+        let aliases = self.aliases.get();
+        if aliases >= ALIASES {
+            return Step::On;
+        }
+        self.aliases.set(aliases + 1);
+        self.alias.set(name);
+        Step::Alias
+    }
+
+    #[inline(always)]
+    fn target(&mut self, at: u32) -> Result<Step, Error> {
+        if at >= self.record_end.get() {
+            return Err(Error::Malformed);
+        }
+        let octet = u32::from(self.octet(at));
+        let after = match octet {
+            0 => at + 1,
+            POINTER.. => at + 2,
+            1..=LABEL_MAX => {
+                self.cursor.set(at + 1 + octet);
+                return Ok(Step::On);
+            }
+            _ => return Err(Error::Malformed),
+        };
+        self.part.set(part::PARAMETER);
+        self.cursor.set(after);
+        Ok(Step::On)
+    }
+
+    #[inline(always)]
+    fn parameter(&mut self, at: u32) -> Result<Step, Error> {
+        const KEY_AND_LENGTH: u32 = 4;
+        const IPV4_HINT: u32 = 4;
+        const IPV6_HINT: u32 = 6;
+        let end = self.record_end.get();
+        if at == end {
+            self.part.set(part::RECORD);
+            return Ok(Step::On);
+        }
+        let value = at + KEY_AND_LENGTH;
+        let after = value + self.short(at + 2);
+        if value > end || after > end {
+            return Err(Error::Malformed);
+        }
+        let part = match self.short(at) {
+            IPV4_HINT => part::HINTS4,
+            IPV6_HINT => part::HINTS6,
+            _ => {
+                self.cursor.set(after);
+                return Ok(Step::On);
+            }
+        };
+        self.part.set(part);
+        self.hints_end.set(after);
+        self.cursor.set(value);
+        Ok(Step::On)
+    }
+
+    #[inline(always)]
+    fn hint(&mut self, at: u32, octets: u32, found: &mut Found) -> Result<Step, Error> {
+        let end = self.hints_end.get();
+        if at == end {
+            self.part.set(part::PARAMETER);
+            return Ok(Step::On);
+        }
+        if at + octets > end {
+            return Err(Error::Malformed);
+        }
+        found.address = if octets == 4 {
+            Address::v4(self.array(at))
+        } else {
+            Address::new(self.array(at))
+        };
+        self.cursor.set(at + octets);
         Ok(Step::Address)
     }
 

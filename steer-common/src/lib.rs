@@ -2,6 +2,7 @@
 //! decision as pure functions over values, so that the code the kernel runs is tested on the host.
 #![cfg_attr(not(test), no_std)]
 
+pub mod answer;
 pub mod decide;
 pub mod dns;
 pub mod packet;

@@ -56,10 +56,14 @@ pub struct Packet {
     pub protocol: u32,
     /// Where in its flow it stands.
     pub place: Place,
-    /// Octets from the IP header to what UDP carries; zero if it is not UDP.
+    /// Octets from the IP header to what TCP or UDP carries; zero if it is neither.
     pub payload: u32,
-    /// Octets that UDP carries.
+    /// Octets that they carry, as the headers have it.
     pub payload_size: u32,
+    /// TCP's sequence number.
+    pub sequence: u32,
+    /// TCP's acknowledgment number.
+    pub acknowledgment: u32,
 }
 
 /// TCP's protocol number.
@@ -111,11 +115,14 @@ impl Head {
             place: Place::Stateless,
             payload: 0,
             payload_size: 0,
+            sequence: 0,
+            acknowledgment: 0,
         };
         if u16::from_be_bytes(self.array(6)) & FRAGMENT_OFFSET != 0 {
             return Some(packet);
         }
-        self.transport(packet, header, size)
+        let total = u32::from(u16::from_be_bytes(self.array(2)));
+        self.transport(packet, header, size, total)
     }
 
     #[inline(always)]
@@ -130,6 +137,11 @@ impl Head {
             return None;
         }
         self.header.set(HEADER);
+        let total = match u16::from_be_bytes(self.array(4)) {
+            // Larger than it can say (RFC 2675): as large as it is.
+            0 => u32::MAX,
+            payload => HEADER + u32::from(payload),
+        };
         let mut packet = Packet {
             source: Address::new(self.array(8)),
             destination: Address::new(self.array(24)),
@@ -139,6 +151,8 @@ impl Head {
             place: Place::Stateless,
             payload: 0,
             payload_size: 0,
+            sequence: 0,
+            acknowledgment: 0,
         };
         for _ in 0..EXTENSIONS {
             let header = self.header.get();
@@ -153,7 +167,7 @@ impl Head {
                     }
                     8
                 }
-                _ => return self.transport(packet, header, size),
+                _ => return self.transport(packet, header, size, total),
             };
             packet.protocol = u32::from(self.octet(header));
             self.header.set(header + octets);
@@ -162,9 +176,9 @@ impl Head {
     }
 
     #[inline(always)]
-    fn transport(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+    fn transport(&self, packet: Packet, at: u32, size: u32, total: u32) -> Option<Packet> {
         match packet.protocol {
-            TCP => self.tcp(packet, at, size),
+            TCP => self.tcp(packet, at, size, total),
             UDP => self.udp(packet, at, size),
             ICMP => self.icmp(packet, at, size, Icmpv4Type::Echo as u8),
             ICMPV6 => self.icmp(packet, at, size, Icmpv6Type::EchoRequest as u8),
@@ -176,7 +190,7 @@ impl Head {
     }
 
     #[inline(always)]
-    fn tcp(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+    fn tcp(&self, packet: Packet, at: u32, size: u32, total: u32) -> Option<Packet> {
         const FIN: u8 = 0x01;
         const SYN: u8 = 0x02;
         const RST: u8 = 0x04;
@@ -192,7 +206,12 @@ impl Head {
         } else {
             Place::Later
         };
-        Some(self.with_ports(packet, at, place))
+        let mut packet = self.with_ports(packet, at, place);
+        packet.sequence = u32::from_be_bytes(self.array(at + 4));
+        packet.acknowledgment = u32::from_be_bytes(self.array(at + 8));
+        packet.payload = at + u32::from(self.octet(at + 12) >> 4) * 4;
+        packet.payload_size = total.saturating_sub(packet.payload);
+        Some(packet)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ pub enum Action {
 }
 
 /// Counters in [`Stats`], the spare ones too; a power of two. An [`Outcome`] is the index of its own.
-pub const COUNTERS: usize = 32;
+pub const COUNTERS: usize = 64;
 
 macro_rules! outcomes {
     ($($(#[doc = $doc:literal])+ $name:ident, $field:ident => $action:ident;)+) => {
@@ -25,11 +25,20 @@ macro_rules! outcomes {
 
         /// Value of `STATS`, one for each CPU: how often each [`Outcome`] was come to.
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Stats {
             $($(#[doc = $doc])+ pub $field: u64,)+
             /// Room, so that a masked index stays within.
             pub spare: [u64; COUNTERS - Outcome::ALL.len()],
+        }
+
+        impl Default for Stats {
+            fn default() -> Self {
+                Self {
+                    $($field: 0,)+
+                    spare: [0; COUNTERS - Outcome::ALL.len()],
+                }
+            }
         }
 
         impl Outcome {
@@ -115,6 +124,10 @@ outcomes! {
     CutShort, dns_cut_short => Pass;
     /// The same for a name of the VPN: it is held back, for an address in the rest would go direct.
     HeldBack, dns_held_back => Drop;
+    /// An address has both verdicts now, by different names: the VPN wins.
+    Contested, address_contested => Pass;
+    /// A name found no room in `NAMES`: its address has the verdict, but nobody can tell why.
+    NamesFull, names_full => Pass;
     /// An address for the VPN found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
     AddrsFull, addrs_full => Drop;
     /// An event found no room in `EVENTS`.

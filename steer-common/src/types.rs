@@ -133,6 +133,22 @@ pub struct RuleEntry {
     pub below: Verdict,
 }
 
+/// Value of `NETS`: the rule of a network of addresses. The keys are prefixes of an [`Address`], so that IPv4's have
+/// [`V4_PREFIX`] bits more than they are written with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetEntry {
+    /// Hash of the network as it is written ([`crate::suffix::hash_name`]), so that any rule can be named by its hash.
+    pub rule: u64,
+    /// For the addresses in it.
+    pub verdict: Verdict,
+    /// Padding.
+    pub zero: u32,
+}
+
+/// Bits in front of an IPv4 address in mapped form.
+pub const V4_PREFIX: u32 = 96;
+
 /// Value of `ADDRS`, keyed by [`Address`]: which verdicts names gave it, and until when. An address that answers for
 /// names of both verdicts holds both. Times are nanoseconds of the monotonic clock; zero is never.
 #[repr(C)]
@@ -146,6 +162,50 @@ pub struct AddrEntry {
     pub vpn_rule: u64,
     /// Hash of the suffix whose rule gave the direct verdict last.
     pub direct_rule: u64,
+}
+
+/// Key of `NAMES`: a name that gave an address a verdict.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NameKey {
+    /// The address.
+    pub address: Address,
+    /// Hash of the name.
+    pub name: u64,
+}
+
+/// Value of `NAMES`. Times are nanoseconds of the monotonic clock.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameEntry {
+    /// The verdict holds until then, by this name.
+    pub until: u64,
+    /// When the address was learned by it last.
+    pub learned: u64,
+    /// Hash of the suffix whose rule matched the name, or another name that the answer leads it to.
+    pub rule: u64,
+    /// Who asked last: a socket's cookie or a bridge's index.
+    pub origin: Origin,
+    /// What the rule says.
+    pub verdict: Verdict,
+    /// How the address was learned: one of [`source`].
+    pub source: u32,
+    /// Seconds, as the answer has it.
+    pub ttl: u32,
+    /// Octets of the name that count.
+    pub size: u32,
+    /// The name asked for, in wire form without its root: as words, whose octets are in the order of the wire.
+    pub name: Name,
+}
+
+/// How an address was learned.
+pub mod source {
+    /// From an answer of the DNS, before its client had it.
+    pub const ANSWER: u32 = 0;
+    /// From an answer that user space put together or asked for itself.
+    pub const RESOLVED: u32 = 1;
+    /// From the name that a flow to it began with.
+    pub const HELLO: u32 = 2;
 }
 
 /// Where a flow or a question was seen: the cookie of a process's socket, or the index of a bridge.
@@ -243,11 +303,15 @@ pub struct Config {
     pub tick: u32,
     /// Not zero: while the VPN is down, its flows go direct by the user's choice.
     pub open: u32,
+    /// Not zero: there are rules for networks in `NETS`.
+    pub nets: u32,
+    /// Padding.
+    pub zero: u32,
 }
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -266,20 +330,14 @@ pub mod event {
 pub struct Learned {
     /// [`event::LEARNED`].
     pub kind: u32,
-    /// What the name's rule says.
-    pub verdict: Verdict,
-    /// Who asked: a socket's cookie or a bridge's index.
-    pub origin: Origin,
-    /// Hash of the suffix whose rule matched.
-    pub rule: u64,
+    /// Padding.
+    pub zero: u32,
+    /// Hash of the suffix whose rule gives the address the other verdict now; zero if none does.
+    pub contested_by: u64,
     /// The address.
     pub address: Address,
-    /// Seconds, as the answer has it.
-    pub ttl: u32,
-    /// Octets of the name that count.
-    pub name_size: u32,
-    /// The name asked for, in wire form without its root: as words, whose octets are in the order of the wire.
-    pub name: Name,
+    /// The name, its rule and its verdict.
+    pub by: NameEntry,
 }
 
 /// Event: a flow begins and takes the VPN.
@@ -318,13 +376,16 @@ macro_rules! layout {
 layout! {
     Address = 16,
     RuleEntry = 8,
+    NetEntry = 16,
     AddrEntry = 32,
+    NameKey = 24,
+    NameEntry = 304,
     FlowKey = 48,
     FlowEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 80,
-    Learned = 304,
+    Config = 88,
+    Learned = 336,
     Steered = 64,
 }
 

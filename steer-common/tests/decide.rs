@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 use steer_common::{
-    decide::{Match, Tables, incoming, outgoing},
+    decide::{self, Match, Tables, incoming, outgoing},
     packet::{Packet, Place, TCP, UDP},
     stats::{Action, Outcome},
     types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Port, RuleEntry, Verdict},
@@ -85,6 +85,8 @@ fn packet(protocol: u32, place: Place, port: u16) -> Packet {
         place,
         payload: 0,
         payload_size: 0,
+        sequence: 0,
+        acknowledgment: 0,
     }
 }
 
@@ -300,18 +302,26 @@ fn an_address_of_both_verdicts_takes_the_vpn_while_that_lives() {
         rule: 2,
     };
     let mut entry = AddrEntry::default();
-    assert!(entry.learn(&direct, 300, &config, 0), "news");
+    let until = |ttl, now| decide::until(ttl, &config, now);
+    assert!(entry.learn(&direct, until(300, 0), 0), "news");
+    assert_eq!(entry.contested_by(Verdict::VPN, 1), direct.rule);
+    assert_eq!(
+        entry.contested_by(Verdict::DIRECT, 1),
+        0,
+        "no other verdict"
+    );
     assert_eq!(entry.at(1), direct);
-    assert!(entry.learn(&vpn, 1, &config, 0), "news");
-    assert!(!entry.learn(&vpn, 1, &config, SECOND), "no news");
+    assert!(entry.learn(&vpn, until(1, 0), 0), "news");
+    assert!(!entry.learn(&vpn, until(1, SECOND), SECOND), "no news");
     assert_eq!(entry.at(71 * SECOND - 1), vpn, "the floor and the grace");
     assert_eq!(entry.at(71 * SECOND), direct);
     assert_eq!(entry.at(310 * SECOND), Match::default());
-    assert!(entry.learn(&vpn, 0, &config, 400 * SECOND), "news again");
+    let later = 400 * SECOND;
+    assert!(entry.learn(&vpn, until(0, later), later), "news again");
     let before = entry;
-    entry.learn(&vpn, 3600, &config, 400 * SECOND);
+    entry.learn(&vpn, until(3600, later), later);
     let long = entry;
-    entry.learn(&vpn, 1, &config, 401 * SECOND);
+    entry.learn(&vpn, until(1, later), later);
     assert!(before.vpn_until < long.vpn_until);
     assert_eq!(entry.vpn_until, long.vpn_until, "an answer never shortens");
 }

@@ -33,13 +33,14 @@ fn read(octets: &[u8]) -> Option<Seen> {
     let role = message.role();
     message.read_question().ok()?;
     let mut suffixes = Vec::new();
-    let name = message.hash_question(&KEY, |hash, whole| suffixes.push((hash, whole)));
+    let name = message.hash_name(&KEY, |hash, whole| suffixes.push((hash, whole)));
     let mut addresses = Vec::new();
     let mut found = Found::default();
     let mut end = Err(Error::CutShort);
+    message.begin_answers();
     for _ in 0..STEPS {
         match message.step(&mut found) {
-            Ok(Step::On) => {}
+            Ok(Step::On | Step::Alias) => {}
             Ok(Step::Address) => addresses.push((found.address.to_ip(), found.ttl)),
             Ok(Step::End) => {
                 end = Ok(());

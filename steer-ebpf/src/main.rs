@@ -11,6 +11,7 @@
     reason = "by value, keys would be copied on a stack of 512 bytes"
 )]
 
+mod lessons;
 mod maps;
 mod names;
 mod skb;
@@ -53,19 +54,23 @@ const LOOPBACK: u32 = 1;
 /// A container sends.
 #[classifier]
 pub fn bridge_ingress(ctx: TcContext) -> i32 {
-    let skb = Skb::of_bridge(ctx.skb.skb);
-    let outcome = from_container(skb).unwrap_or_else(|outcome| outcome);
+    let outcome = match Skb::of_bridge(ctx.skb.skb) {
+        Some(skb) => from_container(skb).unwrap_or_else(|outcome| outcome),
+        None => Outcome::NotIp,
+    };
     log!(&ctx, "from a container", outcome);
-    classify(skb, outcome)
+    classify(&ctx, outcome)
 }
 
 /// A container receives.
 #[classifier]
 pub fn bridge_egress(ctx: TcContext) -> i32 {
-    let skb = Skb::of_bridge(ctx.skb.skb);
-    let outcome = to_container(skb).unwrap_or_else(|outcome| outcome);
+    let outcome = match Skb::of_bridge(ctx.skb.skb) {
+        Some(skb) => to_container(skb).unwrap_or_else(|outcome| outcome),
+        None => Outcome::NotIp,
+    };
     log!(&ctx, "to a container", outcome);
-    classify(skb, outcome)
+    classify(&ctx, outcome)
 }
 
 /// A process sends.
@@ -125,28 +130,19 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
-    if !skb.is_ip() {
-        return Ok(Outcome::NotIp);
-    }
     let config = config()?;
     let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    if names::may_ask(packet) {
-        look(names::ask(skb, Slot::SOFTIRQ, origin))?;
-    }
+    names::questions(skb, Slot::SOFTIRQ, origin)?;
     Ok(decide::outgoing(&Maps { config }, origin, packet))
 }
 
 #[inline(always)]
 fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
-    if !skb.is_ip() {
-        return Ok(Outcome::NotIp);
-    }
     let config = config()?;
     let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    if names::may_answer(packet) {
-        look(names::learn(skb, Slot::SOFTIRQ, origin))?;
+    if names::answers(skb, Slot::SOFTIRQ, origin)? && packet.protocol == UDP {
         return Ok(Outcome::Left);
     }
     let by_vpn = config.vpn_ifindex != 0 && skb.ingress_ifindex() == config.vpn_ifindex;
@@ -159,9 +155,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     Slot::with_task(|slot| {
         let packet = skb.packet(slot)?;
-        if names::may_ask(packet) {
-            look(names::ask(skb, slot, skb.cookie()))?;
-        }
+        names::questions(skb, slot, skb.cookie())?;
         Ok(if strays(skb, packet, config) {
             Outcome::WrongPath
         } else {
@@ -172,10 +166,8 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
 
 #[inline(always)]
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
-    let packet = skb.packet(Slot::SOFTIRQ)?;
-    if names::may_answer(packet) {
-        look(names::learn(skb, Slot::SOFTIRQ, skb.cookie()))?;
-    }
+    skb.packet(Slot::SOFTIRQ)?;
+    names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
     Ok(Outcome::Left)
 }
 
@@ -208,21 +200,8 @@ fn is_vpn(address: &Address, config: &Config) -> bool {
     *address == Address::v4(config.vpn4) || *address == Address::new(config.vpn6)
 }
 
-/// Counts what became of a DNS message; only one that must not pass stops the packet.
 #[inline(always)]
-fn look(result: Result<Outcome, Outcome>) -> Result<(), Outcome> {
-    let outcome = result.unwrap_or_else(|outcome| outcome);
-    match outcome.action() {
-        Action::Drop => Err(outcome),
-        Action::Pass | Action::Steer => {
-            count(outcome);
-            Ok(())
-        }
-    }
-}
-
-#[inline(always)]
-fn classify(skb: Skb, outcome: Outcome) -> i32 {
+fn classify(ctx: &TcContext, outcome: Outcome) -> i32 {
     /// Goes on to the next filter: `TC_ACT_UNSPEC`, which is `TCX_NEXT`.
     const NEXT: i32 = -1;
     /// `TC_ACT_SHOT`.
@@ -232,7 +211,9 @@ fn classify(skb: Skb, outcome: Outcome) -> i32 {
         Action::Pass => NEXT,
         Action::Steer => match config() {
             Ok(config) => {
-                skb.set_mark(skb.mark() & !config.mask | config.mark);
+                let skb = ctx.skb.skb;
+                // SAFETY: the kernel hands the program a valid context, and classifiers may write its mark.
+                unsafe { (*skb).mark = (*skb).mark & !config.mask | config.mark };
                 NEXT
             }
             Err(_) => DROP,

@@ -3,17 +3,18 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use steer_common::{
     decide::Match,
     dns::{Found, Message},
     packet::{Head, Packet},
+    slot,
     stats::{COUNTERS, Outcome, Stats},
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, Learned, Origin, QueryEntry, QueryKey,
-        RuleEntry,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Learned, NameEntry, NameKey, NetEntry,
+        QueryEntry, QueryKey, RuleEntry,
     },
 };
 
@@ -23,13 +24,26 @@ const ON_DEMAND: usize = 1;
 const SLOTS: u32 = 9;
 const SOFTIRQ: u32 = 0;
 
+type Rules = HashMap<u64, RuleEntry, 1, ON_DEMAND>;
+type Nets = LpmTrie<Address, NetEntry, 1>;
+
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
-/// As large as there are rules; user space sets it at loading.
+/// As large as there are rules; user space sets it at loading. The programs find it in `RULESETS`.
 #[btf_map]
-pub static RULES: HashMap<u64, RuleEntry, 1, ON_DEMAND> = HashMap::new();
+pub static RULES: Rules = HashMap::new();
+/// The rules in force are one entry, so that others take their place all at once.
+#[btf_map]
+pub static RULESETS: ArrayOfMaps<Rules, 1> = ArrayOfMaps::new();
+/// The rules for networks of addresses, likewise, in `NETSETS`.
+#[btf_map]
+pub static NETS: Nets = LpmTrie::new();
+#[btf_map]
+pub static NETSETS: ArrayOfMaps<Nets, 1> = ArrayOfMaps::new();
 #[btf_map]
 pub static ADDRS: HashMap<Address, AddrEntry, 65_536> = HashMap::new();
+#[btf_map]
+pub static NAMES: HashMap<NameKey, NameEntry, 65_536, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static FLOWS: HashMap<FlowKey, FlowEntry, 65_536> = HashMap::new();
 #[btf_map]
@@ -52,17 +66,26 @@ pub struct Scratch {
     pub message: Message,
     pub head: Head,
     pub packet: Packet,
+    pub rest: Rest,
     pub lesson: Lesson,
     users: u64,
+}
+
+/// What of a TCP segment was not read yet: how far from the IP header it begins, and its octets.
+#[repr(C)]
+pub struct Rest {
+    pub at: slot::Slot,
+    pub left: slot::Slot,
 }
 
 /// What an answer teaches, record by record.
 #[repr(C)]
 pub struct Lesson {
     pub matched: Match,
-    pub origin: Origin,
-    pub now: u64,
+    /// Hash of the name that the lesson is about.
+    pub name: u64,
     pub found: Found,
+    pub by: NameEntry,
 }
 
 /// Configuration of the running programs.

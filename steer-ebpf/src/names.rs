@@ -4,45 +4,126 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::Match,
     dns::{self, Hashed, Message, Role, Step},
-    packet::{Packet, UDP},
-    stats::Outcome,
-    types::{
-        AddrEntry, Address, Config, Learned, Origin, Port, QueryEntry, QueryKey, Verdict, event,
-    },
+    packet::{Packet, TCP, UDP},
+    stats::{Action, Outcome},
+    types::{Address, Config, Origin, Port, QueryEntry, QueryKey, Verdict, source},
 };
 
 use crate::{
-    maps::{ADDRS, EVENTS, Lesson, QUERIES, RULES, Scratch, Slot, config, count},
+    lessons::{self, FULL},
+    maps::{Lesson, QUERIES, RULESETS, Scratch, Slot, config, count},
     skb::Skb,
     tables::ANY,
 };
 
-/// Whether a packet may carry a DNS question.
-#[inline(always)]
-pub fn may_ask(packet: &Packet) -> bool {
-    packet.protocol == UDP && packet.destination_port.number() == dns::PORT
+/// Messages of a TCP segment that are read.
+const MESSAGES: u32 = 4;
+
+/// Who sends a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
-/// Whether a packet may carry a DNS answer.
+/// Remembers the DNS questions in a packet, so that their answers are believed; only one that must not pass is an error.
 #[inline(always)]
-pub fn may_answer(packet: &Packet) -> bool {
-    packet.protocol == UDP && packet.source_port.number() == dns::PORT
+pub fn questions(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
+    let packet = &slot.scratch()?.packet;
+    if packet.destination_port.number() == dns::PORT {
+        messages(skb, slot, origin, Side::Client)?;
+    }
+    Ok(())
 }
 
-/// Remembers the question in a packet, so that its answer is believed.
+/// Learns the addresses of the DNS answers in a packet, as [`questions`] does; whether there could be any.
 #[inline(always)]
-pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
+pub fn answers(skb: Skb, slot: Slot, origin: Origin) -> Result<bool, Outcome> {
+    let packet = &slot.scratch()?.packet;
+    if packet.source_port.number() != dns::PORT {
+        return Ok(false);
+    }
+    messages(skb, slot, origin, Side::Server)?;
+    Ok(true)
+}
+
+#[inline(always)]
+fn messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+    let Packet {
+        protocol,
+        payload,
+        payload_size,
+        ..
+    } = slot.scratch()?.packet;
+    match protocol {
+        UDP => message(skb, slot, origin, side, payload, payload_size),
+        TCP => stream(skb, slot, origin, side),
+        _ => Ok(()),
+    }
+}
+
+/// Each message of a TCP segment has its length in front (RFC 1035 section 4.2.2).
+#[inline(always)]
+fn stream(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+    const LENGTH: u32 = 2;
+    let Scratch { packet, rest, .. } = slot.scratch()?;
+    rest.at.set(packet.payload);
+    rest.left.set(packet.payload_size);
+    for _ in 0..MESSAGES {
+        let rest = &mut slot.scratch()?.rest;
+        let (at, left) = (rest.at.get(), rest.left.get());
+        if left < LENGTH {
+            break;
+        }
+        let size = skb.short(at).ok_or(Outcome::BadPacket)?;
+        let next = LENGTH + size;
+        if next > left {
+            break;
+        }
+        rest.at.set(at + next);
+        rest.left.set(left - next);
+        message(skb, slot, origin, side, at + LENGTH, size)?;
+    }
+    Ok(())
+}
+
+/// Counts what became of a message.
+#[inline(always)]
+fn message(
+    skb: Skb,
+    slot: Slot,
+    origin: Origin,
+    side: Side,
+    at: u32,
+    size: u32,
+) -> Result<(), Outcome> {
+    let message = &mut slot.scratch()?.message;
+    let result = skb.message(message, at, size).and_then(|()| match side {
+        Side::Client => ask(skb, slot, origin),
+        Side::Server => learn(skb, slot, origin),
+    });
+    let outcome = result.unwrap_or_else(|outcome| outcome);
+    match outcome.action() {
+        Action::Drop => Err(outcome),
+        Action::Pass | Action::Steer => {
+            count(outcome);
+            Ok(())
+        }
+    }
+}
+
+#[inline(always)]
+fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     let Scratch {
         message, packet, ..
     } = slot.scratch()?;
-    skb.message(packet, message)?;
     if message.role() != Role::Question || read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
     let ends = (packet.source, packet.source_port, packet.destination);
     let key = query(skb, origin, ends, message.id());
     let entry = QueryEntry {
-        name: hash_question(slot.0, 0),
+        name: hash_name(slot.0, 0),
         asked: config()?.tick,
         zero: 0,
     };
@@ -52,13 +133,11 @@ pub fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     Ok(Outcome::Asked)
 }
 
-/// Learns the addresses of the answer in a packet.
 #[inline(always)]
-pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
+fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     let Scratch {
         message, packet, ..
     } = slot.scratch()?;
-    skb.message(packet, message)?;
     if message.role() != Role::Answer {
         return Err(Outcome::BadMessage);
     }
@@ -73,25 +152,54 @@ pub fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
     if read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
-    if hash_question(slot.0, 1) != query.name {
+    if hash_name(slot.0, 1) != query.name {
         return Err(Outcome::OtherName);
     }
+    let outcome = learn_asked(slot, origin, query.name)?;
     // One question teaches once; the entry may have made room for another already.
     let _ = QUERIES.remove(&key);
-    let lesson = &mut slot.scratch()?.lesson;
-    if lesson.matched.verdict == Verdict::NONE {
-        return Ok(Outcome::NoRule);
+    Ok(outcome)
+}
+
+/// What must not pass is an error: its question stays, so that it does not pass either when it is sent again.
+#[inline(always)]
+fn learn_asked(slot: Slot, origin: Origin, name: u64) -> Result<Outcome, Outcome> {
+    let read = if slot.scratch()?.lesson.matched.verdict == Verdict::NONE {
+        find_alias(slot.0)
+    } else {
+        DONE
+    };
+    let Scratch {
+        message, lesson, ..
+    } = slot.scratch()?;
+    let Match { verdict, rule } = lesson.matched;
+    if verdict == Verdict::NONE {
+        return if read == DONE {
+            Ok(Outcome::NoRule)
+        } else {
+            Err(Outcome::BadMessage)
+        };
     }
-    lesson.origin = origin;
-    // SAFETY: the helper has no arguments.
-    lesson.now = unsafe { bpf_ktime_get_ns() };
-    let for_vpn = lesson.matched.verdict == Verdict::VPN;
+    lesson.name = name;
+    lesson.by.learned = now();
+    lesson.by.rule = rule;
+    lesson.by.origin = origin;
+    lesson.by.verdict = verdict;
+    lesson.by.source = source::ANSWER;
+    lesson.by.size = message.name_size();
+    lesson.by.name = *message.name();
     match learn_addresses(slot.0) {
         DONE => Ok(Outcome::Learned),
         FULL => Err(Outcome::AddrsFull),
-        _ if for_vpn => Err(Outcome::HeldBack),
+        _ if verdict == Verdict::VPN => Err(Outcome::HeldBack),
         _ => Ok(Outcome::CutShort),
     }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// What a question and its answer have in common: client, its port and server tell those on a bridge apart.
@@ -121,18 +229,29 @@ fn query(skb: Skb, origin: Origin, ends: (Address, Port, Address), id: u16) -> Q
 // The loops are in global functions, which the verifier checks once each and not once for every path that leads to
 // them. Before 5.12 such a function takes and returns numbers only.
 const DONE: u32 = 0;
-const FULL: u32 = 1;
 const BAD: u32 = 2;
-const MORE: u32 = 3;
+const MORE: u32 = lessons::LEARNED;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_question(slot: u32) -> u32 {
     match Slot(slot).scratch() {
-        Ok(scratch) => scratch.message.begin(),
+        Ok(scratch) => scratch.message.begin_question(),
         Err(_) => return BAD,
     }
-    for _ in 0..dns::LABELS {
+    if read_name(slot) != DONE {
+        return BAD;
+    }
+    match Slot(slot).scratch().map(|s| s.message.end_question()) {
+        Ok(Ok(())) => DONE,
+        _ => BAD,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_name(slot: u32) -> u32 {
+    for _ in 0..dns::NAME_STEPS {
         let status = read_label(slot);
         if status != MORE {
             return status;
@@ -151,10 +270,10 @@ extern "C" fn read_label(slot: u32) -> u32 {
     }
 }
 
-/// Hashes the name that was read, and if `matching` looks each suffix up in `RULES`.
+/// Hashes the name that was read, and if `matching` looks each suffix up in the rules.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn hash_question(slot: u32, matching: u32) -> u64 {
+extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     let Ok((config, message, lesson)) = at_hand(slot) else {
         return 0;
     };
@@ -182,7 +301,8 @@ extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
     let whole = hashed == Hashed::Name;
     let suffix = message.hash();
     if matching != 0
-        && let Some(entry) = RULES.get_ptr(&suffix)
+        && let Some(rules) = RULESETS.get(0)
+        && let Some(entry) = rules.get_ptr(&suffix)
     {
         // SAFETY: an element of a map stays readable until the program ends; user space replaces elements and does not
         // write into them.
@@ -191,9 +311,62 @@ extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
     if whole { DONE } else { MORE }
 }
 
+/// Goes through the names that the question's name leads to, up to the first that a rule speaks of.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_alias(slot: u32) -> u32 {
+    match Slot(slot).scratch() {
+        Ok(scratch) => scratch.message.begin_answers(),
+        Err(_) => return BAD,
+    }
+    for _ in 0..dns::STEPS {
+        let status = alias_step(slot);
+        if status != MORE {
+            return status;
+        }
+    }
+    BAD
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn alias_step(slot: u32) -> u32 {
+    let Ok((_, message, lesson)) = at_hand(slot) else {
+        return BAD;
+    };
+    match message.step(&mut lesson.found) {
+        Ok(Step::On | Step::Address) => MORE,
+        Ok(Step::End) => DONE,
+        Ok(Step::Alias) => match_alias(slot),
+        Err(_) => BAD,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn match_alias(slot: u32) -> u32 {
+    match Slot(slot).scratch() {
+        Ok(scratch) => scratch.message.begin_alias(),
+        Err(_) => return BAD,
+    }
+    if read_name(slot) != DONE {
+        return BAD;
+    }
+    hash_name(slot, 1);
+    match Slot(slot).scratch() {
+        Ok(scratch) if scratch.lesson.matched.verdict == Verdict::NONE => MORE,
+        Ok(_) => DONE,
+        Err(_) => BAD,
+    }
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn learn_addresses(slot: u32) -> u32 {
+    match Slot(slot).scratch() {
+        Ok(scratch) => scratch.message.begin_answers(),
+        Err(_) => return BAD,
+    }
     for _ in 0..dns::STEPS {
         let status = learn_step(slot);
         if status != MORE {
@@ -210,49 +383,11 @@ extern "C" fn learn_step(slot: u32) -> u32 {
         return BAD;
     };
     match message.step(&mut lesson.found) {
-        Ok(Step::On) => MORE,
+        Ok(Step::On | Step::Alias) => MORE,
         Ok(Step::End) => DONE,
-        Ok(Step::Address) => learn_address(slot),
+        Ok(Step::Address) => lessons::learn_address(slot),
         Err(_) => BAD,
     }
-}
-
-/// Puts the address of the lesson at hand into `ADDRS`, in place where it is there: that costs 140 ns less.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn learn_address(slot: u32) -> u32 {
-    let Ok((config, message, lesson)) = at_hand(slot) else {
-        return BAD;
-    };
-    let Lesson {
-        matched,
-        now,
-        found,
-        ..
-    } = *lesson;
-    if !found.address.is_steerable() {
-        return MORE;
-    }
-    let news = if let Some(entry) = ADDRS.get_ptr_mut(&found.address) {
-        // SAFETY: an element of a map stays readable and writable until the program ends. User space removes only what
-        // expired long ago, and looks again right before.
-        unsafe { &mut *entry }.learn(&matched, found.ttl, config, now)
-    } else {
-        let mut entry = AddrEntry::default();
-        entry.learn(&matched, found.ttl, config, now);
-        if ADDRS.insert(&found.address, entry, ANY).is_err() {
-            return if matched.verdict == Verdict::VPN {
-                FULL
-            } else {
-                MORE
-            };
-        }
-        true
-    };
-    if news {
-        tell(message, lesson);
-    }
-    MORE
 }
 
 /// What a global function works with.
@@ -264,26 +399,4 @@ fn at_hand(
         message, lesson, ..
     } = Slot(slot).scratch()?;
     Ok((config()?, message, lesson))
-}
-
-#[inline(always)]
-fn tell(message: &Message, lesson: &Lesson) {
-    let Some(mut entry) = EVENTS.reserve_untyped::<Learned>(0) else {
-        count(Outcome::EventLost);
-        return;
-    };
-    // Field by field: as a whole it would first stand on the stack, which has no room for it.
-    let event = entry.as_mut_ptr();
-    // SAFETY: the entry is exclusive until it is submitted, and each field is written.
-    unsafe {
-        (*event).kind = event::LEARNED;
-        (*event).verdict = lesson.matched.verdict;
-        (*event).origin = lesson.origin;
-        (*event).rule = lesson.matched.rule;
-        (*event).address = lesson.found.address;
-        (*event).ttl = lesson.found.ttl;
-        (*event).name_size = message.name_size();
-        (*event).name = *message.name();
-    }
-    entry.submit(0);
 }

@@ -29,25 +29,33 @@ impl Skb {
         Self { skb, ip: 0 }
     }
 
-    /// Seen on a bridge: begins with its Ethernet header.
+    /// Seen on a bridge: begins with its Ethernet header, and maybe VLAN tags that the kernel has left in it. Nothing if
+    /// it is not IP.
     #[inline(always)]
-    pub fn of_bridge(skb: *mut __sk_buff) -> Self {
-        Self { skb, ip: 14 }
+    pub fn of_bridge(skb: *mut __sk_buff) -> Option<Self> {
+        const IPV4: u16 = 0x0800;
+        const IPV6: u16 = 0x86dd;
+        const VLAN: u16 = 0x8100;
+        const SERVICE_VLAN: u16 = 0x88a8;
+        const TAG: u32 = 4;
+        const TAGS: u32 = 2;
+        let mut skb = Self { skb, ip: 14 };
+        // SAFETY: the kernel hands the program a valid context.
+        let mut protocol = u16::from_be(unsafe { (*skb.skb).protocol } as u16);
+        for _ in 0..TAGS {
+            if protocol != VLAN && protocol != SERVICE_VLAN {
+                break;
+            }
+            protocol = skb.short(2)? as u16;
+            skb.ip += TAG;
+        }
+        matches!(protocol, IPV4 | IPV6).then_some(skb)
     }
 
     /// Whether a process sends or receives it.
     #[inline(always)]
     pub fn is_of_process(self) -> bool {
         self.ip == 0
-    }
-
-    /// Whether it is an IP packet at all.
-    #[inline(always)]
-    pub fn is_ip(self) -> bool {
-        const IPV4: u32 = 0x0800u16.to_be() as u32;
-        const IPV6: u32 = 0x86ddu16.to_be() as u32;
-        // SAFETY: the kernel hands the program a valid context.
-        matches!(unsafe { (*self.skb).protocol }, IPV4 | IPV6)
     }
 
     /// The interface it is on: the one it leaves by, or came in by.
@@ -71,13 +79,6 @@ impl Skb {
         unsafe { (*self.skb).mark }
     }
 
-    /// Replaces its mark; classifiers only.
-    #[inline(always)]
-    pub fn set_mark(self, mark: u32) {
-        // SAFETY: the kernel hands the program a valid context, and the verifier checks that it may be written.
-        unsafe { (*self.skb).mark = mark }
-    }
-
     /// The number of its socket, unlike any other since boot; zero if it has none.
     #[inline(always)]
     pub fn cookie(self) -> u64 {
@@ -98,15 +99,24 @@ impl Skb {
         Ok(&slot.scratch()?.packet)
     }
 
-    /// Reads the DNS message that it carries.
+    /// Reads a DNS message of that size, which stands so many octets behind the beginning of the IP header.
     #[inline(always)]
-    pub fn message(self, packet: &Packet, message: &mut Message) -> Result<(), Outcome> {
-        let most = packet.payload_size.min(dns::SIZE as u32);
+    pub fn message(self, message: &mut Message, at: u32, size: u32) -> Result<(), Outcome> {
+        let most = size.min(dns::SIZE as u32);
         let size = self
-            .read(self.ip + packet.payload, message.buffer(), most)
+            .read(self.ip + at, message.buffer(), most)
             .ok_or(Outcome::BadMessage)?;
         message.filled(size);
         Ok(())
+    }
+
+    /// A number of two octets in network order, so many octets behind where the IP header begins.
+    #[inline(always)]
+    pub fn short(self, at: u32) -> Option<u32> {
+        let mut octets = [0; 2];
+        self.read(self.ip + at, &mut octets, 2)
+            .filter(|&size| size == 2)
+            .map(|_| u32::from(u16::from_be_bytes(octets)))
     }
 
     /// Reads at most `most` octets from `offset` on, as many as there are and the buffer takes.

@@ -13,6 +13,17 @@ use steer_common::{
 pub struct Name(String);
 
 impl Name {
+    /// The name in an entry of `NAMES`.
+    pub fn of(entry: &types::NameEntry) -> Self {
+        let octets: Vec<u8> = entry
+            .name
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
+        let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
+        Self::from_wire(&octets[..size.min(octets.len())])
+    }
+
     fn from_wire(wire: &[u8]) -> Self {
         let mut text = String::with_capacity(wire.len());
         let mut rest = wire;
@@ -65,6 +76,8 @@ pub struct Learned {
     pub ttl: u32,
     /// Hash of the suffix whose rule matched.
     pub rule: u64,
+    /// Hash of the suffix whose rule gives the address the other verdict at the same time: the VPN wins.
+    pub contested_by: Option<u64>,
     /// Who asked.
     pub origin: types::Origin,
 }
@@ -107,19 +120,15 @@ impl Event {
 
 impl From<types::Learned> for Learned {
     fn from(event: types::Learned) -> Self {
-        let octets: Vec<u8> = event
-            .name
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
-        let size = usize::try_from(event.name_size).unwrap_or(usize::MAX);
+        let by = &event.by;
         Self {
-            name: Name::from_wire(&octets[..size.min(octets.len())]),
+            name: Name::of(by),
             address: event.address.to_ip(),
-            vpn: event.verdict == types::Verdict::VPN,
-            ttl: event.ttl,
-            rule: event.rule,
-            origin: event.origin,
+            vpn: by.verdict == types::Verdict::VPN,
+            ttl: by.ttl,
+            rule: by.rule,
+            contested_by: (event.contested_by != 0).then_some(event.contested_by),
+            origin: by.origin,
         }
     }
 }

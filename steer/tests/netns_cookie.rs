@@ -6,13 +6,13 @@ mod netns;
 
 use anyhow::{Context, Result};
 use steer::{
-    datapath::Datapath,
+    datapath::{Datapath, Room},
     host::{NetnsCookie, cgroup::Hierarchy, netns::cookie},
 };
 
 fn told() -> Result<NetnsCookie> {
     let cgroup = Hierarchy::read()?.own().context("a cgroup of one's own")?;
-    let told = Datapath::load(None, 1)?.netns(&cgroup)?;
+    let told = Datapath::load(None, Room::default())?.netns(&cgroup)?;
     told.context("programs on cgroups do not see the sockets of their processes")
 }
 

@@ -15,7 +15,9 @@ use super::{Datapath, error::Error, in_map, pins::Left};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 6] = ["ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS"];
+pub(super) const KEPT: [&str; 7] = [
+    "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS",
+];
 
 /// What there is of a killed run.
 #[derive(Debug)]
@@ -181,11 +183,12 @@ fn shape(map: &MapInfo) -> (Option<u32>, u32, u32, u32, u32) {
 }
 
 /// What is behind a map of one of the kinds that steer has.
-fn data(map: &Map) -> Option<&MapData> {
+pub(super) fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => Some(data),
         _ => None,

@@ -12,20 +12,29 @@ use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{
+        Array, ArrayOfMaps, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie,
+    },
     programs::{Program, ProgramError},
 };
 use steer_common::{
     stats::Stats,
-    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry},
+    types::{
+        AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, RuleEntry,
+    },
 };
 
-use self::{adopt::KEPT, attach::Attached, error::hint, pins::Hold};
 pub use self::{
     adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
     error::Error,
     pins::{Left, Pins, cgroup_id},
+};
+use self::{
+    adopt::{KEPT, data},
+    attach::Attached,
+    error::hint,
+    pins::Hold,
 };
 use crate::host::NetnsCookie;
 
@@ -41,9 +50,30 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 8] = [
-    "CONFIG", "RULES", "ADDRS", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS",
+const MAPS: [&str; 12] = [
+    "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
+    "QUERIES", "STATS", "EVENTS",
 ];
+
+/// How many rules of each kind there is room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Suffixes of names.
+    pub rules: usize,
+    /// Networks of addresses.
+    pub nets: usize,
+}
+
+/// A network of addresses with its rule, as the kernel's map has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// Its first address.
+    pub address: Address,
+    /// Bits of the address that count, of 128.
+    pub prefix: u32,
+    /// Its rule.
+    pub entry: NetEntry,
+}
 
 /// Removes what a killed run left pinned and attached in this network namespace, and says what that was.
 ///
@@ -71,13 +101,13 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Loads the programs, with room for so many rules; nothing is attached or pinned yet. Without a level the verifier
+    /// Loads the programs, with room for that many rules; nothing is attached or pinned yet. Without a level the verifier
     /// removes what would log.
     ///
     /// # Errors
     /// When the kernel refuses a program or a map.
-    pub fn load(level: Option<aya_log::Level>, rules: usize) -> Result<Self, Error> {
-        Self::with_programs(open(level, rules, None)?)
+    pub fn load(level: Option<aya_log::Level>, room: Room) -> Result<Self, Error> {
+        Self::with_programs(open(level, room, None)?)
     }
 
     /// Loads the programs as [`Self::load`] does, but on the maps that a killed run left in `pins` if they fit. What was
@@ -89,16 +119,16 @@ impl Datapath {
         pins: &Pins,
         netns: Option<NetnsCookie>,
         level: Option<aya_log::Level>,
-        rules: usize,
+        room: Room,
     ) -> Result<(Self, Legacy), Error> {
         // Maps of one's own are made first, to compare with, so that nothing but the object says what they are like.
-        let own = open(level, rules, None)?;
+        let own = open(level, room, None)?;
         let legacy = match pins.left()? {
             Some(left) => Legacy::of(left, &own, netns),
             None => Legacy::None,
         };
         let ebpf = match legacy.left() {
-            Some(left) => open(level, rules, Some(left))?,
+            Some(left) => open(level, room, Some(left))?,
             None => own,
         };
         Ok((Self::with_programs(ebpf)?, legacy))
@@ -207,7 +237,7 @@ impl Datapath {
             .map_err(in_map("CONFIG"))
     }
 
-    /// Puts in the rules: hashes of suffixes and what they say.
+    /// Puts in the rules, hashes of suffixes and what they say, and puts them in force.
     ///
     /// # Errors
     /// When there are more than there was to be room for, or the map cannot be written.
@@ -216,7 +246,41 @@ impl Datapath {
         for (hash, entry) in rules {
             map.insert(hash, entry, 0).map_err(in_map("RULES"))?;
         }
-        Ok(())
+        self.put_in_force("RULES", "RULESETS")
+    }
+
+    /// Puts in the networks, as [`Self::set_rules`] does the names. [`Config::nets`] says whether there are any.
+    ///
+    /// # Errors
+    /// As for [`Self::set_rules`].
+    pub fn set_nets(&mut self, nets: &[Net]) -> Result<(), Error> {
+        let map = self
+            .ebpf
+            .map_mut("NETS")
+            .ok_or(Error::Missing { name: "NETS" })?;
+        let mut map = LpmTrie::try_from(map).map_err(in_map("NETS"))?;
+        for net in nets {
+            map.insert(&lpm_trie::Key::new(net.prefix, net.address), net.entry, 0)
+                .map_err(in_map("NETS"))?;
+        }
+        self.put_in_force("NETS", "NETSETS")
+    }
+
+    /// Makes a map the one that the programs find in another.
+    fn put_in_force(&mut self, name: &'static str, sets: &'static str) -> Result<(), Error> {
+        let (mut map, mut outer) = (None, None);
+        for (other, found) in self.ebpf.maps_mut() {
+            if other == name {
+                map = data(found);
+            } else if other == sets {
+                outer = Some(found);
+            }
+        }
+        let map = map.ok_or(Error::Missing { name })?;
+        let outer = outer.ok_or(Error::Missing { name: sets })?;
+        ArrayOfMaps::<_, MapData>::try_from(outer)
+            .and_then(|mut outer| outer.set(0, map, 0))
+            .map_err(in_map(sets))
     }
 
     /// Attaches the programs for processes to a cgroup and all below it.
@@ -292,6 +356,14 @@ impl Datapath {
         self.hash_mut("ADDRS")
     }
 
+    /// By which names they were learned.
+    ///
+    /// # Errors
+    /// When the map cannot be used.
+    pub fn names(&mut self) -> Result<HashMap<&mut MapData, NameKey, NameEntry>, Error> {
+        self.hash_mut("NAMES")
+    }
+
     /// The flows held on the VPN.
     ///
     /// # Errors
@@ -344,14 +416,16 @@ impl Drop for Datapath {
 }
 
 /// Makes the maps, or takes those that are to be kept from what was left.
-fn open(level: Option<aya_log::Level>, rules: usize, left: Option<&Left>) -> Result<Ebpf, Error> {
+fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Result<Ebpf, Error> {
     // A map without entries is none.
-    let room = u32::try_from(rules.max(1)).map_err(|_| Error::TooManyRules { count: rules })?;
+    let entries =
+        |count: usize| u32::try_from(count.max(1)).map_err(|_| Error::TooManyRules { count });
     let level = level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("AYA_LOG_LEVEL", &level, false)
-        .map_max_entries("RULES", room);
+        .map_max_entries("RULES", entries(room.rules)?)
+        .map_max_entries("NETS", entries(room.nets)?);
     if let Some(left) = left {
         for name in KEPT {
             loader.map_pin_path(name, left.pins().map(name));

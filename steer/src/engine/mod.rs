@@ -30,7 +30,7 @@ use self::{degrade::Lacks, stage::Stage};
 pub use self::{error::Error, rulebook::Rulebook};
 use crate::{
     config::{Settings, VpnChoice},
-    datapath::{self, Datapath, Pins},
+    datapath::{self, Datapath, Pins, Room},
     error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host, requirements},
@@ -117,12 +117,16 @@ impl Engine {
 
         Stage::Load.begin()?;
         let pins = Pins::new(&settings.bpffs);
-        let (level, rules) = (settings.log_bpf.level(), settings.rules.len());
-        let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, rules)?;
+        let level = settings.log_bpf.level();
+        let room = Room {
+            rules: settings.rules.len(),
+            nets: 0,
+        };
+        let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, room)?;
         let inherited = legacy.config();
         let lacks = Lacks::make_do(&mut datapath, &mut host);
         host.notes.extend(lacks.notes(&requirements::kernel()));
-        let log = match settings.log_bpf.level() {
+        let log = match level {
             None => None,
             Some(_) => Some(watched(
                 aya_log::EbpfLogger::init(datapath.ebpf_mut()).map_err(Error::Log)?,
@@ -132,6 +136,7 @@ impl Engine {
         Stage::Rules.begin()?;
         let rulebook = Rulebook::new(&settings.rules, inherited.map(|config| config.key))?;
         datapath.set_rules(rulebook.entries())?;
+        datapath.set_nets(&[])?;
         let config = Config {
             key: rulebook.key(),
             netns: host.netns.map_or(0, |cookie| cookie.0),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use nix::net::if_::if_nametoindex;
-use steer::datapath::{self, Attachment, Datapath, Pins};
+use steer::datapath::{self, Attachment, Datapath, Pins, Room};
 
 use self::netns::{ip, run, sh};
 
@@ -43,7 +43,7 @@ fn host() -> String {
 }
 
 fn loaded() -> Datapath {
-    let mut datapath = Datapath::load(None, 1).unwrap();
+    let mut datapath = Datapath::load(None, Room::default()).unwrap();
     datapath.attach_by(Attachment::Clsact);
     datapath
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A container asks, and the answer comes back.
-fn resolve(kernel: &mut Kernel, asked: &str, octets: &[u8]) -> Outcome {
+pub fn resolve(kernel: &mut Kernel, asked: &str, octets: &[u8]) -> Outcome {
     let ask = udp(CLIENT, 40_000, RESOLVER, 53, &question(7, asked));
     assert_eq!(kernel.run("bridge_ingress", &ask, 0), (NEXT, 0));
     kernel.outcome(|kernel| {
@@ -82,7 +82,7 @@ fn answers_teach_by_the_most_specific_rule() {
             7,
             name,
             &[
-                Answer::Alias("alias.example"),
+                Answer::Alias("alias.test"),
                 Answer::Address(v4, 60),
                 Answer::Address(v6, 60),
             ],

@@ -284,7 +284,7 @@ fn flows_of_one_bridge_are_no_flows_of_another() {
 #[test]
 fn the_programs_load_with_their_log() {
     for level in [aya_log::Level::Warn, aya_log::Level::Debug] {
-        let loaded = steer::datapath::Datapath::load(Some(level), 1);
+        let loaded = steer::datapath::Datapath::load(Some(level), steer::datapath::Room::default());
         loaded.unwrap_or_else(|error| panic!("{level:?}: {}", steer::error::sentence(&error)));
     }
 }

@@ -7,8 +7,8 @@ use aya::{
     programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
 use steer::{
-    datapath::{Datapath, programs},
-    events::Event,
+    datapath::{Datapath, Room, programs},
+    events::{Event, Name},
 };
 use steer_common::{
     stats::{Outcome, Stats},
@@ -40,8 +40,14 @@ impl Kernel {
             nix::unistd::geteuid().is_root(),
             "the kernel programs can only be run by root: run `cargo xtask test`, which asks for it"
         );
-        let mut datapath = Datapath::load(None, 16)
-            .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
+        let mut datapath = Datapath::load(
+            None,
+            Room {
+                rules: 16,
+                nets: 16,
+            },
+        )
+        .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
         datapath
             .configure(&Config {
                 key: KEY,
@@ -153,7 +159,7 @@ impl Kernel {
             .filter(|&outcome| counted(outcome, &after) != counted(outcome, &before))
             .collect();
         if came.len() > 1 {
-            came.retain(|&outcome| outcome != Outcome::Left);
+            came.retain(|&outcome| !matches!(outcome, Outcome::Left | Outcome::Contested));
         }
         assert_eq!(came.len(), 1, "one outcome: {came:?}");
         came[0]
@@ -252,6 +258,22 @@ impl Kernel {
                 .is_err()
         });
         assert!(full.is_some());
+    }
+
+    /// How often an outcome was counted.
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        self.datapath.stats().unwrap().counter(outcome)
+    }
+
+    /// The names that gave an address a verdict.
+    pub fn names_of(&mut self, address: IpAddr) -> Vec<(String, Verdict)> {
+        let names = self.datapath.names().unwrap();
+        names
+            .iter()
+            .flatten()
+            .filter(|(key, _)| key.address == Address::from(address))
+            .map(|(_, entry)| (Name::of(&entry).to_string(), entry.verdict))
+            .collect()
     }
 
     /// The names told as learned since it was asked last.

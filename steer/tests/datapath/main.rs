@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod aliases;
 mod answers;
 mod flows;
 mod kernel;
 mod message;
 mod packet;
+mod streams;
 
 use self::kernel::Kernel;
 

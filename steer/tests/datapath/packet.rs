@@ -51,13 +51,53 @@ pub fn tcp(
     destination_port: u16,
     flags: u8,
 ) -> Vec<u8> {
-    let mut segment = Vec::new();
-    segment.extend(source_port.to_be_bytes());
-    segment.extend(destination_port.to_be_bytes());
-    segment.extend([0; 8]);
-    segment.extend([0x50, flags]);
-    segment.extend([0; 6]);
-    ip(source, destination, 6, &segment)
+    Segment {
+        source,
+        source_port,
+        destination,
+        destination_port,
+        sequence: 0,
+        flags,
+        payload: &[],
+    }
+    .frame()
+}
+
+/// A TCP segment to be.
+#[derive(Clone, Copy)]
+pub struct Segment<'a> {
+    pub source: &'a str,
+    pub source_port: u16,
+    pub destination: &'a str,
+    pub destination_port: u16,
+    pub sequence: u32,
+    pub flags: u8,
+    pub payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    pub fn frame(self) -> Vec<u8> {
+        let mut segment = Vec::new();
+        segment.extend(self.source_port.to_be_bytes());
+        segment.extend(self.destination_port.to_be_bytes());
+        segment.extend(self.sequence.to_be_bytes());
+        segment.extend([0; 4]);
+        segment.extend([0x50, self.flags]);
+        segment.extend([0; 6]);
+        segment.extend(self.payload);
+        ip(self.source, self.destination, 6, &segment)
+    }
+}
+
+/// The frame with VLAN tags of these kinds.
+pub fn with_tags(frame: &[u8], kinds: &[u16]) -> Vec<u8> {
+    let mut longer = frame[..12].to_vec();
+    for kind in kinds {
+        longer.extend(kind.to_be_bytes());
+        longer.extend([0, 7]);
+    }
+    longer.extend(&frame[12..]);
+    longer
 }
 
 fn ip(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {

@@ -204,7 +204,7 @@ fn kernel_verdict(rules: &RuleSet, name: &str) -> types::Verdict {
     message.filled(u32::try_from(question.len()).unwrap());
     message.read_question().unwrap();
     let mut found = Match::default();
-    message.hash_question(&KEY, |hash, whole| {
+    message.hash_name(&KEY, |hash, whole| {
         if let Some(entry) = map.get(&hash) {
             found.suffix(hash, whole, entry);
         }

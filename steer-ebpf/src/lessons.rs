@@ -1,0 +1,109 @@
+//! Addresses learned by a name, with what tells later where their verdict comes from.
+
+use steer_common::{
+    decide,
+    stats::Outcome,
+    types::{AddrEntry, Learned, NameKey, Verdict, event},
+};
+
+use crate::{
+    maps::{ADDRS, EVENTS, Lesson, NAMES, Scratch, Slot, config, count},
+    tables::ANY,
+};
+
+/// There was no room for the address.
+pub const FULL: u32 = 1;
+/// The address is learned, or one that is never steered.
+pub const LEARNED: u32 = 3;
+
+/// Puts the address of the lesson at hand into `ADDRS`, in place where it is there: that costs 140 ns less. Global, so
+/// that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn learn_address(slot: u32) -> u32 {
+    let (Ok(config), Ok(Scratch { lesson, .. })) = (config(), Slot(slot).scratch()) else {
+        return FULL;
+    };
+    let address = lesson.found.address;
+    if !address.is_steerable() {
+        return LEARNED;
+    }
+    let matched = lesson.matched;
+    let now = lesson.by.learned;
+    let until = decide::until(lesson.found.ttl, config, now);
+    lesson.by.ttl = lesson.found.ttl;
+    lesson.by.until = until;
+    let mut contested_by = 0;
+    let news = if let Some(entry) = ADDRS.get_ptr_mut(&address) {
+        // SAFETY: an element of a map stays readable and writable until the program ends. User space removes only what
+        // expired long ago, and looks again right before.
+        let entry = unsafe { &mut *entry };
+        contested_by = entry.contested_by(matched.verdict, now);
+        entry.learn(&matched, until, now)
+    } else {
+        let mut entry = AddrEntry::default();
+        entry.learn(&matched, until, now);
+        if ADDRS.insert(&address, entry, ANY).is_err() {
+            return if matched.verdict == Verdict::VPN {
+                FULL
+            } else {
+                LEARNED
+            };
+        }
+        true
+    };
+    record(lesson);
+    if news {
+        if contested_by != 0 {
+            count(Outcome::Contested);
+        }
+        tell(lesson, contested_by);
+    }
+    LEARNED
+}
+
+/// Writes down by which name an address was learned.
+#[inline(always)]
+fn record(lesson: &Lesson) {
+    let key = NameKey {
+        address: lesson.found.address,
+        name: lesson.name,
+    };
+    let by = &lesson.by;
+    let Some(entry) = NAMES.get_ptr_mut(&key) else {
+        if NAMES.insert(&key, by, ANY).is_err() {
+            count(Outcome::NamesFull);
+        }
+        return;
+    };
+    // SAFETY: an element of a map stays readable and writable until the program ends; user space removes only what
+    // expired long ago.
+    unsafe {
+        (*entry).until = by.until.max((*entry).until);
+        (*entry).learned = by.learned;
+        (*entry).rule = by.rule;
+        (*entry).origin = by.origin;
+        (*entry).verdict = by.verdict;
+        (*entry).source = by.source;
+        (*entry).ttl = by.ttl;
+    }
+}
+
+#[inline(always)]
+fn tell(lesson: &Lesson, contested_by: u64) {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Learned>(0) else {
+        count(Outcome::EventLost);
+        return;
+    };
+    // Field by field: as a whole it would first stand on the stack, which has no room for it.
+    let event = entry.as_mut_ptr();
+    // SAFETY: the entry is exclusive until it is submitted, and each field is written.
+    unsafe {
+        (*event).kind = event::LEARNED;
+        (*event).zero = 0;
+        (*event).contested_by = contested_by;
+        (*event).address = lesson.found.address;
+        (*event).by = lesson.by;
+    }
+    entry.submit(0);
+}
