@@ -5,8 +5,11 @@
 pub mod answer;
 pub mod decide;
 pub mod dns;
+pub mod http;
+pub mod opening;
 pub mod packet;
 pub mod slot;
 pub mod stats;
 pub mod suffix;
+pub mod tls;
 pub mod types;
