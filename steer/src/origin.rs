@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// The place that gave a value.
 ///
-/// Ordered by authority: a flag wins over the file, the file over a preset, a preset over the built-in defaults.
+/// Ordered by authority: a flag wins over the file, the file over a list or preset, a preset over the built-in defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A command-line flag, named with its dashes.
@@ -16,6 +16,13 @@ pub enum Origin {
         /// The file as the user named it.
         path: Arc<Path>,
         /// The line, counted from 1.
+        line: usize,
+    },
+    /// A line of a list of rules.
+    List {
+        /// The list, as messages name it.
+        name: Arc<str>,
+        /// The line, counted from 1; 0 where the list has none.
         line: usize,
     },
     /// A line of a built-in preset, counted from 1.
@@ -35,7 +42,7 @@ impl Origin {
         match self {
             Self::Flag(_) => 3,
             Self::File { .. } => 2,
-            Self::Preset { .. } => 1,
+            Self::List { .. } | Self::Preset { .. } => 1,
             Self::Default => 0,
         }
     }
@@ -46,6 +53,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::List { name, line: 0 } => f.write_str(name),
+            Self::List { name, line } => write!(f, "{name}:{line}"),
             Self::Preset { name, line } => write!(f, "preset {name}:{line}"),
             Self::Default => f.write_str("default"),
         }

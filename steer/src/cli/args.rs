@@ -63,13 +63,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "SOCKET", help_heading = "What is steered")]
     pub docker: Option<String>,
 
-    /// Send this domain through the VPN: example.com (that name), *.example.com (the names below it) or .example.com
-    /// (both). Repeatable; adds to the file's and wins over it
-    #[arg(long = "vpn-domain", value_name = "DOMAIN", help_heading = "Rules")]
+    /// Send this through the VPN: example.com (that name), *.example.com (the names below it), .example.com (both),
+    /// 203.0.113.0/24 (these addresses), keyword:track or regex:^cdn[0-9] (names in which it is found). Repeatable; adds to
+    /// the file's and wins over it
+    #[arg(long = "vpn-domain", value_name = "RULE", help_heading = "Rules")]
     pub vpn_domains: Vec<String>,
 
-    /// Send this domain direct, written as with --vpn-domain. Repeatable; adds to the file's and wins over it
-    #[arg(long = "direct-domain", value_name = "DOMAIN", help_heading = "Rules")]
+    /// Send this direct, written as with --vpn-domain. Repeatable; adds to the file's and wins over it
+    #[arg(long = "direct-domain", value_name = "RULE", help_heading = "Rules")]
     pub direct_domains: Vec<String>,
 
     /// Use this built-in list [default: docker-hub]. Repeatable; replaces the file's

@@ -16,6 +16,7 @@ struct Key {
 
 const NUMBER: &str = "a whole number from 0 to 4294967295, such as 7350 or 0x1000";
 
+const RULES: &str = "a list of rules such as [\"example.com\", \".example.com\", \"203.0.113.0/24\", \"keyword:example\"]";
 const PORTS: &str = "a list of ports from 1 to 65535, such as [443, 8443]";
 
 const SCHEMA: [Section; 6] = [
@@ -58,11 +59,11 @@ const SCHEMA: [Section; 6] = [
             },
             Key {
                 name: "vpn",
-                expects: "a list of domains such as [\"example.com\", \"*.example.com\", \".example.com\"]",
+                expects: RULES,
             },
             Key {
                 name: "direct",
-                expects: "a list of domains such as [\"example.com\", \"*.example.com\", \".example.com\"]",
+                expects: RULES,
             },
         ],
     },

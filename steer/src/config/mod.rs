@@ -14,7 +14,7 @@ pub use sni::{Late, Sni};
 
 use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;
-use crate::rules::{Conflict, RuleSet};
+use crate::rules::{BuildError, RuleSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -164,9 +164,9 @@ pub enum ConfigError {
         /// What is wrong and what was expected.
         why: String,
     },
-    /// The rules contradict each other.
+    /// The rules contradict each other, or are too many.
     #[error(transparent)]
-    Rules(#[from] Conflict),
+    Rules(#[from] BuildError),
 }
 
 impl ConfigError {

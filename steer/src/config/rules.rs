@@ -2,7 +2,7 @@
 
 use super::{ConfigError, ConfigFile, Overrides};
 use crate::origin::{Origin, Sourced};
-use crate::rules::{PatternError, Preset, Rule, RuleSet, Verdict};
+use crate::rules::{Preset, Rule, RuleSet, SubjectError, Verdict};
 
 pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, ConfigError> {
     let mut rules = Vec::new();
@@ -27,11 +27,11 @@ pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, C
         ),
     ] {
         for Sourced { value, origin } in patterns {
-            let pattern = value
+            let subject = value
                 .parse()
-                .map_err(|error: PatternError| ConfigError::invalid(&origin, error.to_string()))?;
+                .map_err(|error: SubjectError| ConfigError::invalid(&origin, error.to_string()))?;
             rules.push(Rule {
-                pattern,
+                subject,
                 verdict,
                 origin,
             });

@@ -309,6 +309,14 @@ fn every_bad_line_is_named_with_what_was_expected() {
             "steer.toml:2: \"a.*.example\" is not a domain: a wildcard may only be the whole first label; write *.example.com (the names below it) or .example.com (with the name itself)",
         ),
         (
+            "[rules]\nvpn = [\n\"203.0.113.7/24\"]",
+            "steer.toml:3: \"203.0.113.7/24\" is not a range of addresses: it has bits beyond its prefix; write 203.0.113.0/24 for the range, or the address without a slash for it alone",
+        ),
+        (
+            "[rules]\nvpn = [\"regex:(\"]",
+            "steer.toml:2: \"regex:(\" cannot be looked for in names: the regular expression is wrong: unclosed group",
+        ),
+        (
             "[rules]\nvpn = [\"a.example\"]\ndirect = [\"a.example\"]",
             "steer.toml:3: \"a.example\" is to go direct here and vpn at steer.toml:2; keep one of the two",
         ),

@@ -27,7 +27,10 @@ use tokio::{
 };
 
 use self::{degrade::Lacks, stage::Stage};
-pub use self::{error::Error, rulebook::Rulebook};
+pub use self::{
+    error::Error,
+    rulebook::{NetRule, Rulebook, Ruling},
+};
 use crate::{
     config::{Settings, VpnChoice},
     datapath::{self, Datapath, Pins, Room},
@@ -134,7 +137,7 @@ impl Engine {
         };
 
         Stage::Rules.begin()?;
-        let rulebook = Rulebook::new(&settings.rules, inherited.map(|config| config.key))?;
+        let rulebook = Rulebook::new(settings.rules.clone(), inherited.map(|config| config.key))?;
         datapath.set_rules(rulebook.entries())?;
         datapath.set_nets(&[])?;
         let config = Config {

@@ -1,24 +1,47 @@
 //! The rules under the key of this run, and back from a hash to the rule.
 
-use std::{collections::HashMap, fs::File, io::Read as _};
+use std::{fs::File, io::Read as _, sync::Arc};
 
-use steer_common::{suffix::Key, types::RuleEntry};
+use steer_common::{
+    suffix::Key,
+    types::{Address, RuleEntry, Verdict},
+};
 
 use super::Error;
-use crate::rules::RuleSet;
+use crate::rules::{Judgement, Keyed, RuleSet, rule_hash};
 
 /// The rules as the kernel has them, and their names, which it has not.
 #[derive(Debug)]
 pub struct Rulebook {
     key: Key,
-    entries: Vec<(u64, RuleEntry)>,
-    names: HashMap<u64, String>,
+    rules: Arc<RuleSet>,
+    keyed: Keyed,
+}
+
+/// What a rule says, as the maps have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// The path.
+    pub verdict: Verdict,
+    /// The rule's hash.
+    pub rule: u64,
+}
+
+/// A range of addresses as the kernel's map has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetRule {
+    /// The first address; IPv4 in mapped form.
+    pub address: Address,
+    /// How many leading bits are the same, of 128.
+    pub prefix: u32,
+    /// What its rule says.
+    pub ruling: Ruling,
 }
 
 impl Rulebook {
     /// Hashes the rules under a key under which all differ: the one that what is in the tables was hashed by, or a random
     /// one.
-    pub(super) fn new(rules: &RuleSet, inherited: Option<Key>) -> Result<Self, Error> {
+    pub(super) fn new(rules: Arc<RuleSet>, inherited: Option<Key>) -> Result<Self, Error> {
         // Two of a million names collide under one key in 37 million.
         const TRIES: u32 = 3;
         let mut inherited = inherited;
@@ -28,14 +51,8 @@ impl Rulebook {
                 Some(key) => key,
                 None => random_key().map_err(Error::Random)?,
             };
-            match rules.keyed(&key) {
-                Ok(keyed) => {
-                    return Ok(Self {
-                        key,
-                        entries: keyed.iter().map(|k| (k.hash, k.entry.kernel())).collect(),
-                        names: keyed.iter().map(|k| (k.hash, k.name.to_owned())).collect(),
-                    });
-                }
+            match Keyed::new(&rules, &key) {
+                Ok(keyed) => return Ok(Self { key, rules, keyed }),
                 Err(_) if tries < TRIES => tries += 1,
                 Err(collision) => return Err(Error::Collision(collision)),
             }
@@ -47,14 +64,70 @@ impl Rulebook {
         self.key
     }
 
-    /// The rules as the kernel's map takes them.
+    /// The rules of domains as the kernel's map takes them, in the order of their hashes.
     pub(super) fn entries(&self) -> &[(u64, RuleEntry)] {
-        &self.entries
+        self.keyed.entries()
     }
 
-    /// The domain of a rule by its hash.
+    /// The rules of addresses as the kernel's map takes them, whose longest prefix wins. A range of IPv6 that IPv4 in its
+    /// mapped form would fall into has one of no verdict within, for nobody who writes `::/0` means IPv4.
+    pub fn nets(&self) -> Vec<NetRule> {
+        let mut nets: Vec<_> = self
+            .rules
+            .nets()
+            .map(|(net, judgement)| {
+                let (address, prefix) = net.mapped();
+                NetRule {
+                    address,
+                    prefix,
+                    ruling: self.ruling(&judgement),
+                }
+            })
+            .collect();
+        const V4: (Address, u32) = (Address::v4([0; 4]), 96);
+        let around_v4 = |net: &NetRule| {
+            net.prefix < V4.1 && {
+                let bits = |address: Address| u128::from_be_bytes(*address.octets());
+                let kept = u128::MAX.checked_shl(128 - net.prefix).unwrap_or(0);
+                bits(V4.0) & kept == bits(net.address)
+            }
+        };
+        let has_v4 = nets.iter().any(|net| (net.address, net.prefix) == V4);
+        if !has_v4 && nets.iter().any(around_v4) {
+            nets.push(NetRule {
+                address: V4.0,
+                prefix: V4.1,
+                ruling: Ruling {
+                    verdict: Verdict::NONE,
+                    rule: 0,
+                },
+            });
+        }
+        nets
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// What the rules say of a name, keywords and regular expressions too; none where none speaks of it.
+    pub fn decide(&self, name: &str) -> Option<Ruling> {
+        self.rules
+            .decide(name)
+            .map(|judgement| self.ruling(&judgement))
+    }
+
+    /// The domain, the range of addresses, the keyword or the regular expression of a rule by its hash.
     pub fn domain(&self, hash: u64) -> Option<&str> {
-        self.names.get(&hash).map(String::as_str)
+        self.keyed.rule(&self.rules, hash)
+    }
+
+    fn ruling(&self, judgement: &Judgement<'_>) -> Ruling {
+        Ruling {
+            verdict: judgement.verdict.into(),
+            rule: rule_hash(&self.key, judgement.by),
+        }
     }
 }
 
@@ -63,4 +136,63 @@ fn random_key() -> std::io::Result<Key> {
     File::open("/dev/urandom")?.read_exact(&mut octets)?;
     let number = u128::from_ne_bytes(octets);
     Ok(Key([number as u64, (number >> 64) as u64]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        origin::Origin,
+        rules::{self, Rule},
+    };
+
+    fn book(rules: &[(&str, rules::Verdict)]) -> Rulebook {
+        let rules = rules.iter().map(|&(text, verdict)| Rule {
+            subject: text.parse().unwrap(),
+            verdict,
+            origin: Origin::Flag("--vpn-domain"),
+        });
+        Rulebook::new(Arc::new(RuleSet::compile(rules).unwrap()), None).unwrap()
+    }
+
+    #[test]
+    fn every_rule_is_known_by_its_hash() {
+        let rules = [
+            "a.example",
+            "203.0.113.0/24",
+            "keyword:track",
+            r"regex:^\d",
+            r"regex:^\D",
+        ];
+        let book = book(&rules.map(|text| (text, rules::Verdict::Vpn)));
+        let [net] = book.nets()[..] else { panic!() };
+        assert_eq!(book.domain(net.ruling.rule), Some("203.0.113.0/24"));
+        for (name, rule) in [
+            ("A.example.", "a.example"),
+            ("track.example", "keyword:track"),
+            ("1.example", r"regex:^\d"),
+            ("x.example", r"regex:^\D"),
+        ] {
+            let ruling = book.decide(name).unwrap();
+            assert_eq!(book.domain(ruling.rule), Some(rule));
+            assert_eq!(ruling.verdict, Verdict::VPN);
+        }
+        assert_eq!(book.domain(1), None);
+    }
+
+    #[test]
+    fn a_range_of_ipv6_leaves_ipv4_alone() {
+        let vpn = rules::Verdict::Vpn;
+        let shield = |net: &NetRule| net.ruling.verdict == Verdict::NONE;
+        assert!(book(&[("::/0", vpn)]).nets().iter().any(shield));
+        assert!(!book(&[("2001:db8::/32", vpn)]).nets().iter().any(shield));
+        assert!(
+            !book(&[("::/0", vpn), ("0.0.0.0/0", vpn)])
+                .nets()
+                .iter()
+                .any(shield)
+        );
+        let halved = book(&[("::/1", vpn), ("8000::/1", vpn)]).nets();
+        assert_eq!(halved.iter().filter(|net| shield(net)).count(), 1);
+    }
 }

@@ -4,7 +4,7 @@ use crate::config::{OnDown, Settings};
 use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
-use crate::rules::{RuleSet, Verdict};
+use crate::rules::{RuleSet, Subject, Verdict};
 use std::collections::BTreeMap;
 
 /// More patterns than these are counted rather than listed.
@@ -71,12 +71,21 @@ fn bridge(bridge: &Bridge) -> String {
 /// A line for each source of rules with that verdict.
 fn paths(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
     let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (pattern, judgement) in rules.patterns() {
+    let patterns = rules
+        .patterns()
+        .map(|(pattern, judgement)| (Subject::Names(pattern), judgement));
+    let nets = rules
+        .nets()
+        .map(|(net, judgement)| (Subject::Addresses(net), judgement));
+    let texts = rules
+        .texts()
+        .map(|(text, judgement)| (Subject::Text(text.clone()), judgement));
+    for (subject, judgement) in patterns.chain(nets).chain(texts) {
         if judgement.verdict == verdict {
             sources
                 .entry(source(&judgement.origin))
                 .or_default()
-                .push(pattern.to_string());
+                .push(subject.to_string());
         }
     }
     let line = |(source, patterns): (String, Vec<String>)| {
@@ -98,6 +107,7 @@ fn source(origin: &Origin) -> String {
     match origin {
         Origin::Flag(flag) => (*flag).to_owned(),
         Origin::File { path, .. } => path.display().to_string(),
+        Origin::List { name, .. } => name.to_string(),
         Origin::Preset { name, .. } => format!("preset {name}"),
         Origin::Default => "default".to_owned(),
     }
@@ -113,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_start_says_what_is_attached_and_what_goes_where() {
-        let text = "[rules]\nvpn = [\".both.example\", \"x.example\"]\n";
+        let text = "[rules]\nvpn = [\".both.example\", \"x.example\", \"203.0.113.0/24\", \"keyword:track\"]\n";
         let file = ConfigFile::parse(Path::new("steer.toml"), text).unwrap();
         let flags = Overrides {
             direct_domains: vec!["*.x.example".to_owned()],
@@ -158,7 +168,7 @@ cgroup   /sys/fs/cgroup/system.slice/docker.service (dockerd 812)
 bridge   docker0 (Docker's network bridge)
 bridge   br-lan
 via vpn  api.docker.com, auth.docker.com, auth.docker.io, hub.docker.com, index.docker.io, login.docker.com, registry-1.docker.io, registry.hub.docker.com (preset docker-hub)
-via vpn  .both.example, x.example (steer.toml)
+via vpn  .both.example, x.example, 203.0.113.0/24, keyword:track (steer.toml)
 direct   *.x.example (--direct-domain)
 direct   .cloudfront.net, production.cloudflare.docker.com, production.cloudfront.docker.com, .r2.cloudflarestorage.com (preset docker-hub)
 direct   everything else

@@ -19,6 +19,27 @@ impl Domain {
         &self.0
     }
 
+    /// Whether a text is a domain and already in the form that names are compared in: quickly told, for long lists. What
+    /// is not may still be parsed, or else that says why not.
+    pub(super) fn is_normal(text: &str) -> bool {
+        let octets = text.as_bytes();
+        let mut label = 0;
+        for &octet in octets {
+            match octet {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' if label < LABEL_MAX => label += 1,
+                b'.' if label > 0 => label = 0,
+                _ => return false,
+            }
+        }
+        // An address ends with a digit.
+        label > 0 && octets.len() <= NAME_MAX && !octets[octets.len() - 1].is_ascii_digit()
+    }
+
+    /// A name that is known to be one, as [`Self::is_normal`] tells.
+    pub(super) fn normal(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The labels, from the leftmost (most specific) to the top-level domain.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
@@ -41,6 +62,9 @@ impl FromStr for Domain {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
+        if Self::is_normal(text) {
+            return Ok(Self::normal(text));
+        }
         let refuse = |why| PatternError {
             text: text.to_owned(),
             why,
@@ -73,6 +97,17 @@ pub enum Scope {
     Both,
 }
 
+impl Scope {
+    /// What stands before the domain in a pattern.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::Below => "*.",
+            Self::Both => ".",
+        }
+    }
+}
+
 /// A domain pattern: `example.com`, `*.example.com` or `.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern {
@@ -84,12 +119,7 @@ pub struct Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = match self.scope {
-            Scope::Exact => "",
-            Scope::Below => "*.",
-            Scope::Both => ".",
-        };
-        write!(f, "{prefix}{}", self.domain)
+        write!(f, "{}{}", self.scope.prefix(), self.domain)
     }
 }
 
@@ -130,7 +160,7 @@ enum Why {
         "a wildcard may only be the whole first label; write *.example.com (the names below it) or .example.com (with the name itself)"
     )]
     Wildcard,
-    #[error("it is an address, and rules are for names")]
+    #[error("it is an address")]
     Address,
     #[error("give the host name alone, without {0}")]
     Url(&'static str),
@@ -277,11 +307,11 @@ mod tests {
             ),
             (
                 "192.0.2.1",
-                "\"192.0.2.1\" is not a domain: it is an address, and rules are for names",
+                "\"192.0.2.1\" is not a domain: it is an address",
             ),
             (
                 "2001:db8::1",
-                "\"2001:db8::1\" is not a domain: it is an address, and rules are for names",
+                "\"2001:db8::1\" is not a domain: it is an address",
             ),
         ];
         for (text, sentence) in cases {
@@ -309,6 +339,16 @@ mod tests {
         fn a_printed_pattern_reads_back_as_itself(text in r"(\*\.|\.)?([A-Za-z0-9_-]{1,10}\.){0,5}[a-zA-Z]{1,10}\.?") {
             let first: Pattern = text.parse().unwrap();
             prop_assert_eq!(first.to_string().parse::<Pattern>().unwrap(), first);
+        }
+
+        #[test]
+        fn what_is_normal_parses_to_itself(text in r"([a-z0-9_-]{0,12}\.){0,4}[a-zA-Z0-9.-]{0,12}|[a-z]{60,66}\.a") {
+            let parsed = text.parse::<Domain>();
+            if Domain::is_normal(&text) {
+                prop_assert_eq!(parsed.unwrap(), Domain(text));
+            } else if let Ok(domain) = parsed {
+                prop_assert!(domain.as_str() != text || text.ends_with(|c: char| c.is_ascii_digit()));
+            }
         }
 
         #[test]

@@ -1,15 +1,25 @@
-//! Which names go through the VPN: patterns, presets, and their compilation to entries for the kernel.
+//! What goes through the VPN: names, addresses and words, presets, and their compilation to entries for the kernel.
 
-mod compile;
+mod build;
 mod domain;
+mod keyed;
+mod net;
 mod preset;
+mod set;
+mod text;
 
-pub use compile::{Conflict, Entry, HashCollision, Judgement, Keyed, RuleSet};
+pub use build::{BuildError, Builder, Conflict};
 pub use domain::{Domain, Pattern, PatternError, Scope};
+pub use keyed::{HashCollision, Keyed, hash as rule_hash};
+pub use net::{Net, NetError};
 pub use preset::{Preset, UnknownPreset};
+pub use set::{By, Judgement, RuleSet};
+pub use text::{TextError, TextPattern};
 
 use crate::origin::Origin;
 use std::fmt;
+use std::str::FromStr;
+use steer_common::types;
 
 /// The path that a rule chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,11 +39,70 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A pattern with the path of the names that it matches.
+impl From<Verdict> for types::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Vpn => Self::VPN,
+            Verdict::Direct => Self::DIRECT,
+        }
+    }
+}
+
+/// What a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A domain: looked up in the kernel, before the application sees the answer.
+    Names(Pattern),
+    /// Addresses, whatever their names: looked up in the kernel.
+    Addresses(Net),
+    /// Names in which a text is found, of those that no domain's rule speaks of: found in user space, a moment after the
+    /// application has the answer.
+    Text(TextPattern),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Names(pattern) => pattern.fmt(f),
+            Self::Addresses(net) => net.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectError> {
+        if TextPattern::is_meant(text) {
+            Ok(Self::Text(text.parse()?))
+        } else if Net::is_meant(text) {
+            Ok(Self::Addresses(text.parse()?))
+        } else {
+            Ok(Self::Names(text.parse()?))
+        }
+    }
+}
+
+/// Why a text is no rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// It was meant to be a domain.
+    #[error(transparent)]
+    Names(#[from] PatternError),
+    /// It was meant to be addresses.
+    #[error(transparent)]
+    Addresses(#[from] NetError),
+    /// It was meant to be a keyword or a regular expression.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+/// What a rule is about, with the path that it chooses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The names meant.
-    pub pattern: Pattern,
+    /// The names or addresses meant.
+    pub subject: Subject,
     /// Their path.
     pub verdict: Verdict,
     /// What gave the rule.

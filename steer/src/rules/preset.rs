@@ -1,6 +1,6 @@
 //! Built-in lists of rules.
 
-use super::{Rule, Verdict};
+use super::{Rule, Subject, Verdict};
 use crate::config::line_of;
 use crate::origin::Origin;
 use crate::suggest;
@@ -64,7 +64,7 @@ impl Preset {
             .parse()
             .expect("a built-in preset holds domains only: a test reads each");
         Rule {
-            pattern,
+            subject: Subject::Names(pattern),
             verdict,
             origin: Origin::Preset {
                 name: self.name,
@@ -128,7 +128,7 @@ mod tests {
             let preset = Preset::named(name).unwrap();
             let text = preset.text().lines().nth(line - 1).unwrap();
             assert!(
-                text.contains(&format!("\"{}\"", rule.pattern)),
+                text.contains(&format!("\"{}\"", rule.subject)),
                 "line {line} is {text}"
             );
         }
@@ -171,7 +171,10 @@ mod tests {
                 .iter()
                 .filter(|rule| rule.verdict == Verdict::Vpn)
             {
-                assert_eq!(rule.pattern.scope, Scope::Exact, "{}", rule.pattern);
+                let Subject::Names(pattern) = &rule.subject else {
+                    panic!("{}", rule.subject)
+                };
+                assert_eq!(pattern.scope, Scope::Exact, "{pattern}");
             }
         }
     }

@@ -1,14 +1,17 @@
 use super::*;
+use crate::rules::{HashCollision, Keyed, Subject};
 use proptest::prelude::*;
-use std::path::Path;
+use std::collections::HashMap;
 use steer_common::decide::Match;
 use steer_common::dns::Message;
+use steer_common::suffix::{Key, hash_name};
+use steer_common::types;
 
 const KEY: Key = Key([1, 2]);
 
 fn rule(pattern: &str, verdict: Verdict, origin: Origin) -> Rule {
     Rule {
-        pattern: pattern.parse().unwrap(),
+        subject: pattern.parse().unwrap(),
         verdict,
         origin,
     }
@@ -147,7 +150,6 @@ fn what_holds_reads_as_it_was_written() {
         .map(|(index, text)| rule(text, Verdict::Vpn, line(index))));
     let patterns: Vec<_> = rules
         .patterns()
-        .into_iter()
         .map(|(pattern, _)| pattern.to_string())
         .collect();
     assert_eq!(patterns, written);
@@ -159,18 +161,14 @@ fn the_kernel_gets_both_verdicts_of_a_name() {
         rule("a.example", Verdict::Direct, line(1)),
         rule("*.a.example", Verdict::Vpn, line(2)),
     ]);
-    let keyed = rules.keyed(&KEY).unwrap();
-    let [Keyed { hash, name, entry }] = keyed[..] else {
-        panic!("{keyed:?}")
+    let keyed = Keyed::new(&rules, &KEY).unwrap();
+    let hash = hash_name(&KEY, "a.example");
+    let entry = RuleEntry {
+        exact: types::Verdict::DIRECT,
+        below: types::Verdict::VPN,
     };
-    assert_eq!((hash, name), (hash_name(&KEY, "a.example"), "a.example"));
-    assert_eq!(
-        entry.kernel(),
-        RuleEntry {
-            exact: types::Verdict::DIRECT,
-            below: types::Verdict::VPN
-        }
-    );
+    assert_eq!(keyed.entries(), [(hash, entry)]);
+    assert_eq!(keyed.rule(&rules, hash), Some("a.example"));
 }
 
 #[test]
@@ -183,16 +181,77 @@ fn a_collision_names_both_names() {
         first: "a.example".to_owned(),
         second: "b.example".to_owned(),
     };
-    assert_eq!(rules.keyed_by(|_| 7), Err(collision));
+    assert_eq!(Keyed::by(&rules, |_| 7), Err(collision));
+}
+
+#[test]
+fn the_longest_prefix_wins() {
+    let rules = set([
+        rule("203.0.113.0/24", Verdict::Vpn, line(1)),
+        rule("203.0.113.128/25", Verdict::Direct, line(2)),
+        rule("203.0.113.200", Verdict::Vpn, line(3)),
+        rule("2001:db8::/32", Verdict::Vpn, line(4)),
+        rule("::/0", Verdict::Direct, line(5)),
+    ]);
+    for (address, line_and_verdict) in [
+        ("203.0.113.1", Some((1, Verdict::Vpn))),
+        ("203.0.113.129", Some((2, Verdict::Direct))),
+        ("203.0.113.200", Some((3, Verdict::Vpn))),
+        ("::ffff:203.0.113.200", Some((3, Verdict::Vpn))),
+        ("203.0.114.1", None),
+        ("2001:db8::1", Some((4, Verdict::Vpn))),
+        ("2001:db9::1", Some((5, Verdict::Direct))),
+    ] {
+        let expected = line_and_verdict.map(|(number, verdict)| (line(number), verdict));
+        let judged = rules
+            .decide_address(address.parse().unwrap())
+            .map(|judgement| (judgement.origin, judgement.verdict));
+        assert_eq!(judged, expected, "{address}");
+    }
+}
+
+#[test]
+fn a_range_of_both_verdicts_is_a_contradiction_of_the_user_alone() {
+    let contradiction = [
+        rule("203.0.113.0/24", Verdict::Vpn, line(1)),
+        rule("203.0.113.0/24", Verdict::Direct, line(2)),
+    ];
+    assert_eq!(
+        RuleSet::compile(contradiction).unwrap_err().to_string(),
+        "steer.toml:2: \"203.0.113.0/24\" is to go direct here and vpn at steer.toml:1; keep one of the two"
+    );
+    let rules = set([
+        rule("203.0.113.0/24", Verdict::Direct, line(1)),
+        rule("203.0.113.0/24", Verdict::Vpn, preset(2)),
+    ]);
+    let judgement = rules.decide_address("203.0.113.1".parse().unwrap());
+    assert_eq!(judgement.unwrap().verdict, Verdict::Direct);
+}
+
+#[test]
+fn texts_are_asked_where_no_domain_speaks() {
+    let rules = set([
+        rule("keyword:track", Verdict::Vpn, preset(1)),
+        rule(r"regex:^track\d", Verdict::Direct, preset(2)),
+        rule("keyword:9", Verdict::Vpn, line(3)),
+        rule(".tracked.example", Verdict::Direct, preset(4)),
+    ]);
+    assert!(rules.has_patterns());
+    for (name, expected) in [
+        ("x.TRACK.example.", Some(Verdict::Vpn)),
+        ("track1.example", Some(Verdict::Direct)),
+        ("track19.example", Some(Verdict::Vpn)),
+        ("track9.tracked.example", Some(Verdict::Direct)),
+        ("other.example", None),
+    ] {
+        assert_eq!(verdict(&rules, name), expected, "{name}");
+    }
 }
 
 /// What the kernel programs say of a question, by the code that they run.
 fn kernel_verdict(rules: &RuleSet, name: &str) -> types::Verdict {
-    let keyed = rules.keyed(&KEY).unwrap();
-    let map: HashMap<u64, RuleEntry> = keyed
-        .iter()
-        .map(|keyed| (keyed.hash, keyed.entry.kernel()))
-        .collect();
+    let keyed = Keyed::new(rules, &KEY).unwrap();
+    let map: HashMap<u64, RuleEntry> = keyed.entries().iter().copied().collect();
     let mut question = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         question.push(u8::try_from(label.len()).unwrap());
@@ -215,8 +274,12 @@ fn kernel_verdict(rules: &RuleSet, name: &str) -> types::Verdict {
 /// The rule that decides, found by trying them all.
 fn by_hand(rules: &[Rule], name: &str) -> Option<Verdict> {
     let name = name.to_ascii_lowercase();
+    let pattern = |rule: &&Rule| match &rule.subject {
+        Subject::Names(pattern) => pattern.clone(),
+        other => panic!("{other}"),
+    };
     let matches = |rule: &&Rule| {
-        let Pattern { domain, scope } = &rule.pattern;
+        let Pattern { domain, scope } = pattern(rule);
         let below = name
             .strip_suffix(domain.as_str())
             .is_some_and(|rest| rest.ends_with('.'));
@@ -228,9 +291,9 @@ fn by_hand(rules: &[Rule], name: &str) -> Option<Verdict> {
     };
     let weight = |rule: &&Rule| {
         (
-            rule.pattern.domain.as_str().len(),
+            pattern(rule).domain.as_str().len(),
             rule.origin.authority(),
-            rule.pattern.scope != Scope::Both,
+            pattern(rule).scope != Scope::Both,
             rule.verdict == Verdict::Direct,
         )
     };

@@ -1,0 +1,221 @@
+//! Rules from all sources become one set without contradictions.
+
+use super::set::{Held, Slot, Source};
+use super::text::TextSet;
+use super::{Net, Rule, RuleSet, Scope, Subject, TextPattern, Verdict};
+use crate::origin::Origin;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, btree_map};
+
+/// Brings rules from all sources together.
+///
+/// Of two rules about the same names, the one from the source of more authority holds (flag, file, list or preset), then the
+/// one written more narrowly (`example.com` against `.example.com`). Where lists and presets contradict each other, `direct`
+/// holds.
+#[derive(Debug, Default)]
+pub struct Builder {
+    text: String,
+    staged: Vec<Staged>,
+    sources: Vec<Source>,
+    nets: Vec<(Net, Held)>,
+    texts: Vec<(TextPattern, Held)>,
+}
+
+/// A rule about names, before it has met the others.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    start: u32,
+    length: u8,
+    held: Held,
+}
+
+impl Builder {
+    /// Adds a rule.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn add(&mut self, rule: Rule) -> Result<(), BuildError> {
+        let (source, line) = Source::of(rule.origin);
+        let mut held = Held {
+            source: self.source(source)?,
+            line,
+            verdict: rule.verdict,
+            scope: Scope::Exact,
+        };
+        match rule.subject {
+            Subject::Names(pattern) => {
+                held.scope = pattern.scope;
+                self.name(pattern.domain.as_str(), held)?;
+            }
+            Subject::Addresses(net) => self.nets.push((net, held)),
+            Subject::Text(text) => self.texts.push((text, held)),
+        }
+        Ok(())
+    }
+
+    /// The rules as a whole.
+    ///
+    /// # Errors
+    /// The user contradicts themselves: the same names with both verdicts, in one file or on one command line. Or what is to
+    /// be looked for in names is more than can be.
+    pub fn build(self) -> Result<RuleSet, BuildError> {
+        let Self {
+            text,
+            mut staged,
+            sources,
+            nets,
+            mut texts,
+        } = self;
+        let name = |staged: &Staged| {
+            let start = staged.start as usize;
+            &text[start..start + usize::from(staged.length)]
+        };
+        // Stable, so that of two equal rules the first holds.
+        staged.sort_by(|a, b| name(a).cmp(name(b)));
+        let mut slots: Vec<Slot> = Vec::new();
+        for group in staged.chunk_by(|a, b| name(a) == name(b)) {
+            let first = group[0];
+            let mut slot = Slot {
+                start: first.start,
+                length: first.length,
+                exact: None,
+                below: None,
+            };
+            for Staged { held, .. } in group {
+                let shown = || {
+                    let prefix = held.scope.prefix();
+                    format!("{prefix}{}", name(&first))
+                };
+                if held.scope != Scope::Below {
+                    settle(&mut slot.exact, *held, &sources, shown)?;
+                }
+                if held.scope != Scope::Exact {
+                    settle(&mut slot.below, *held, &sources, shown)?;
+                }
+            }
+            slots.push(slot);
+        }
+        drop(staged);
+        slots.shrink_to_fit();
+
+        let mut ranges: BTreeMap<Net, Held> = BTreeMap::new();
+        for (net, held) in nets {
+            match ranges.entry(net) {
+                btree_map::Entry::Vacant(free) => {
+                    free.insert(held);
+                }
+                btree_map::Entry::Occupied(mut taken) => {
+                    let mut holder = Some(*taken.get());
+                    settle(&mut holder, held, &sources, || net.to_string())?;
+                    if let Some(holder) = holder {
+                        taken.insert(holder);
+                    }
+                }
+            }
+        }
+
+        // What is found first wins, so they stand in the order of their say.
+        texts.sort_by_key(|(_, held)| {
+            let authority = sources[usize::from(held.source)].authority();
+            (Reverse(authority), held.verdict != Verdict::Direct)
+        });
+        let found = TextSet::new(texts.iter().map(|(text, _)| text))?;
+        Ok(RuleSet::new(text, slots, sources, ranges, texts, found))
+    }
+
+    fn name(&mut self, name: &str, held: Held) -> Result<(), BuildError> {
+        let too_many = |_| BuildError::TooManyNames;
+        self.staged.push(Staged {
+            start: self.text.len().try_into().map_err(too_many)?,
+            // A domain has 253 octets at most.
+            length: name.len() as u8,
+            held,
+        });
+        self.text.push_str(name);
+        Ok(())
+    }
+
+    /// The number of a source, which is the last one's for all the rules of a list.
+    fn source(&mut self, source: Source) -> Result<u16, BuildError> {
+        let known = self.sources.iter().rposition(|known| *known == source);
+        let number = known.unwrap_or_else(|| {
+            self.sources.push(source);
+            self.sources.len() - 1
+        });
+        number.try_into().map_err(|_| BuildError::TooManySources)
+    }
+}
+
+/// Why rules do not make a set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// The user contradicts themselves.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The names have more than 4 GiB.
+    #[error(
+        "the rules have more than 4 GiB of names, which is more than can be held; use fewer lists"
+    )]
+    TooManyNames,
+    /// There are more files than can be told apart.
+    #[error("the rules come from more than 65,536 files; bring some of them together")]
+    TooManySources,
+    /// Keywords and regular expressions take too much memory.
+    #[error(
+        "the {count} keywords and regular expressions take more than {limit} MiB when compiled; use fewer of them"
+    )]
+    TooMuchText {
+        /// How many there are.
+        count: usize,
+        /// What they may take, in mebibytes.
+        limit: usize,
+    },
+}
+
+/// The user gave both verdicts to the same names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{origin}: \"{subject}\" is to go {verdict} here and {other_verdict} at {other}; keep one of the two"
+)]
+pub struct Conflict {
+    subject: String,
+    verdict: Verdict,
+    origin: Origin,
+    other_verdict: Verdict,
+    other: Origin,
+}
+
+/// Puts a rule into a slot, or leaves what holds it.
+fn settle(
+    slot: &mut Option<Held>,
+    newcomer: Held,
+    sources: &[Source],
+    shown: impl Fn() -> String,
+) -> Result<(), Conflict> {
+    let Some(holder) = slot else {
+        *slot = Some(newcomer);
+        return Ok(());
+    };
+    let source = |held: &Held| &sources[usize::from(held.source)];
+    let weight = |held: &Held| (source(held).authority(), held.scope != Scope::Both);
+    match weight(&newcomer).cmp(&weight(holder)) {
+        Ordering::Greater => *slot = Some(newcomer),
+        Ordering::Less => {}
+        Ordering::Equal if newcomer.verdict == holder.verdict => {}
+        Ordering::Equal if !source(&newcomer).is_users_own() => {
+            if newcomer.verdict == Verdict::Direct {
+                *slot = Some(newcomer);
+            }
+        }
+        Ordering::Equal => {
+            return Err(Conflict {
+                subject: shown(),
+                verdict: newcomer.verdict,
+                origin: source(&newcomer).at(newcomer.line),
+                other_verdict: holder.verdict,
+                other: source(holder).at(holder.line),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! Rules without contradictions, and what they say.
+
+use super::build::{BuildError, Builder};
+use super::text::TextSet;
+use super::{Domain, Net, Pattern, Rule, Scope, TextPattern, Verdict};
+use crate::origin::Origin;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use steer_common::types::RuleEntry;
+
+/// What a rule set says about a name or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement<'a> {
+    /// The path chosen.
+    pub verdict: Verdict,
+    /// The rule's place.
+    pub origin: Origin,
+    /// What the rule is about.
+    pub by: By<'a>,
+}
+
+/// What a rule that holds is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// A domain: the name itself or one that it is below.
+    Domain(&'a str),
+    /// The range that an address is in.
+    Net(Net),
+    /// What was found in a name.
+    Text(&'a TextPattern),
+}
+
+/// Rules without contradictions, ready to be looked up: a million names take some 50 octets each.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    text: String,
+    /// In the order of their names.
+    slots: Vec<Slot>,
+    sources: Vec<Source>,
+    nets: BTreeMap<Net, Held>,
+    /// Those before win over those after.
+    texts: Vec<(TextPattern, Held)>,
+    found: TextSet,
+}
+
+/// The verdicts anchored at one domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) start: u32,
+    pub(super) length: u8,
+    /// For the domain itself.
+    pub(super) exact: Option<Held>,
+    /// For every name below it that no longer suffix decides.
+    pub(super) below: Option<Held>,
+}
+
+/// A verdict that holds, and which rule gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Counted from 1; 0 where there are no lines.
+    pub(super) line: u32,
+    pub(super) source: u16,
+    pub(super) verdict: Verdict,
+    /// How narrowly the rule was written: of two at one name, the narrower is the more specific.
+    pub(super) scope: Scope,
+}
+
+/// An [`Origin`] without its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Flag(&'static str),
+    File(Arc<Path>),
+    List(Arc<str>),
+    Preset(&'static str),
+    Default,
+}
+
+impl RuleSet {
+    /// Brings rules from all sources together, as [`Builder`] does.
+    ///
+    /// # Errors
+    /// As for [`Builder::build`].
+    pub fn compile(rules: impl IntoIterator<Item = Rule>) -> Result<Self, BuildError> {
+        let mut builder = Builder::default();
+        for rule in rules {
+            builder.add(rule)?;
+        }
+        builder.build()
+    }
+
+    pub(super) fn new(
+        text: String,
+        slots: Vec<Slot>,
+        sources: Vec<Source>,
+        nets: BTreeMap<Net, Held>,
+        texts: Vec<(TextPattern, Held)>,
+        found: TextSet,
+    ) -> Self {
+        Self {
+            text,
+            slots,
+            sources,
+            nets,
+            texts,
+            found,
+        }
+    }
+
+    /// The verdict on a name, which may be in any case and end with a dot; none where no rule speaks of it. Keywords and
+    /// regular expressions are asked where no domain's rule speaks.
+    ///
+    /// Of domains, this is what the kernel must say too.
+    pub fn decide(&self, name: &str) -> Option<Judgement<'_>> {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        self.decide_by_domain(&name).or_else(|| {
+            let (text, held) = &self.texts[self.found.first(&name)?];
+            Some(self.judgement(*held, By::Text(text)))
+        })
+    }
+
+    fn decide_by_domain(&self, name: &str) -> Option<Judgement<'_>> {
+        let found = |slot: &Slot, held: Option<Held>| {
+            Some(self.judgement(held?, By::Domain(self.name(slot))))
+        };
+        if let Some(slot) = self.slot(name)
+            && slot.exact.is_some()
+        {
+            return found(slot, slot.exact);
+        }
+        let mut rest = name;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            if let Some(slot) = self.slot(suffix)
+                && slot.below.is_some()
+            {
+                return found(slot, slot.below);
+            }
+            rest = suffix;
+        }
+        None
+    }
+
+    /// The verdict on an address, by the range with the longest prefix that it is in; none where it is in none.
+    pub fn decide_address(&self, address: IpAddr) -> Option<Judgement<'_>> {
+        let address = address.to_canonical();
+        (0..=128).rev().find_map(|prefix| {
+            let net = Net::around(address, prefix)?;
+            let held = self.nets.get(&net)?;
+            Some(self.judgement(*held, By::Net(net)))
+        })
+    }
+
+    /// The domains with their verdicts as the kernel's map has them, in the alphabet's order.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, RuleEntry)> {
+        self.slots
+            .iter()
+            .map(|slot| (self.name(slot), slot.kernel()))
+    }
+
+    /// The domain at a place in the order of [`Self::entries`].
+    pub fn domain(&self, place: usize) -> Option<&str> {
+        self.slots.get(place).map(|slot| self.name(slot))
+    }
+
+    /// The ranges of addresses with their verdicts.
+    pub fn nets(&self) -> impl ExactSizeIterator<Item = (Net, Judgement<'_>)> {
+        self.nets
+            .iter()
+            .map(|(net, held)| (*net, self.judgement(*held, By::Net(*net))))
+    }
+
+    /// The keywords and regular expressions with their verdicts; those before win over those after.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = (&TextPattern, Judgement<'_>)> {
+        self.texts
+            .iter()
+            .map(|(text, held)| (text, self.judgement(*held, By::Text(text))))
+    }
+
+    /// Whether there are keywords or regular expressions, which only user space can judge.
+    pub fn has_patterns(&self) -> bool {
+        !self.texts.is_empty()
+    }
+
+    /// What holds of domains, as patterns: those of both verdicts that a user would write to get this rule set, in the
+    /// alphabet's order.
+    pub fn patterns(&self) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
+        self.slots.iter().flat_map(move |slot| {
+            let name = self.name(slot);
+            let pattern = move |scope, held: Held| {
+                let domain = Domain::normal(name);
+                let judgement = self.judgement(held, By::Domain(name));
+                (Pattern { domain, scope }, judgement)
+            };
+            let [first, second] = match (slot.exact, slot.below) {
+                (Some(exact), Some(below)) if exact == below => {
+                    [Some(pattern(Scope::Both, exact)), None]
+                }
+                (exact, below) => [
+                    exact.map(|held| pattern(Scope::Exact, held)),
+                    below.map(|held| pattern(Scope::Below, held)),
+                ],
+            };
+            first.into_iter().chain(second)
+        })
+    }
+
+    /// How many domains carry a verdict: the number of entries that the kernel's map needs.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nothing is decided at all.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.nets.is_empty() && self.texts.is_empty()
+    }
+
+    fn slot(&self, name: &str) -> Option<&Slot> {
+        let place = self
+            .slots
+            .binary_search_by(|slot| self.name(slot).cmp(name))
+            .ok()?;
+        self.slots.get(place)
+    }
+
+    fn name(&self, slot: &Slot) -> &str {
+        let start = slot.start as usize;
+        &self.text[start..start + usize::from(slot.length)]
+    }
+
+    fn judgement<'a>(&self, held: Held, by: By<'a>) -> Judgement<'a> {
+        Judgement {
+            verdict: held.verdict,
+            origin: self.sources[usize::from(held.source)].at(held.line),
+            by,
+        }
+    }
+}
+
+impl PartialEq for RuleSet {
+    /// The same rules, from the same places.
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self.patterns().eq(other.patterns())
+            && self.nets().eq(other.nets())
+            && self.texts().eq(other.texts())
+    }
+}
+
+impl Eq for RuleSet {}
+
+impl Slot {
+    fn kernel(&self) -> RuleEntry {
+        let verdict = |held: Option<Held>| held.map(|held| held.verdict.into()).unwrap_or_default();
+        RuleEntry {
+            exact: verdict(self.exact),
+            below: verdict(self.below),
+        }
+    }
+}
+
+impl Source {
+    /// The source of an origin, and its line.
+    pub(super) fn of(origin: Origin) -> (Self, u32) {
+        let number = |line: usize| u32::try_from(line).unwrap_or(0);
+        match origin {
+            Origin::Flag(flag) => (Self::Flag(flag), 0),
+            Origin::File { path, line } => (Self::File(path), number(line)),
+            Origin::List { name, line } => (Self::List(name), number(line)),
+            Origin::Preset { name, line } => (Self::Preset(name), number(line)),
+            Origin::Default => (Self::Default, 0),
+        }
+    }
+
+    /// The origin of what stands on a line of it.
+    pub(super) fn at(&self, line: u32) -> Origin {
+        let line = line as usize;
+        match self {
+            Self::Flag(flag) => Origin::Flag(flag),
+            Self::File(path) => Origin::File {
+                path: path.clone(),
+                line,
+            },
+            Self::List(name) => Origin::List {
+                name: name.clone(),
+                line,
+            },
+            Self::Preset(name) => Origin::Preset { name, line },
+            Self::Default => Origin::Default,
+        }
+    }
+
+    /// How much say it has against another about the same thing: more wins.
+    pub(super) fn authority(&self) -> u8 {
+        self.at(0).authority()
+    }
+
+    /// Whether the user wrote the rules there, who is to mend them where they contradict each other.
+    pub(super) fn is_users_own(&self) -> bool {
+        matches!(self, Self::Flag(_) | Self::File(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;
