@@ -29,11 +29,11 @@ use tokio::{
 use self::{degrade::Lacks, stage::Stage};
 pub use self::{
     error::Error,
-    rulebook::{NetRule, Rulebook, Ruling},
+    rulebook::{Rulebook, Ruling},
 };
 use crate::{
     config::{Settings, VpnChoice},
-    datapath::{self, Datapath, Pins, Room},
+    datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host, requirements},
@@ -121,10 +121,7 @@ impl Engine {
         Stage::Load.begin()?;
         let pins = Pins::new(&settings.bpffs);
         let level = settings.log_bpf.level();
-        let room = Room {
-            rules: settings.rules.len(),
-            nets: 0,
-        };
+        let room = Rulebook::room(&settings.rules);
         let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, room)?;
         let inherited = legacy.config();
         let lacks = Lacks::make_do(&mut datapath, &mut host);
@@ -139,7 +136,8 @@ impl Engine {
         Stage::Rules.begin()?;
         let rulebook = Rulebook::new(settings.rules.clone(), inherited.map(|config| config.key))?;
         datapath.set_rules(rulebook.entries())?;
-        datapath.set_nets(&[])?;
+        let nets = rulebook.nets();
+        datapath.set_nets(&nets)?;
         let config = Config {
             key: rulebook.key(),
             netns: host.netns.map_or(0, |cookie| cookie.0),
@@ -149,6 +147,7 @@ impl Engine {
             grace: upkeep::GRACE,
             mark: settings.routing.mark.value(),
             mask: settings.routing.mark.mask(),
+            nets: u32::from(!nets.is_empty()),
             ..Config::default()
         };
         // Before it is pinned: whoever goes on with what this run leaves, at whatever moment, finds key and tick there.

@@ -4,11 +4,14 @@ use std::{fs::File, io::Read as _, sync::Arc};
 
 use steer_common::{
     suffix::Key,
-    types::{Address, RuleEntry, Verdict},
+    types::{Address, NetEntry, RuleEntry, V4_PREFIX, Verdict},
 };
 
 use super::Error;
-use crate::rules::{Judgement, Keyed, RuleSet, rule_hash};
+use crate::{
+    datapath::{Net, Room},
+    rules::{Judgement, Keyed, RuleSet, rule_hash},
+};
 
 /// The rules as the kernel has them, and their names, which it has not.
 #[derive(Debug)]
@@ -25,17 +28,6 @@ pub struct Ruling {
     pub verdict: Verdict,
     /// The rule's hash.
     pub rule: u64,
-}
-
-/// A range of addresses as the kernel's map has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NetRule {
-    /// The first address; IPv4 in mapped form.
-    pub address: Address,
-    /// How many leading bits are the same, of 128.
-    pub prefix: u32,
-    /// What its rule says.
-    pub ruling: Ruling,
 }
 
 impl Rulebook {
@@ -70,40 +62,45 @@ impl Rulebook {
     }
 
     /// The rules of addresses as the kernel's map takes them, whose longest prefix wins. A range of IPv6 that IPv4 in its
-    /// mapped form would fall into has one of no verdict within, for nobody who writes `::/0` means IPv4.
-    pub fn nets(&self) -> Vec<NetRule> {
+    /// mapped form falls into has one of no verdict within, for nobody who writes `::/0` means IPv4.
+    pub fn nets(&self) -> Vec<Net> {
+        let v4 = Net {
+            address: Address::v4([0; 4]),
+            prefix: V4_PREFIX,
+            entry: NetEntry::default(),
+        };
         let mut nets: Vec<_> = self
             .rules
             .nets()
             .map(|(net, judgement)| {
                 let (address, prefix) = net.mapped();
-                NetRule {
+                let Ruling { verdict, rule } = self.ruling(&judgement);
+                Net {
                     address,
                     prefix,
-                    ruling: self.ruling(&judgement),
+                    entry: NetEntry {
+                        rule,
+                        verdict,
+                        zero: 0,
+                    },
                 }
             })
             .collect();
-        const V4: (Address, u32) = (Address::v4([0; 4]), 96);
-        let around_v4 = |net: &NetRule| {
-            net.prefix < V4.1 && {
-                let bits = |address: Address| u128::from_be_bytes(*address.octets());
-                let kept = u128::MAX.checked_shl(128 - net.prefix).unwrap_or(0);
-                bits(V4.0) & kept == bits(net.address)
-            }
-        };
-        let has_v4 = nets.iter().any(|net| (net.address, net.prefix) == V4);
-        if !has_v4 && nets.iter().any(around_v4) {
-            nets.push(NetRule {
-                address: V4.0,
-                prefix: V4.1,
-                ruling: Ruling {
-                    verdict: Verdict::NONE,
-                    rule: 0,
-                },
-            });
+        let has_v4 = nets
+            .iter()
+            .any(|net| (net.address, net.prefix) == (v4.address, v4.prefix));
+        if !has_v4 && nets.iter().any(|net| is_around(net, &v4)) {
+            nets.push(v4);
         }
         nets
+    }
+
+    /// Room for the rules, however many [`Self::nets`] adds.
+    pub(super) fn room(rules: &RuleSet) -> Room {
+        Room {
+            rules: rules.len(),
+            nets: rules.nets().len() + 1,
+        }
     }
 
     /// The rules.
@@ -129,6 +126,13 @@ impl Rulebook {
             rule: rule_hash(&self.key, judgement.by),
         }
     }
+}
+
+/// Whether a range has another within, and is wider.
+fn is_around(wide: &Net, narrow: &Net) -> bool {
+    let first = |net: &Net| u128::from_be_bytes(*net.address.octets());
+    let kept = u128::MAX.checked_shl(128 - wide.prefix).unwrap_or(0);
+    wide.prefix < narrow.prefix && first(narrow) & kept == first(wide)
 }
 
 fn random_key() -> std::io::Result<Key> {
@@ -166,7 +170,7 @@ mod tests {
         ];
         let book = book(&rules.map(|text| (text, rules::Verdict::Vpn)));
         let [net] = book.nets()[..] else { panic!() };
-        assert_eq!(book.domain(net.ruling.rule), Some("203.0.113.0/24"));
+        assert_eq!(book.domain(net.entry.rule), Some("203.0.113.0/24"));
         for (name, rule) in [
             ("A.example.", "a.example"),
             ("track.example", "keyword:track"),
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn a_range_of_ipv6_leaves_ipv4_alone() {
         let vpn = rules::Verdict::Vpn;
-        let shield = |net: &NetRule| net.ruling.verdict == Verdict::NONE;
+        let shield = |net: &Net| net.entry.verdict == Verdict::NONE;
         assert!(book(&[("::/0", vpn)]).nets().iter().any(shield));
         assert!(!book(&[("2001:db8::/32", vpn)]).nets().iter().any(shield));
         assert!(
