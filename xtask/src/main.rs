@@ -2,6 +2,7 @@
 
 mod build_ebpf;
 mod cross;
+mod fuzz;
 mod lab;
 mod licences;
 mod report;
@@ -59,6 +60,8 @@ enum Task {
     Lab(lab::Arguments),
     /// Runs the tests on other kernels, each in a virtual machine: which of them passes where, as a table.
     Vm(vm::Arguments),
+    /// Fuzzes the parsers, each for a while.
+    Fuzz(fuzz::Arguments),
     /// Inside such a machine: runs a plan.
     #[command(hide = true)]
     VmGuest { plan: PathBuf },
@@ -92,6 +95,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { filter, arguments } => test::run(filter.as_deref(), &arguments)?,
         Task::Lab(arguments) => return lab::run(&arguments),
         Task::Vm(arguments) => return vm::run(&arguments),
+        Task::Fuzz(arguments) => return Ok(status(fuzz::run(&arguments)?)),
         Task::VmGuest { plan } => vm::inside(&plan)?,
         Task::VmStart { steer, filter } => {
             return Ok(status(vm::start_checks(&steer, &filter)));

@@ -78,6 +78,11 @@ const GROUPS: &[Group] = &[
         as_root: false,
     },
     Group {
+        name: "properties of parsers",
+        selection: &["-p", "steer-properties", "--tests"],
+        as_root: false,
+    },
+    Group {
         name: "examples in documentation",
         selection: &["--workspace", "--exclude", "steer-ebpf", "--doc"],
         as_root: false,

@@ -1,0 +1,21 @@
+//! What every parser of steer holds to, whatever it is given.
+//!
+//! A property takes octets and panics where they break it, so that fuzzing (`cargo xtask fuzz`) and ordinary tests ask
+//! the same. Where another implementation reads the same format, the property is that the two agree.
+
+pub mod config;
+pub mod dns;
+pub mod domain;
+pub mod packet;
+pub mod seeds;
+
+/// A parser's property and the name of its fuzz target, which is also the folder of its seeds in `fuzz/corpus`.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("config", config::check),
+    ("dns", dns::check),
+    ("domain", domain::check),
+    ("packet", packet::check),
+];

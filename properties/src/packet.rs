@@ -1,0 +1,60 @@
+//! Headers of packets.
+
+use std::net::IpAddr;
+
+use steer_common::{
+    packet::{Head, Packet, Place, SIZE, TCP, UDP},
+    types::Address,
+};
+
+/// The first octets of a packet, from its IP header on: what is read lies within them, is the same whatever stood in
+/// the buffer behind them, and is where RFC 791 and RFC 8200 put it.
+pub fn check(octets: &[u8]) {
+    let octets = &octets[..octets.len().min(SIZE)];
+    let packet = parse(octets, 0);
+    assert_eq!(packet, parse(octets, 0xff), "octets behind the packet tell");
+    let Some(packet) = packet else { return };
+    let ends = match octets[0] >> 4 {
+        4 => [v4(&octets[12..16]), v4(&octets[16..20])],
+        6 => [v6(&octets[8..24]), v6(&octets[24..40])],
+        version => panic!("a packet of IP version {version}"),
+    };
+    assert_eq!(
+        [packet.source, packet.destination].map(Address::to_ip),
+        ends
+    );
+    let has_ports = packet.source_port.number() != 0 || packet.destination_port.number() != 0;
+    match packet.place {
+        Place::First | Place::Last => {
+            assert_ne!(packet.protocol, UDP, "UDP tells no place: {packet:?}")
+        }
+        Place::Stateless => assert!(!has_ports, "ports tell a flow: {packet:?}"),
+        Place::Later | Place::Unknown => {}
+    }
+    assert!(
+        !has_ports || [TCP, UDP].contains(&packet.protocol),
+        "{packet:?}"
+    );
+    // TCP's options may lie beyond what is looked at.
+    const OPTIONS: usize = 40;
+    assert!(
+        packet.payload as usize <= octets.len() + OPTIONS + 20,
+        "{packet:?}"
+    );
+}
+
+fn parse(octets: &[u8], leftover: u8) -> Option<Packet> {
+    let mut head = Head::new();
+    head.buffer().fill(leftover);
+    head.buffer()[..octets.len()].copy_from_slice(octets);
+    head.parse(octets.len() as u32)
+}
+
+fn v4(octets: &[u8]) -> IpAddr {
+    <[u8; 4]>::try_from(octets).expect("four octets").into()
+}
+
+fn v6(octets: &[u8]) -> IpAddr {
+    let address: IpAddr = <[u8; 16]>::try_from(octets).expect("sixteen octets").into();
+    address.to_canonical()
+}
