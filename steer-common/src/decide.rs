@@ -98,6 +98,21 @@ pub fn until(ttl: u32, config: &Config, now: u64) -> u64 {
     now + granted + config.grace
 }
 
+impl FlowKey {
+    /// The flow of a packet that its beginner sends.
+    #[inline(always)]
+    pub const fn of(origin: Origin, packet: &Packet) -> Self {
+        Self {
+            origin,
+            local: packet.source,
+            remote: packet.destination,
+            local_port: packet.source_port,
+            remote_port: packet.destination_port,
+            protocol: packet.protocol,
+        }
+    }
+}
+
 impl FlowEntry {
     /// The first packet was seen, and maybe more of the kind: nobody has answered yet.
     pub const BEGUN: u32 = 0;
@@ -182,15 +197,7 @@ pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcom
             _ => Outcome::Left,
         };
     }
-    let key = FlowKey {
-        origin,
-        local: packet.source,
-        remote: packet.destination,
-        local_port: packet.source_port,
-        remote_port: packet.destination_port,
-        protocol: packet.protocol,
-    };
-    begin_or_hold(tables, &key, packet.place)
+    begin_or_hold(tables, &FlowKey::of(origin, packet), packet.place)
 }
 
 /// The path of an unconnected datagram of a process: the key's near side is unspecified.

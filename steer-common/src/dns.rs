@@ -118,7 +118,7 @@ pub struct Message {
     at: Slot,
     /// Where a name that is read goes on behind its first pointer; zero before that.
     behind: Slot,
-    /// A pointer leads to before here.
+    /// A pointer leads to before here; in a name taken from text, where its last label begins.
     floor: Slot,
     /// Octets of the name read so far.
     length: Slot,
@@ -372,6 +372,31 @@ impl Message {
             }
         }
         self.hash
+    }
+
+    /// Begins to take a name in from text, as if it were the question's, by [`Self::take_octet`].
+    #[inline(always)]
+    pub fn begin_text(&mut self) {
+        self.begin_name(HEADER);
+    }
+
+    /// Takes in the next octet of a name that is well-formed text without a trailing dot; zero behind its last.
+    #[inline(always)]
+    pub fn take_octet(&mut self, octet: u8) {
+        let at = self.at.get();
+        let begin = self.floor.get();
+        let length = at.wrapping_sub(begin);
+        self.at.set(at + 1);
+        if octet != b'.' && octet != 0 {
+            self.octets[((at + 1) & MASK) as usize] = octet;
+            return;
+        }
+        self.octets[(begin & MASK) as usize] = length as u8;
+        let label = self.labels.get();
+        self.starts[(label & (LABELS - 1)) as usize] = begin as u16;
+        self.labels.set(label + 1);
+        self.floor.set(at + 1);
+        self.name_size.set((at + 1).wrapping_sub(HEADER));
     }
 
     /// Octets of the question's name without its root, from [`HEADER`] on.

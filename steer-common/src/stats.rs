@@ -130,7 +130,17 @@ outcomes! {
     NamesFull, names_full => Pass;
     /// An address for the VPN found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
     AddrsFull, addrs_full => Drop;
-    /// An event found no room in `EVENTS`.
+    /// A connection began with a name that tells nothing new.
+    Named, hello_named => Pass;
+    /// A connection began with no name.
+    Nameless, hello_nameless => Pass;
+    /// A connection began with a part of its name, if any; user space puts the parts together.
+    InPieces, hello_in_pieces => Pass;
+    /// A connection that goes direct began with a name of the VPN; later ones to its address will take it.
+    Late, hello_late => Pass;
+    /// The same, and it is stopped and reset, so that its next try takes the VPN.
+    LateStopped, hello_late_stopped => Drop;
+    /// An event found no room in `EVENTS`, or a piece of what a connection began with in `SEGMENTS`.
     EventLost, event_lost => Pass;
     /// More programs were at work on one CPU than there are buffers: what was to be read is held back.
     Busy, buffers_busy => Drop;

@@ -208,6 +208,27 @@ pub mod source {
     pub const HELLO: u32 = 2;
 }
 
+/// Value of `HELLOS`: a connection whose name is awaited.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelloEntry {
+    /// [`HelloEntry::BEGINS`] or one of the others.
+    pub state: u32,
+    /// Sequence number of the first octet that the client sends.
+    pub first: u32,
+}
+
+impl HelloEntry {
+    /// A process connects: its first segment has not been seen.
+    pub const CONNECTS: u32 = 0;
+    /// Nothing was sent yet.
+    pub const BEGINS: u32 = 1;
+    /// User space puts the pieces of what was sent together.
+    pub const PIECES: u32 = 2;
+    /// It must not go on: what it began with is for the VPN.
+    pub const STOPPED: u32 = 3;
+}
+
 /// Where a flow or a question was seen: the cookie of a process's socket, or the index of a bridge.
 pub type Origin = u64;
 
@@ -305,9 +326,16 @@ pub struct Config {
     pub open: u32,
     /// Not zero: there are rules for networks in `NETS`.
     pub nets: u32,
-    /// Padding.
-    pub zero: u32,
+    /// Not zero: a connection that turns out to be for the VPN when it goes direct already is stopped and reset.
+    pub reset: u32,
+    /// Ports where a TLS ClientHello tells a flow's name; zero for none.
+    pub tls_ports: [Port; PORTS],
+    /// Ports where an HTTP request does.
+    pub http_ports: [Port; PORTS],
 }
+
+/// Ports of a kind that names are read on.
+pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
@@ -322,6 +350,8 @@ pub mod event {
     pub const LEARNED: u32 = 1;
     /// A [`super::Steered`] follows.
     pub const STEERED: u32 = 2;
+    /// A [`super::Late`] follows.
+    pub const LATE: u32 = 3;
 }
 
 /// Event: an address has a verdict that it had not before.
@@ -364,6 +394,47 @@ pub struct Steered {
     pub zero: u32,
 }
 
+/// Event: a connection that goes direct turned out, by what it began with, to be for the VPN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// [`event::LATE`].
+    pub kind: u32,
+    /// Not zero: it was stopped before that was sent, and waits for its reset.
+    pub stopped: u32,
+    /// The connection; both ends as the segment has them, also for a process's.
+    pub flow: FlowKey,
+    /// Sequence number of the segment.
+    pub sequence: u32,
+    /// Acknowledgment number of the segment.
+    pub acknowledgment: u32,
+    /// The name, its rule and its verdict.
+    pub by: NameEntry,
+}
+
+/// A piece of what a connection begins with, in `SEGMENTS`; its octets follow in the same entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The connection; both ends as the segment has them, also for a process's.
+    pub flow: FlowKey,
+    /// Sequence number of the first octet that the client sent.
+    pub first: u32,
+    /// Sequence number of the first octet here.
+    pub sequence: u32,
+    /// Acknowledgment number of the segment.
+    pub acknowledgment: u32,
+    /// Octets that follow, [`PIECE`] at most.
+    pub size: u32,
+    /// Not zero: the connection takes the VPN.
+    pub by_vpn: u32,
+    /// Padding.
+    pub zero: u32,
+}
+
+/// Most octets in one [`Piece`].
+pub const PIECE: usize = 2048;
+
 macro_rules! layout {
     ($($kind:ty = $size:literal),+ $(,)?) => {$(
         const _: () = assert!(size_of::<$kind>() == $size);
@@ -384,9 +455,12 @@ layout! {
     FlowEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 88,
+    Config = 152,
     Learned = 336,
     Steered = 64,
+    HelloEntry = 8,
+    Late = 368,
+    Piece = 72,
 }
 
 #[cfg(test)]

@@ -62,19 +62,43 @@ pub extern "C" fn learn_address(slot: u32) -> u32 {
     LEARNED
 }
 
-/// Writes down by which name an address was learned.
+/// Notes that a flow of a name that no rule speaks of takes the VPN, because the address has it by another name. Told
+/// once for each such name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn note_stranger(slot: u32) -> u32 {
+    let (Ok(config), Ok(Scratch { lesson, .. })) = (config(), Slot(slot).scratch()) else {
+        return FULL;
+    };
+    let now = lesson.by.learned;
+    lesson.by.ttl = 0;
+    lesson.by.until = decide::until(0, config, now);
+    let Some(entry) = ADDRS.get_ptr(&lesson.found.address) else {
+        return LEARNED;
+    };
+    // SAFETY: an element of a map stays readable until the program ends.
+    let contested_by = unsafe { (*entry).contested_by(Verdict::DIRECT, now) };
+    if contested_by != 0 && record(lesson) {
+        count(Outcome::Contested);
+        tell(lesson, contested_by);
+    }
+    LEARNED
+}
+
+/// Writes down by which name an address was learned; whether that name is new.
 #[inline(always)]
-fn record(lesson: &Lesson) {
+fn record(lesson: &Lesson) -> bool {
     let key = NameKey {
         address: lesson.found.address,
         name: lesson.name,
     };
     let by = &lesson.by;
     let Some(entry) = NAMES.get_ptr_mut(&key) else {
-        if NAMES.insert(&key, by, ANY).is_err() {
+        let recorded = NAMES.insert(&key, by, ANY).is_ok();
+        if !recorded {
             count(Outcome::NamesFull);
         }
-        return;
+        return recorded;
     };
     // SAFETY: an element of a map stays readable and writable until the program ends; user space removes only what
     // expired long ago.
@@ -87,6 +111,7 @@ fn record(lesson: &Lesson) {
         (*entry).source = by.source;
         (*entry).ttl = by.ttl;
     }
+    false
 }
 
 #[inline(always)]

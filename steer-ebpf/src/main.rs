@@ -11,6 +11,7 @@
     reason = "by value, keys would be copied on a stack of 512 bytes"
 )]
 
+mod hellos;
 mod lessons;
 mod maps;
 mod names;
@@ -134,7 +135,12 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
     names::questions(skb, Slot::SOFTIRQ, origin)?;
-    Ok(decide::outgoing(&Maps { config }, origin, packet))
+    let outcome = decide::outgoing(&Maps { config }, origin, packet);
+    let outcome = Slot::SOFTIRQ.forget(outcome)?;
+    let by_vpn = outcome.action() == Action::Steer;
+    let key = FlowKey::of(origin, packet);
+    hellos::see(skb, Slot::SOFTIRQ, &key, by_vpn)?;
+    Ok(outcome)
 }
 
 #[inline(always)]
@@ -155,12 +161,15 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     Slot::with_task(|slot| {
         let packet = skb.packet(slot)?;
-        names::questions(skb, slot, skb.cookie())?;
-        Ok(if strays(skb, packet, config) {
-            Outcome::WrongPath
-        } else {
-            Outcome::Left
-        })
+        let cookie = skb.cookie();
+        names::questions(skb, slot, cookie)?;
+        if strays(skb, packet, config) {
+            return Err(Outcome::WrongPath);
+        }
+        let by_vpn = skb.mark() & config.mask == config.mark;
+        let key = hellos::of_process(cookie);
+        hellos::see(skb, slot, &key, by_vpn)?;
+        Ok(Outcome::Left)
     })
 }
 

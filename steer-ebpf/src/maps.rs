@@ -9,12 +9,15 @@ use aya_ebpf::{
 use steer_common::{
     decide::Match,
     dns::{Found, Message},
+    http::Request,
+    opening::Opening,
     packet::{Head, Packet},
     slot,
     stats::{COUNTERS, Outcome, Stats},
+    tls::Hello,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, Learned, NameEntry, NameKey, NetEntry,
-        QueryEntry, QueryKey, RuleEntry,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
+        NetEntry, Piece, QueryEntry, QueryKey, RuleEntry,
     },
 };
 
@@ -51,14 +54,21 @@ pub static DIRECT: LruHashMap<FlowKey, FlowEntry, 65_536> = LruHashMap::new();
 #[btf_map]
 pub static QUERIES: LruHashMap<QueryKey, QueryEntry, 16_384> = LruHashMap::new();
 #[btf_map]
+pub static HELLOS: LruHashMap<FlowKey, HelloEntry, 16_384> = LruHashMap::new();
+#[btf_map]
 pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
+#[btf_map]
+pub static SEGMENTS: RingBuf<Piece, 1_048_576> = RingBuf::new();
 /// From the cookie of a socket that user space asks about to that of its network namespace.
 #[btf_map]
 pub static NETNS: HashMap<u64, u64, 1> = HashMap::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, { SLOTS as usize }> = PerCpuArray::new();
+
+/// Octets of a connection's beginning that are read here; a power of two.
+pub const OPENING: usize = 4096;
 
 /// What a program reads into: too big for the stack of 512 bytes.
 #[repr(C)]
@@ -68,6 +78,11 @@ pub struct Scratch {
     pub packet: Packet,
     pub rest: Rest,
     pub lesson: Lesson,
+    pub opening: Opening<OPENING>,
+    pub hello: Hello,
+    pub request: Request,
+    outcome: Outcome,
+    index: u32,
     users: u64,
 }
 
@@ -126,6 +141,12 @@ impl Slot {
         Ok(unsafe { &mut *scratch })
     }
 
+    /// The outcome, of which the verifier knows nothing any more: what follows is checked once, and not once for each.
+    #[inline(always)]
+    pub fn forget(self, outcome: Outcome) -> Result<Outcome, Outcome> {
+        Ok(forget(&mut self.scratch()?.outcome, outcome))
+    }
+
     /// Runs `work` with a buffer for programs that run in a task. Another task or a softirq may come between, so a CPU
     /// has several, and each is taken and given back.
     ///
@@ -142,6 +163,8 @@ impl Slot {
             add(users, 1);
             // SAFETY: as above; others may be adding, which the volatile read bears.
             if unsafe { users.read_volatile() } == 1 {
+                // SAFETY: as above.
+                let index = forget(unsafe { &mut (*scratch).index }, index);
                 let result = work(Self(index));
                 add(users, -1);
                 return result;
@@ -149,6 +172,16 @@ impl Slot {
             add(users, -1);
         }
         Err(Outcome::Busy)
+    }
+}
+
+/// A value by way of memory, of which the verifier knows nothing.
+#[inline(always)]
+fn forget<T: Copy>(kept: &mut T, value: T) -> T {
+    // SAFETY: a reference is valid and aligned, and what is read is what was written.
+    unsafe {
+        (&raw mut *kept).write_volatile(value);
+        (&raw const *kept).read_volatile()
     }
 }
 

@@ -273,7 +273,7 @@ extern "C" fn read_label(slot: u32) -> u32 {
 /// Hashes the name that was read, and if `matching` looks each suffix up in the rules.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
+pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     let Ok((config, message, lesson)) = at_hand(slot) else {
         return 0;
     };

@@ -13,7 +13,7 @@ use steer_common::{
     stats::Outcome,
 };
 
-use crate::maps::Slot;
+use crate::maps::{OPENING, Scratch, Slot};
 
 /// A packet, and where its IP header begins.
 #[derive(Clone, Copy)]
@@ -108,6 +108,26 @@ impl Skb {
             .ok_or(Outcome::BadMessage)?;
         message.filled(size);
         Ok(())
+    }
+
+    /// Reads what its TCP segment carries, as far as there is room, as a connection's first octets.
+    #[inline(always)]
+    pub fn opening(self, slot: Slot) -> Result<(), Outcome> {
+        let Scratch {
+            packet, opening, ..
+        } = slot.scratch()?;
+        let most = packet.payload_size.min(OPENING as u32);
+        let size = self
+            .read(self.ip + packet.payload, opening.buffer(), most)
+            .ok_or(Outcome::BadPacket)?;
+        opening.filled(size);
+        Ok(())
+    }
+
+    /// Reads at most `most` octets from so many behind where the IP header begins.
+    #[inline(always)]
+    pub fn octets(self, buffer: &mut [u8], at: u32, most: u32) -> Option<u32> {
+        self.read(self.ip + at, buffer, most)
     }
 
     /// A number of two octets in network order, so many octets behind where the IP header begins.

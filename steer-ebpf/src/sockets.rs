@@ -6,12 +6,13 @@ use aya_ebpf::{
 };
 use steer_common::{
     decide::{self, Tables as _},
-    packet::UDP,
+    packet::{TCP, UDP},
     stats::{Action, Outcome},
     types::{Address, Config, FlowKey, Port, Verdict},
 };
 
 use crate::{
+    hellos,
     maps::{NETNS, config},
     tables::Maps,
 };
@@ -177,6 +178,9 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     let config = config()?;
     if sock.is_elsewhere(config) {
         return Ok(Outcome::OtherNetns);
+    }
+    if sock.protocol() == TCP {
+        hellos::connects(sock.cookie(), sock.port());
     }
     let maps = Maps { config };
     let matched = maps.address(&remote);

@@ -1,14 +1,16 @@
 //! The maps as the decisions see them.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use steer_common::{
     decide::{Match, Tables},
     packet::Place,
     stats::Outcome,
-    types::{Address, Config, FlowEntry, FlowKey, Steered, Verdict, event},
+    types::{Address, Config, FlowEntry, FlowKey, NetEntry, Steered, Verdict, event},
 };
 
-use crate::maps::{ADDRS, DIRECT, EVENTS, FLOWS, count};
+use crate::maps::{ADDRS, DIRECT, EVENTS, FLOWS, NETSETS, count};
+
+const ADDRESS_BITS: u32 = 128;
 
 /// `BPF_ANY`.
 pub const ANY: u64 = 0;
@@ -63,6 +65,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn address(&self, address: &Address) -> Match {
+        if self.config.nets != 0
+            && address.is_steerable()
+            && let Some(nets) = NETSETS.get(0)
+            && let Some(net) = nets.get(&Key::new(ADDRESS_BITS, *address))
+        {
+            let NetEntry { rule, verdict, .. } = *net;
+            return self.allowed(Match { verdict, rule });
+        }
         match ADDRS.get_ptr(address) {
             // SAFETY: as above; the time is taken only for an address that is known.
             Some(entry) => self.allowed(unsafe { (*entry).at(bpf_ktime_get_ns()) }),

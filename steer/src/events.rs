@@ -61,6 +61,8 @@ pub enum Event {
     Learned(Learned),
     /// A flow begins and takes the VPN.
     Steered(Steered),
+    /// A connection that goes direct turned out to be for the VPN.
+    Late(Late),
 }
 
 /// An address has a verdict that it had not before.
@@ -97,6 +99,27 @@ pub struct Steered {
     pub origin: types::Origin,
 }
 
+/// A connection that goes direct turned out, by what it began with, to be for the VPN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The name that it began with.
+    pub name: Name,
+    /// Hash of the suffix whose rule matched.
+    pub rule: u64,
+    /// Whose: a socket's cookie or a bridge's index.
+    pub origin: types::Origin,
+    /// The near side.
+    pub local: (IpAddr, u16),
+    /// The far side.
+    pub remote: (IpAddr, u16),
+    /// Sequence number of the segment with the name.
+    pub sequence: u32,
+    /// Acknowledgment number of that segment.
+    pub acknowledgment: u32,
+    /// Whether that segment was stopped, so that the connection waits for its reset.
+    pub stopped: bool,
+}
+
 impl Steered {
     /// Whether a process only asks which source address it would have: resolvers sort addresses so (RFC 6724), by
     /// connecting a datagram socket to the discard port, and send nothing.
@@ -113,7 +136,31 @@ impl Event {
         match kind {
             event::LEARNED => value::<types::Learned>(octets).map(|e| Self::Learned(e.into())),
             event::STEERED => value::<types::Steered>(octets).map(|e| Self::Steered(e.into())),
+            event::LATE => value::<types::Late>(octets).map(|e| Self::Late(e.into())),
             _ => None,
+        }
+    }
+}
+
+/// Reads an entry of `SEGMENTS`: a piece of what a connection begins with, and its octets; `None` if it is cut off.
+pub fn segment(entry: &[u8]) -> Option<(types::Piece, &[u8])> {
+    let piece: types::Piece = value(entry)?;
+    let octets = entry.get(size_of::<types::Piece>()..)?;
+    Some((piece, octets.get(..usize::try_from(piece.size).ok()?)?))
+}
+
+impl From<types::Late> for Late {
+    fn from(event: types::Late) -> Self {
+        let flow = &event.flow;
+        Self {
+            name: Name::of(&event.by),
+            rule: event.by.rule,
+            origin: flow.origin,
+            local: (flow.local.to_ip(), flow.local_port.number()),
+            remote: (flow.remote.to_ip(), flow.remote_port.number()),
+            sequence: event.sequence,
+            acknowledgment: event.acknowledgment,
+            stopped: event.stopped != 0,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{ConfigError, ConfigFile, Overrides};
 use crate::origin::{Origin, Sourced};
 
 /// Most ports of a kind: the kernel programs compare with each of them.
-const PORTS_MAX: usize = 16;
+const PORTS_MAX: usize = steer_common::types::PORTS;
 
 /// Which flows are read for the name in their first packets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use super::{Datapath, error::Error, in_map, pins::Left};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 7] = [
-    "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "STATS", "EVENTS",
+pub(super) const KEPT: [&str; 9] = [
+    "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS", "STATS", "EVENTS", "SEGMENTS",
 ];
 
 /// What there is of a killed run.

@@ -50,9 +50,9 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 14] = [
     "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
-    "QUERIES", "STATS", "EVENTS",
+    "QUERIES", "HELLOS", "STATS", "EVENTS", "SEGMENTS",
 ];
 
 /// How many rules of each kind there is room for.
@@ -341,11 +341,20 @@ impl Datapath {
     /// # Errors
     /// When it was taken already.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, Error> {
-        let map = self
-            .ebpf
-            .take_map("EVENTS")
-            .ok_or(Error::Missing { name: "EVENTS" })?;
-        RingBuf::try_from(map).map_err(in_map("EVENTS"))
+        self.take_ring("EVENTS")
+    }
+
+    /// The ring buffer of pieces of what connections begin with, likewise.
+    ///
+    /// # Errors
+    /// When it was taken already.
+    pub fn take_segments(&mut self) -> Result<RingBuf<MapData>, Error> {
+        self.take_ring("SEGMENTS")
+    }
+
+    fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, Error> {
+        let map = self.ebpf.take_map(name).ok_or(Error::Missing { name })?;
+        RingBuf::try_from(map).map_err(in_map(name))
     }
 
     /// The addresses learned.

@@ -18,7 +18,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use steer_common::{
     stats::Stats,
-    types::{Config, TICK_SECONDS},
+    types::{Config, PORTS, Port, TICK_SECONDS},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -32,7 +32,7 @@ pub use self::{
     rulebook::{Rulebook, Ruling},
 };
 use crate::{
-    config::{Settings, VpnChoice},
+    config::{Late, Settings, VpnChoice},
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
@@ -147,6 +147,9 @@ impl Engine {
             grace: upkeep::GRACE,
             mark: settings.routing.mark.value(),
             mask: settings.routing.mark.mask(),
+            reset: u32::from(settings.sni.late == Late::Reset),
+            tls_ports: ports(&settings.sni.ports),
+            http_ports: ports(&settings.sni.http_ports),
             nets: u32::from(!nets.is_empty()),
             ..Config::default()
         };
@@ -306,6 +309,15 @@ impl Engine {
         report.end();
         Ok(())
     }
+}
+
+/// Ports as the programs compare with them; the configuration takes no more than there is room for.
+fn ports(numbers: &[u16]) -> [Port; PORTS] {
+    let mut ports = [Port::default(); PORTS];
+    for (port, &number) in ports.iter_mut().zip(numbers) {
+        *port = Port::new(number);
+    }
+    ports
 }
 
 /// What ends a run in good order: a key, the service manager, a terminal that goes away.

@@ -15,7 +15,7 @@ use steer_common::stats::{Action, Outcome, Stats};
 use crate::{
     config::{Output, Settings},
     engine::Rulebook,
-    events::{Event, Learned, Name, Steered, protocol},
+    events::{Event, Late, Learned, Name, Steered, protocol},
     host::{Bridge, Cgroup, Host},
     route::{OnDown, Vpn},
 };
@@ -126,6 +126,7 @@ impl Report {
                 self.steered += 1;
                 self.steered(steered, rules, bridges);
             }
+            Event::Late(late) => self.late(late, rules, bridges),
         }
     }
 
@@ -184,6 +185,21 @@ impl Report {
         self.say(format_args!(
             "steered  {name} {address} port {port} {} → vpn ({from})",
             protocol(steered.protocol)
+        ));
+    }
+
+    fn late(&self, late: &Late, rules: &Rulebook, bridges: &[Bridge]) {
+        let (address, port) = late.remote;
+        let what = if late.stopped {
+            "was stopped, and its next try takes the VPN"
+        } else {
+            "goes on direct, and later ones take the VPN"
+        };
+        self.say(format_args!(
+            "late     {} {address} port {port}: known only by its first packet (rule {}); {what} ({})",
+            late.name,
+            rules.domain(late.rule).unwrap_or("of another run"),
+            place(late.origin, bridges)
         ));
     }
 

@@ -7,13 +7,16 @@ use aya::{
     programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
 use steer::{
-    datapath::{Datapath, Room, programs},
-    events::{Event, Name},
+    datapath::{Datapath, Net, Room, programs},
+    events::{Event, Name, segment},
 };
 use steer_common::{
     stats::{Outcome, Stats},
     suffix::{Key, hash_name},
-    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, RuleEntry, Verdict},
+    types::{
+        AddrEntry, Address, Config, FlowEntry, FlowKey, NetEntry, PORTS, Piece, Port, RuleEntry,
+        V4_PREFIX, Verdict,
+    },
 };
 
 use crate::{
@@ -31,7 +34,9 @@ const KEY: Key = Key([3, 4]);
 
 pub struct Kernel {
     datapath: Datapath,
+    config: Config,
     events: RingBuf<MapData>,
+    segments: RingBuf<MapData>,
 }
 
 impl Kernel {
@@ -48,21 +53,79 @@ impl Kernel {
             },
         )
         .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
-        datapath
-            .configure(&Config {
-                key: KEY,
-                netns: 1,
-                floor: 60_000_000_000,
-                grace: 0,
-                vpn_ifindex: VPN_IFINDEX,
-                vpn4: [10, 8, 0, 2],
-                mark: MARK,
-                mask: 0x3000,
-                ..Config::default()
-            })
-            .unwrap();
+        let only = |number| {
+            let mut ports = [Port::default(); PORTS];
+            ports[0] = Port::new(number);
+            ports
+        };
+        let config = Config {
+            key: KEY,
+            netns: 1,
+            floor: 60_000_000_000,
+            grace: 0,
+            vpn_ifindex: VPN_IFINDEX,
+            vpn4: [10, 8, 0, 2],
+            mark: MARK,
+            mask: 0x3000,
+            reset: 1,
+            tls_ports: only(443),
+            http_ports: only(80),
+            ..Config::default()
+        };
+        datapath.configure(&config).unwrap();
         let events = datapath.take_events().unwrap();
-        Self { datapath, events }
+        let segments = datapath.take_segments().unwrap();
+        Self {
+            datapath,
+            config,
+            events,
+            segments,
+        }
+    }
+
+    /// Changes the configuration.
+    pub fn configured(&mut self, change: impl FnOnce(Config) -> Config) {
+        self.config = change(self.config);
+        self.datapath.configure(&self.config).unwrap();
+    }
+
+    /// A rule for a network, whose prefix is as it is written.
+    pub fn net(&mut self, address: &str, prefix: u32, verdict: Verdict) {
+        let ip: IpAddr = address.parse().unwrap();
+        let net = Net {
+            address: ip.into(),
+            prefix: if ip.is_ipv4() {
+                V4_PREFIX + prefix
+            } else {
+                prefix
+            },
+            entry: NetEntry {
+                rule: 1,
+                verdict,
+                zero: 0,
+            },
+        };
+        self.datapath.set_nets(&[net]).unwrap();
+        self.configured(|config| Config { nets: 1, ..config });
+    }
+
+    /// The pieces of connections that user space is given, since it was asked last.
+    pub fn pieces(&mut self) -> Vec<(Piece, Vec<u8>)> {
+        let mut pieces = Vec::new();
+        while let Some(item) = self.segments.next() {
+            let (piece, octets) = segment(&item).unwrap();
+            pieces.push((piece, octets.to_vec()));
+        }
+        pieces
+    }
+
+    /// What was told since it was asked last.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            events.push(Event::read(&item).unwrap());
+        }
+        events
     }
 
     /// Runs a program once; returns its result and the packet's mark.
@@ -194,7 +257,8 @@ impl Kernel {
             AddrEntry {
                 vpn_until: until(Verdict::VPN),
                 direct_until: until(Verdict::DIRECT),
-                ..AddrEntry::default()
+                vpn_rule: 1,
+                direct_rule: 2,
             },
         );
     }
@@ -278,13 +342,11 @@ impl Kernel {
 
     /// The names told as learned since it was asked last.
     pub fn learned_names(&mut self) -> Vec<String> {
-        let mut names = Vec::new();
-        while let Some(item) = self.events.next() {
-            if let Some(Event::Learned(learned)) = Event::read(&item) {
-                names.push(learned.name.to_string());
-            }
-        }
-        names
+        let learned = |event| match event {
+            Event::Learned(learned) => Some(learned.name.to_string()),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(learned).collect()
     }
 
     /// How many instructions the verifier went through for each program; nothing before 5.16, which does not tell.

@@ -5,6 +5,7 @@
 mod aliases;
 mod answers;
 mod flows;
+mod hellos;
 mod kernel;
 mod message;
 mod packet;

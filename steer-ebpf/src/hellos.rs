@@ -1,0 +1,413 @@
+//! Names that connections begin with: they tell what no answer of the DNS could.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use steer_common::{
+    decide::{Match, Tables as _},
+    http,
+    opening::{Name, Step},
+    packet::{Packet, Place, TCP},
+    stats::Outcome,
+    tls,
+    types::{FlowKey, HelloEntry, Late, Origin, PIECE, Piece, Port, Verdict, event, source},
+};
+
+use crate::{
+    lessons,
+    maps::{EVENTS, HELLOS, Lesson, SEGMENTS, Scratch, Slot, config, count},
+    names,
+    skb::Skb,
+    tables::{ANY, Maps},
+};
+
+/// Octets of a connection within which its name is looked for.
+const FAR: u32 = 65_536;
+/// Pieces of a segment that user space is given.
+const PIECES: u32 = 8;
+/// Octets of a name in text form, and a zero behind it.
+const TEXT: u32 = 254;
+
+const NEITHER: u32 = 0;
+const TLS: u32 = 1;
+const HTTP: u32 = 2;
+
+/// How a process's connection goes in `HELLOS`: by its socket alone, for its ends are translated on the way out.
+#[inline(always)]
+pub fn of_process(cookie: Origin) -> FlowKey {
+    FlowKey {
+        origin: cookie,
+        protocol: TCP,
+        ..FlowKey::default()
+    }
+}
+
+/// A process connects to a port.
+#[inline(always)]
+pub fn connects(cookie: Origin, port: Port) {
+    if kind(port) != NEITHER {
+        // Without room its name is not read, as if it had none.
+        let _ = HELLOS.insert(&of_process(cookie), HelloEntry::default(), ANY);
+    }
+}
+
+/// A TCP segment that a client sends; an error if it must not go on. `by_vpn` says which way it goes.
+#[inline(always)]
+pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outcome> {
+    let packet = &slot.scratch()?.packet;
+    if packet.protocol != TCP {
+        return Ok(());
+    }
+    let kind = kind(packet.destination_port);
+    if kind == NEITHER {
+        return Ok(());
+    }
+    if packet.place == Place::First {
+        begins(skb, key, packet.sequence.wrapping_add(1));
+        return Ok(());
+    }
+    if packet.payload_size == 0 {
+        return Ok(());
+    }
+    let Some(entry) = HELLOS.get_ptr_mut(key) else {
+        return Ok(());
+    };
+    // SAFETY: an element of a map stays readable and writable until the program ends, and of one connection one segment
+    // is sent at a time.
+    let entry = unsafe { &mut *entry };
+    match entry.state {
+        HelloEntry::STOPPED => return Err(Outcome::LateStopped),
+        HelloEntry::BEGINS | HelloEntry::PIECES => {}
+        _ => return Ok(()),
+    }
+    let from = packet.sequence.wrapping_sub(entry.first);
+    if from >= FAR {
+        // Far on, or an octet before the first: a probe that asks whether anybody is there.
+        if from < u32::MAX / 2 {
+            return forget(key, Outcome::Nameless);
+        }
+        return Ok(());
+    }
+    if from == 0 && entry.state == HelloEntry::BEGINS {
+        skb.opening(slot)?;
+        match read(slot.0, kind) {
+            NAME => match judge(slot.0, key.origin, u32::from(by_vpn)) {
+                STOP => {
+                    entry.state = HelloEntry::STOPPED;
+                    return Err(Outcome::LateStopped);
+                }
+                TOO_LATE => return forget(key, Outcome::Late),
+                _ => return forget(key, Outcome::Named),
+            },
+            NONE => return forget(key, Outcome::Nameless),
+            _ => {}
+        }
+    }
+    in_pieces(skb, slot, key, entry, by_vpn)
+}
+
+#[inline(always)]
+fn begins(skb: Skb, key: &FlowKey, first: u32) {
+    let entry = HelloEntry {
+        state: HelloEntry::BEGINS,
+        first,
+    };
+    if !skb.is_of_process() {
+        let _ = HELLOS.insert(key, entry, ANY);
+    } else if let Some(known) = HELLOS.get_ptr_mut(key) {
+        // SAFETY: as in `see`.
+        unsafe { *known = entry };
+    }
+}
+
+#[inline(always)]
+fn kind(port: Port) -> u32 {
+    kind_of(u32::from(port.number()))
+}
+
+/// Which kind of names connections to a port begin with. Global, so that the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn kind_of(number: u32) -> u32 {
+    let Ok(config) = config() else {
+        return NEITHER;
+    };
+    let port = Port::new(number as u16);
+    if has(&config.tls_ports, port) {
+        TLS
+    } else if has(&config.http_ports, port) {
+        HTTP
+    } else {
+        NEITHER
+    }
+}
+
+#[inline(always)]
+fn has(ports: &[Port], port: Port) -> bool {
+    for &other in ports {
+        if other == port {
+            return true;
+        }
+        if other == Port::default() {
+            break;
+        }
+    }
+    false
+}
+
+/// Reads the opening at hand; a name is taken into the message at hand.
+#[inline(always)]
+fn read(slot: u32, kind: u32) -> u32 {
+    let step = if kind == TLS {
+        read_tls(slot)
+    } else {
+        read_http(slot)
+    };
+    if step == NAME {
+        take_name(slot);
+    }
+    step
+}
+
+const PASS: u32 = 0;
+const TOO_LATE: u32 = 1;
+const STOP: u32 = 2;
+
+/// Acts on the name that a connection begins with, and says what becomes of the connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32) -> u32 {
+    let name = names::hash_name(slot, 1);
+    let (Ok(config), Ok(scratch)) = (config(), Slot(slot).scratch()) else {
+        return PASS;
+    };
+    let Scratch {
+        message,
+        lesson,
+        packet,
+        ..
+    } = scratch;
+    let Match { verdict, rule } = lesson.matched;
+    if by_vpn == 0 && verdict != Verdict::VPN {
+        return PASS;
+    }
+    lesson.name = name;
+    lesson.found.address = packet.destination;
+    lesson.found.ttl = 0;
+    // SAFETY: the helper has no arguments.
+    lesson.by.learned = unsafe { bpf_ktime_get_ns() };
+    lesson.by.rule = rule;
+    lesson.by.origin = origin;
+    lesson.by.verdict = verdict;
+    lesson.by.source = source::HELLO;
+    lesson.by.size = message.name_size();
+    lesson.by.name = *message.name();
+    if verdict == Verdict::NONE {
+        lessons::note_stranger(slot);
+    } else {
+        lessons::learn_address(slot);
+    }
+    // A rule for networks, or the user's choice while the VPN is down, may send the next try where this one goes.
+    if by_vpn != 0 || (Maps { config }).address(&packet.destination).verdict != Verdict::VPN {
+        return PASS;
+    }
+    tell_late(packet, lesson, config.reset);
+    if config.reset != 0 { STOP } else { TOO_LATE }
+}
+
+/// Gives user space what the segment carries.
+#[inline(always)]
+fn in_pieces(
+    skb: Skb,
+    slot: Slot,
+    key: &FlowKey,
+    entry: &mut HelloEntry,
+    by_vpn: bool,
+) -> Result<(), Outcome> {
+    if entry.state != HelloEntry::PIECES {
+        entry.state = HelloEntry::PIECES;
+        count(Outcome::InPieces);
+    }
+    let Scratch { packet, rest, .. } = slot.scratch()?;
+    rest.at.set(packet.payload);
+    rest.left.set(packet.payload_size);
+    for _ in 0..PIECES {
+        let Scratch { packet, rest, .. } = slot.scratch()?;
+        let (at, left) = (rest.at.get(), rest.left.get());
+        if left == 0 {
+            break;
+        }
+        let Some(mut reserved) = SEGMENTS.reserve_untyped::<Copied>(0) else {
+            count(Outcome::EventLost);
+            break;
+        };
+        let copied = reserved.as_mut_ptr();
+        // SAFETY: the entry is exclusive until it is submitted; any octets are what its buffer may hold.
+        let octets = unsafe { &mut (*copied).octets };
+        let most = left.min(PIECE as u32);
+        let Some(size) = skb.octets(octets, at, most) else {
+            reserved.discard(0);
+            break;
+        };
+        // SAFETY: as above, and each field is written.
+        unsafe {
+            (*copied).piece.flow = FlowKey::of(key.origin, packet);
+            (*copied).piece.first = entry.first;
+            (*copied).piece.sequence = packet.sequence.wrapping_add(at - packet.payload);
+            (*copied).piece.acknowledgment = packet.acknowledgment;
+            (*copied).piece.size = size;
+            (*copied).piece.by_vpn = u32::from(by_vpn);
+            (*copied).piece.zero = 0;
+        }
+        reserved.submit(0);
+        rest.at.set(at + size);
+        rest.left.set(left.wrapping_sub(size));
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct Copied {
+    piece: Piece,
+    octets: [u8; PIECE],
+}
+
+#[inline(always)]
+fn tell_late(packet: &Packet, lesson: &Lesson, stopped: u32) {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Late>(0) else {
+        count(Outcome::EventLost);
+        return;
+    };
+    let told = entry.as_mut_ptr();
+    // SAFETY: the entry is exclusive until it is submitted, and each field is written.
+    unsafe {
+        (*told).kind = event::LATE;
+        (*told).stopped = stopped;
+        (*told).flow = FlowKey::of(lesson.by.origin, packet);
+        (*told).sequence = packet.sequence;
+        (*told).acknowledgment = packet.acknowledgment;
+        (*told).by = lesson.by;
+    }
+    entry.submit(0);
+}
+
+/// The name is not awaited any more.
+#[inline(always)]
+fn forget(key: &FlowKey, why: Outcome) -> Result<(), Outcome> {
+    count(why);
+    // Gone already is as good.
+    let _ = HELLOS.remove(key);
+    Ok(())
+}
+
+const ON: u32 = 0;
+const NAME: u32 = 1;
+const NONE: u32 = 2;
+const MORE: u32 = 3;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_tls(slot: u32) -> u32 {
+    let Ok(Scratch { opening, hello, .. }) = Slot(slot).scratch() else {
+        return NONE;
+    };
+    let mut step = number(slot, hello.begin(opening));
+    for _ in 0..tls::STEPS {
+        if step != ON {
+            return step;
+        }
+        step = step_tls(slot);
+    }
+    MORE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step_tls(slot: u32) -> u32 {
+    let Ok(Scratch { opening, hello, .. }) = Slot(slot).scratch() else {
+        return NONE;
+    };
+    number(slot, hello.step(opening))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_http(slot: u32) -> u32 {
+    let Ok(Scratch { request, .. }) = Slot(slot).scratch() else {
+        return NONE;
+    };
+    request.begin();
+    for _ in 0..http::STEPS {
+        let step = step_http(slot);
+        if step != ON {
+            return step;
+        }
+    }
+    MORE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step_http(slot: u32) -> u32 {
+    let Ok(Scratch {
+        opening, request, ..
+    }) = Slot(slot).scratch()
+    else {
+        return NONE;
+    };
+    number(slot, request.step(opening))
+}
+
+/// A step as a global function can return it; the name's place is kept aside.
+#[inline(always)]
+fn number(slot: u32, step: Step) -> u32 {
+    match step {
+        Step::On => ON,
+        Step::Name(Name { at, size }) => {
+            if let Ok(scratch) = Slot(slot).scratch() {
+                scratch.rest.at.set(at);
+                scratch.rest.left.set(size);
+            }
+            NAME
+        }
+        Step::NoName | Step::Foreign => NONE,
+        Step::More | Step::Records => MORE,
+    }
+}
+
+/// Takes the name that was found into the message at hand.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_name(slot: u32) -> u32 {
+    let Ok(scratch) = Slot(slot).scratch() else {
+        return NONE;
+    };
+    scratch.message.begin_text();
+    for _ in 0..TEXT {
+        if take_octet(slot) != ON {
+            break;
+        }
+    }
+    NAME
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_octet(slot: u32) -> u32 {
+    let Ok(Scratch {
+        message,
+        opening,
+        rest,
+        ..
+    }) = Slot(slot).scratch()
+    else {
+        return NONE;
+    };
+    let (at, left) = (rest.at.get(), rest.left.get());
+    if left == 0 {
+        message.take_octet(0);
+        return NAME;
+    }
+    message.take_octet(opening.octet(at));
+    rest.at.set(at + 1);
+    rest.left.set(left - 1);
+    ON
+}
