@@ -73,6 +73,15 @@ pub struct RunArgs {
     #[arg(long = "direct-domain", value_name = "RULE", help_heading = "Rules")]
     pub direct_domains: Vec<String>,
 
+    /// Send what this list of others names through the VPN; its format is told by what it looks like. Repeatable; adds to the
+    /// file's
+    #[arg(long = "vpn-list", value_name = "FILE", help_heading = "Rules")]
+    pub vpn_lists: Vec<PathBuf>,
+
+    /// Send what this list of others names direct. Repeatable; adds to the file's
+    #[arg(long = "direct-list", value_name = "FILE", help_heading = "Rules")]
+    pub direct_lists: Vec<PathBuf>,
+
     /// Use this built-in list [default: docker-hub]. Repeatable; replaces the file's
     #[arg(long = "preset", value_name = "NAME", help_heading = "Rules")]
     pub presets: Vec<String>,
@@ -222,6 +231,8 @@ impl RunArgs {
             no_presets: args.no_presets,
             vpn_domains: args.vpn_domains,
             direct_domains: args.direct_domains,
+            vpn_lists: args.vpn_lists,
+            direct_lists: args.direct_lists,
             no_resolve: args.no_resolve,
             sni_ports: args.sni_ports,
             http_ports: args.http_ports,
@@ -324,12 +335,14 @@ mod tests {
     #[test]
     fn flags_arrive() {
         let flags = overrides(
-            "steer run --vpn wg0 --on-down direct --cgroup a --cgroup b --vpn-domain .x.example --no-resolve --sni-port 443 --sni-port 8443 --late learn --mark 0x2000 -v --log-bpf debug",
+            "steer run --vpn wg0 --on-down direct --cgroup a --cgroup b --vpn-domain .x.example --vpn-list a.txt --direct-list b.txt --no-resolve --sni-port 443 --sni-port 8443 --late learn --mark 0x2000 -v --log-bpf debug",
         );
         assert_eq!(flags.vpn.as_deref(), Some("wg0"));
         assert_eq!(flags.on_down, Some(OnDown::Direct));
         assert_eq!(flags.cgroups, ["a", "b"]);
         assert_eq!(flags.vpn_domains, [".x.example"]);
+        assert_eq!(flags.vpn_lists, [PathBuf::from("a.txt")]);
+        assert_eq!(flags.direct_lists, [PathBuf::from("b.txt")]);
         assert!(flags.no_resolve && !flags.no_sni);
         assert_eq!(flags.sni_ports, [443, 8443]);
         assert_eq!(flags.late, Some(Late::Learn));

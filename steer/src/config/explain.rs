@@ -65,6 +65,10 @@ const SCHEMA: [Section; 6] = [
                 name: "direct",
                 expects: RULES,
             },
+            Key {
+                name: "lists",
+                expects: "a list such as [{ path = \"blocked.txt\", verdict = \"vpn\" }]",
+            },
         ],
     },
     Section {
@@ -114,6 +118,29 @@ const SCHEMA: [Section; 6] = [
     },
 ];
 
+/// The keys of each of `rules.lists`.
+const LIST: Section = Section {
+    name: "rules.lists",
+    keys: &[
+        Key {
+            name: "path",
+            expects: "a string: the path of a file such as \"blocked.txt\"",
+        },
+        Key {
+            name: "verdict",
+            expects: "a string: \"vpn\" or \"direct\"",
+        },
+        Key {
+            name: "format",
+            expects: "a string such as \"plain\", \"hosts\" or \"adblock\"",
+        },
+        Key {
+            name: "select",
+            expects: "a list of strings such as [\"geosite:docker\", \"geosite:google@ads\"]",
+        },
+    ],
+};
+
 /// Where in the text the error is, in bytes, and a sentence about it.
 pub(super) fn explain(text: &str, error: &toml::de::Error) -> (usize, String) {
     let span = error.span().unwrap_or(0..0);
@@ -144,6 +171,14 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
                 found.extend(
                     unknown.map(|key| (key.span().start, misplaced_key(key.get_ref(), section))),
                 );
+                if section.name == "rules" {
+                    let keys = lists(keys).flat_map(|list| list.keys());
+                    let unknown = keys
+                        .filter(|key| LIST.keys.iter().all(|known| known.name != key.get_ref()));
+                    found.extend(
+                        unknown.map(|key| (key.span().start, misplaced_key(key.get_ref(), &LIST))),
+                    );
+                }
             }
             (Some(_), other) => {
                 found.push((
@@ -159,6 +194,16 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
         }
     }
     found.into_iter().min()
+}
+
+/// The tables of `rules.lists`.
+fn lists<'a, 'b>(rules: &'a DeTable<'b>) -> impl Iterator<Item = &'a DeTable<'b>> {
+    rules
+        .get("lists")
+        .and_then(|lists| lists.get_ref().as_array())
+        .into_iter()
+        .flat_map(|lists| lists.iter())
+        .filter_map(|list| list.get_ref().as_table())
 }
 
 fn unknown_section(name: &str) -> String {
@@ -207,33 +252,42 @@ fn home_of(key: &str) -> Option<&'static str> {
 
 /// The key whose value the error is about.
 fn wrong_type(table: &DeTable<'_>, span: &Range<usize>) -> Option<(usize, String)> {
-    for section in &SCHEMA {
-        let keys = table
-            .get(section.name)
-            .and_then(|value| value.get_ref().as_table());
-        for key in section.keys {
-            let Some(value) = keys.and_then(|keys| keys.get(key.name)) else {
-                continue;
-            };
-            if !(value.span().start <= span.start && span.start < value.span().end) {
-                continue;
-            }
-            let culprit = match value.get_ref() {
-                DeValue::Array(items) => items
-                    .iter()
-                    .find(|item| item.span().start == span.start)
-                    .unwrap_or(value),
-                _ => value,
-            };
-            let found = kind(culprit.get_ref());
-            let why = format!(
-                "{}.{} must be {}; this is {found}",
-                section.name, key.name, key.expects
-            );
-            return Some((culprit.span().start, why));
+    let section = |name| table.get(name).and_then(|value| value.get_ref().as_table());
+    let of_a_list = section("rules")
+        .into_iter()
+        .flat_map(lists)
+        .find_map(|list| wrong_value(&LIST, list, span));
+    of_a_list.or_else(|| {
+        SCHEMA
+            .iter()
+            .find_map(|known| wrong_value(known, section(known.name)?, span))
+    })
+}
+
+fn wrong_value(
+    section: &Section,
+    keys: &DeTable<'_>,
+    span: &Range<usize>,
+) -> Option<(usize, String)> {
+    section.keys.iter().find_map(|key| {
+        let value = keys.get(key.name)?;
+        if !(value.span().start <= span.start && span.start < value.span().end) {
+            return None;
         }
-    }
-    None
+        let culprit = match value.get_ref() {
+            DeValue::Array(items) => items
+                .iter()
+                .find(|item| item.span().start == span.start)
+                .unwrap_or(value),
+            _ => value,
+        };
+        let found = kind(culprit.get_ref());
+        let why = format!(
+            "{}.{} must be {}; this is {found}",
+            section.name, key.name, key.expects
+        );
+        Some((culprit.span().start, why))
+    })
 }
 
 fn kind(value: &DeValue<'_>) -> String {

@@ -19,6 +19,7 @@ pub struct ConfigFile {
     pub(super) presets: Option<Vec<Sourced<String>>>,
     pub(super) vpn: Vec<Sourced<String>>,
     pub(super) direct: Vec<Sourced<String>>,
+    pub(super) lists: Vec<FileList>,
     pub(super) resolve: Option<bool>,
     pub(super) sni_ports: Option<Vec<Sourced<u16>>>,
     pub(super) http_ports: Option<Vec<Sourced<u16>>>,
@@ -28,6 +29,16 @@ pub struct ConfigFile {
     pub(super) table: Option<Sourced<u32>>,
     pub(super) priority: Option<Sourced<u32>>,
     pub(super) path: Option<Arc<Path>>,
+}
+
+/// A list of rules as the file names it, not yet judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileList {
+    pub(super) path: Option<Sourced<String>>,
+    pub(super) verdict: Option<Sourced<String>>,
+    pub(super) format: Option<Sourced<String>>,
+    pub(super) select: Vec<Sourced<String>>,
+    pub(super) origin: Origin,
 }
 
 impl ConfigFile {
@@ -85,6 +96,16 @@ impl ConfigFile {
                 .map(|value| sourced(value, at))
                 .collect::<Vec<_>>()
         };
+        let list = |value: Spanned<RawList>| {
+            let Sourced { value, origin } = sourced(value, at);
+            FileList {
+                path: value.path.map(one),
+                verdict: value.verdict.map(one),
+                format: value.format.map(one),
+                select: many(value.select),
+                origin,
+            }
+        };
         Ok(Self {
             interface: raw.vpn.interface.map(one),
             on_down: raw.vpn.on_down.map(one),
@@ -94,6 +115,7 @@ impl ConfigFile {
             presets: raw.rules.presets.map(many),
             vpn: many(raw.rules.vpn),
             direct: many(raw.rules.direct),
+            lists: raw.rules.lists.into_iter().map(list).collect(),
             resolve: raw.dns.resolve,
             sni_ports: raw.sni.ports.map(ports),
             http_ports: raw.sni.http_ports.map(ports),
@@ -148,6 +170,16 @@ struct RawRules {
     presets: Option<Vec<Spanned<String>>>,
     vpn: Vec<Spanned<String>>,
     direct: Vec<Spanned<String>>,
+    lists: Vec<Spanned<RawList>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawList {
+    path: Option<Spanned<String>>,
+    verdict: Option<Spanned<String>>,
+    format: Option<Spanned<String>>,
+    select: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

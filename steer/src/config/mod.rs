@@ -10,6 +10,7 @@ pub use crate::route::OnDown;
 pub use file::ConfigFile;
 pub(crate) use file::line_of;
 pub use resolve::{Overrides, routing};
+pub use rules::ListSummary;
 pub use sni::{Late, Sni};
 
 use crate::origin::{Origin, Sourced};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub docker: Sourced<DockerChoice>,
     /// Which names go where.
     pub rules: Arc<RuleSet>,
+    /// What each list came to.
+    pub lists: Vec<ListSummary>,
     /// Whether the exact names of the rules are resolved at the start, and again before they expire.
     pub resolve: bool,
     /// Which flows are read for the name in their first packets.

@@ -2,7 +2,8 @@
 
 use super::{
     BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, Late, LogBpf, OnDown,
-    Output, Settings, Sni, VpnChoice, rules,
+    Output, Settings, Sni, VpnChoice,
+    rules::{self, Rules},
 };
 use crate::origin::{Origin, Sourced};
 use crate::route::{self, Mark, Numbers, Priority, TableId};
@@ -14,7 +15,7 @@ const INTERFACE_MAX: usize = 15;
 
 /// What the command line says.
 ///
-/// A flag given replaces what the file says of the same thing, except rules, which add to the file's and win where both speak of
+/// A flag given replaces what the file says of the same thing, except rules and lists, which add to the file's and win where both speak of
 /// the same names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -36,6 +37,10 @@ pub struct Overrides {
     pub vpn_domains: Vec<String>,
     /// `--direct-domain`, each
     pub direct_domains: Vec<String>,
+    /// `--vpn-list`, each
+    pub vpn_lists: Vec<PathBuf>,
+    /// `--direct-list`, each
+    pub direct_lists: Vec<PathBuf>,
     /// `--no-resolve`
     pub no_resolve: bool,
     /// `--sni-port`, each
@@ -70,7 +75,7 @@ impl Settings {
     /// # Errors
     /// The first value that cannot be right, with its file and line or its flag.
     pub fn resolve(file: ConfigFile, flags: Overrides) -> Result<Self, ConfigError> {
-        let rules = rules::resolve(&file, &flags)?;
+        let Rules { set, lists, files } = rules::resolve(&file, &flags)?;
         let routing = routing(&file, &flags)?;
         let sni = Sni::resolve(&file, &flags)?;
         let given = flags.clone();
@@ -83,14 +88,15 @@ impl Settings {
         let docker = one(flags.docker, "--docker", file.docker, "auto");
         let path = file.path.map(|path| path.to_path_buf());
         Ok(Self {
-            files: path.iter().cloned().collect(),
+            files: path.iter().cloned().chain(files).collect(),
             file: path,
             vpn: vpn_choice(vpn)?,
             on_down,
             cgroups: each(flags.cgroups, "--cgroup", file.cgroups, cgroup_choice)?,
             bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
             docker: docker_choice(docker)?,
-            rules: Arc::new(rules),
+            rules: Arc::new(set),
+            lists,
             resolve: !flags.no_resolve && file.resolve.unwrap_or(true),
             sni,
             routing,

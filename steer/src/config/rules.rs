@@ -1,15 +1,44 @@
-//! The rules of the file, of the flags and of the presets, as one set.
+//! The rules of the file, of the flags, of presets and of lists, as one set.
 
+use super::file::FileList;
 use super::{ConfigError, ConfigFile, Overrides};
 use crate::origin::{Origin, Sourced};
-use crate::rules::{Preset, Rule, RuleSet, SubjectError, Verdict};
+use crate::rules::list::{self, Format, List, SelectorError, UnknownFormat};
+use crate::rules::{Builder, Preset, Rule, RuleSet, SubjectError, Verdict};
+use std::path::{Path, PathBuf};
 
-pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, ConfigError> {
-    let mut rules = Vec::new();
+/// What a list came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSummary {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// How it is written.
+    pub format: Format,
+    /// Where its names and addresses go.
+    pub verdict: Verdict,
+    /// How many rules it has.
+    pub rules: usize,
+    /// How many of its lines are no rule.
+    pub skipped: usize,
+    /// The first few of those, each with its place and the reason.
+    pub complaints: Vec<String>,
+}
+
+/// All rules, and what they were read from.
+pub(super) struct Rules {
+    pub(super) set: RuleSet,
+    pub(super) lists: Vec<ListSummary>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<Rules, ConfigError> {
+    let mut builder = Builder::default();
     for preset in presets(file, flags) {
         let found = Preset::named(&preset.value)
             .map_err(|unknown| ConfigError::invalid(&preset.origin, unknown.to_string()))?;
-        rules.extend(found.rules());
+        for rule in found.rules() {
+            builder.add(rule)?;
+        }
     }
     let flag = |values: &[String], name| -> Vec<_> {
         values
@@ -17,7 +46,7 @@ pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, C
             .map(|value| Sourced::new(value.clone(), Origin::Flag(name)))
             .collect()
     };
-    for (verdict, patterns) in [
+    for (verdict, written) in [
         (Verdict::Vpn, file.vpn.clone()),
         (Verdict::Direct, file.direct.clone()),
         (Verdict::Vpn, flag(&flags.vpn_domains, "--vpn-domain")),
@@ -26,18 +55,109 @@ pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<RuleSet, C
             flag(&flags.direct_domains, "--direct-domain"),
         ),
     ] {
-        for Sourced { value, origin } in patterns {
+        for Sourced { value, origin } in written {
             let subject = value
                 .parse()
                 .map_err(|error: SubjectError| ConfigError::invalid(&origin, error.to_string()))?;
-            rules.push(Rule {
+            builder.add(Rule {
                 subject,
                 verdict,
                 origin,
-            });
+            })?;
         }
     }
-    Ok(RuleSet::compile(rules)?)
+    let (mut summaries, mut files) = (Vec::new(), Vec::new());
+    for Sourced {
+        value: list,
+        origin,
+    } in lists(file, flags)?
+    {
+        let loaded =
+            list::load(&list).map_err(|error| ConfigError::invalid(&origin, error.to_string()))?;
+        let (skipped, complaints) = loaded.skipped();
+        summaries.push(ListSummary {
+            rules: loaded.len(),
+            format: loaded.format,
+            path: list.path,
+            verdict: list.verdict,
+            skipped,
+            complaints,
+        });
+        files.extend(loaded.files);
+        for (name, parsed) in loaded.parts {
+            builder.add_list(&name, list.verdict, parsed)?;
+        }
+    }
+    Ok(Rules {
+        set: builder.build()?,
+        lists: summaries,
+        files,
+    })
+}
+
+/// The lists of the file, whose relative paths begin where it is, then those of the flags.
+fn lists(file: &ConfigFile, flags: &Overrides) -> Result<Vec<Sourced<List>>, ConfigError> {
+    let folder = file.path.as_deref().and_then(Path::parent);
+    let mut lists = Vec::new();
+    for list in &file.lists {
+        lists.push(file_list(list, folder.unwrap_or(Path::new("")))?);
+    }
+    for (verdict, paths, flag) in [
+        (Verdict::Vpn, &flags.vpn_lists, "--vpn-list"),
+        (Verdict::Direct, &flags.direct_lists, "--direct-list"),
+    ] {
+        lists.extend(paths.iter().map(|path| {
+            let list = List {
+                path: path.clone(),
+                verdict,
+                format: None,
+                select: Vec::new(),
+            };
+            Sourced::new(list, Origin::Flag(flag))
+        }));
+    }
+    Ok(lists)
+}
+
+fn file_list(list: &FileList, folder: &Path) -> Result<Sourced<List>, ConfigError> {
+    let Some(path) = list.path.as_ref().filter(|path| !path.value.is_empty()) else {
+        return Err(ConfigError::invalid(
+            &list.origin,
+            "a list lacks its path; write { path = \"blocked.txt\", verdict = \"vpn\" }",
+        ));
+    };
+    let verdict = match &list.verdict {
+        None => Verdict::Vpn,
+        Some(Sourced { value, origin }) => match value.as_str() {
+            "vpn" => Verdict::Vpn,
+            "direct" => Verdict::Direct,
+            _ => {
+                return Err(ConfigError::invalid(
+                    origin,
+                    format!(
+                        "rules.lists.verdict must be \"vpn\" or \"direct\"; this is \"{value}\""
+                    ),
+                ));
+            }
+        },
+    };
+    let format = list.format.as_ref().map(|Sourced { value, origin }| {
+        value
+            .parse()
+            .map_err(|error: UnknownFormat| ConfigError::invalid(origin, error.to_string()))
+    });
+    let select = list.select.iter().map(|Sourced { value, origin }| {
+        value
+            .parse()
+            .map_err(|error: SelectorError| ConfigError::invalid(origin, error.to_string()))
+    });
+    let read = List {
+        path: folder.join(&path.value),
+        verdict,
+        format: format.transpose()?,
+        select: select.collect::<Result<_, _>>()?,
+    };
+    Ok(Sourced::new(read, path.origin.clone()))
 }
 
 fn presets(file: &ConfigFile, flags: &Overrides) -> Vec<Sourced<String>> {

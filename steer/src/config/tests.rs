@@ -321,6 +321,42 @@ fn every_bad_line_is_named_with_what_was_expected() {
             "steer.toml:3: \"a.example\" is to go direct here and vpn at steer.toml:2; keep one of the two",
         ),
         (
+            "[rules]\nlists = [{ file = \"x\" }]",
+            "steer.toml:2: unknown key \"file\" in [rules.lists]; the keys there are path, verdict, format, select",
+        ),
+        (
+            "[[rules.lists]]\npath = \"x\"\nselct = []",
+            "steer.toml:3: unknown key \"selct\" in [rules.lists]; did you mean \"select\"?",
+        ),
+        (
+            "[rules]\nlists = [\n{ path = 3 }]",
+            "steer.toml:3: rules.lists.path must be a string: the path of a file such as \"blocked.txt\"; this is the number 3",
+        ),
+        (
+            "[rules]\nlists = [\"blocked.txt\"]",
+            "steer.toml:2: rules.lists must be a list such as [{ path = \"blocked.txt\", verdict = \"vpn\" }]; this is the string \"blocked.txt\"",
+        ),
+        (
+            "[[rules.lists]]\nverdict = \"vpn\"",
+            "steer.toml:1: a list lacks its path; write { path = \"blocked.txt\", verdict = \"vpn\" }",
+        ),
+        (
+            "[[rules.lists]]\npath = \"x\"\nverdict = \"block\"",
+            "steer.toml:3: rules.lists.verdict must be \"vpn\" or \"direct\"; this is \"block\"",
+        ),
+        (
+            "[[rules.lists]]\npath = \"x\"\nformat = \"addblock\"",
+            "steer.toml:3: there is no format \"addblock\"; did you mean \"adblock\"?",
+        ),
+        (
+            "[[rules.lists]]\npath = \"x\"\nselect = [\"docker\",\n\"@\"]",
+            "steer.toml:4: \"@\" selects no part of a list; write geosite:docker, geosite:google@ads (with that attribute) or geosite:google@-cn (without)",
+        ),
+        (
+            "[[rules.lists]]\n\npath = \"/nonexistent/x\"",
+            "steer.toml:3: cannot read the list /nonexistent/x: No such file or directory (os error 2)",
+        ),
+        (
             "[dns]\nresolve = \"no\"",
             "steer.toml:2: dns.resolve must be true or false; this is the string \"no\"",
         ),
@@ -417,6 +453,158 @@ fn read_again_it_is_as_the_file_says_now_under_the_same_flags() {
     assert!(now.reread().is_err());
     std::fs::remove_file(&path).unwrap();
     assert!(now.reread().is_err());
+}
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn in_folder(folder: &Path, flags: Overrides) -> Result<Settings, ConfigError> {
+    Settings::resolve(ConfigFile::find(Some(&folder.join("steer.toml")))?, flags)
+}
+
+#[test]
+fn lists_are_read_from_beside_the_file() {
+    let folder = folder(&[
+        (
+            "steer.toml",
+            "[rules]\npresets = []\ndirect = [\"mine.example\"]\nlists = [{ path = \"blocked.txt\" }, { path = \"cdn/hosts\", verdict = \"direct\", format = \"hosts\" }]\n",
+        ),
+        (
+            "blocked.txt",
+            "mine.example\nblocked.example\nbad name\n203.0.113.0/24\n",
+        ),
+        ("cdn/hosts", "0.0.0.0 cdn.blocked.example\n"),
+        ("more.txt", "more.example\n"),
+    ]);
+    let at = |name: &str| folder.path().join(name);
+    let flags = Overrides {
+        vpn_lists: vec![at("more.txt")],
+        ..Overrides::default()
+    };
+    let settings = in_folder(folder.path(), flags).unwrap();
+    for (name, expected) in [
+        ("mine.example", Verdict::Direct),
+        ("a.mine.example", Verdict::Vpn),
+        ("a.blocked.example", Verdict::Vpn),
+        ("cdn.blocked.example", Verdict::Direct),
+        ("more.example", Verdict::Vpn),
+    ] {
+        assert_eq!(verdict(&settings, name), Some(expected), "{name}");
+    }
+    let address = "203.0.113.7".parse().unwrap();
+    let judgement = settings.rules.decide_address(address).unwrap();
+    let list = at("blocked.txt").display().to_string();
+    assert_eq!(judgement.origin.to_string(), format!("{list}:4"));
+    assert_eq!(
+        settings.files,
+        ["steer.toml", "blocked.txt", "cdn/hosts", "more.txt"].map(at)
+    );
+    let [blocked, ..] = &settings.lists[..] else {
+        panic!()
+    };
+    assert_eq!((blocked.rules, blocked.skipped), (3, 1));
+    let complaint = format!(
+        "{list}:3: \"bad name\" is not a domain: ' ' cannot be part of a name; letters, digits, hyphens and underscores can"
+    );
+    assert_eq!(blocked.complaints, [complaint]);
+    assert_eq!(settings.rules.own().count(), 1);
+}
+
+#[test]
+fn v2fly_folders_are_read_with_what_their_lists_include() {
+    let folder = folder(&[
+        (
+            "steer.toml",
+            "[rules]\npresets = []\nlists = [{ path = \"data\", select = [\"geosite:top@-cn\"] }]\n",
+        ),
+        ("data/top", "top.example\ninclude:low @a\ninclude:gone\n"),
+        (
+            "data/low",
+            "low.example @a\nno.example\nboth.example @a @cn\ninclude:top\n",
+        ),
+    ]);
+    let settings = in_folder(folder.path(), Overrides::default()).unwrap();
+    let decided = ["top.example", "low.example", "no.example", "both.example"]
+        .map(|name| settings.rules.decide(name).is_some());
+    assert_eq!(decided, [true, true, false, false]);
+    assert_eq!(settings.files.len(), 3);
+    let [list] = &settings.lists[..] else {
+        panic!()
+    };
+    let data = folder.path().join("data");
+    let complaint = format!(
+        "{0}/top:3: cannot read the list {0}/gone: No such file or directory (os error 2)",
+        data.display()
+    );
+    assert_eq!(list.complaints, [complaint]);
+}
+
+#[test]
+fn a_list_that_is_nothing_like_one_is_an_error() {
+    for (text, keys, why) in [
+        (
+            "<!DOCTYPE html>\n<html>\n",
+            "",
+            "has no rule in the format plain; ",
+        ),
+        (
+            "a.example\n",
+            "select = [\"geosite:a\"]",
+            "is in the format plain, which has no parts to select",
+        ),
+        (
+            "full:a.example\n",
+            "select = [\"geosite:a\"]",
+            "is one category, so \"geosite:a\" can only select by attributes, as in \"@cn\"; or name the folder that it is in",
+        ),
+        (
+            "a.example\n",
+            "format = \"geosite\"",
+            "it is no geosite.dat, or is damaged; fetch it again",
+        ),
+    ] {
+        let file = format!("[[rules.lists]]\npath = \"list\"\n{keys}\n");
+        let folder = folder(&[("steer.toml", &file), ("list", text)]);
+        let refusal = in_folder(folder.path(), Overrides::default()).unwrap_err();
+        assert!(refusal.to_string().contains(why), "{refusal}");
+    }
+    let folder = folder(&[
+        (
+            "steer.toml",
+            "[[rules.lists]]\npath = \"data\"\nselect = [\"dokcer\"]\n",
+        ),
+        ("data/docker", "docker.example\n"),
+    ]);
+    let refusal = in_folder(folder.path(), Overrides::default()).unwrap_err();
+    let told = refusal.to_string();
+    assert!(
+        told.ends_with("there is no category \"dokcer\"; did you mean \"docker\"?"),
+        "{told}"
+    );
+}
+
+#[test]
+fn exceptions_of_a_list_for_the_vpn_go_direct() {
+    let list = "||a.example^\n@@||b.a.example^\n";
+    let with = |verdict: &str| {
+        let file = format!(
+            "[rules]\npresets = []\nlists = [{{ path = \"list\", verdict = \"{verdict}\" }}]\n"
+        );
+        let folder = folder(&[("steer.toml", &file), ("list", list)]);
+        in_folder(folder.path(), Overrides::default()).unwrap()
+    };
+    assert_eq!(verdict(&with("vpn"), "b.a.example"), Some(Verdict::Direct));
+    let direct = with("direct");
+    assert_eq!(verdict(&direct, "b.a.example"), Some(Verdict::Direct));
+    assert_eq!((direct.lists[0].rules, direct.lists[0].skipped), (1, 1));
 }
 
 #[test]

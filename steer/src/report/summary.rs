@@ -1,10 +1,10 @@
 //! What is said at start: what is attached where, and what goes where.
 
-use crate::config::{OnDown, Settings};
+use crate::config::{ListSummary, OnDown, Settings};
 use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
-use crate::rules::{RuleSet, Subject, Verdict};
+use crate::rules::{RuleSet, Verdict};
 use std::collections::BTreeMap;
 
 /// More patterns than these are counted rather than listed.
@@ -32,6 +32,7 @@ pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
             .into_iter()
             .map(|it| row("direct", it)),
     );
+    lines.extend(settings.lists.iter().flat_map(list));
     lines.push(row("direct", "everything else".to_owned()));
     lines.extend(host.notes.iter().map(|note| row("note", note.clone())));
     lines
@@ -68,19 +69,34 @@ fn bridge(bridge: &Bridge) -> String {
     }
 }
 
+/// What a list came to, and what is wrong with it.
+fn list(list: &ListSummary) -> Vec<String> {
+    let what = match list.verdict {
+        Verdict::Vpn => "via vpn",
+        Verdict::Direct => "direct",
+    };
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let rules = counted(list.rules, "rule");
+    let told = format!("{rules} ({}, {})", list.path.display(), list.format);
+    let mut lines = vec![row(what, told)];
+    let complaints = list.complaints.iter();
+    lines.extend(complaints.map(|why| row("note", format!("passed over: {why}"))));
+    let untold = list.skipped - list.complaints.len();
+    if untold > 0 {
+        let more = counted(untold, "more line");
+        let path = list.path.display();
+        lines.push(row("note", format!("passed over: {more} of {path}")));
+    }
+    lines
+}
+
 /// A line for each source of rules with that verdict.
 fn paths(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
     let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let patterns = rules
-        .patterns()
-        .map(|(pattern, judgement)| (Subject::Names(pattern), judgement));
-    let nets = rules
-        .nets()
-        .map(|(net, judgement)| (Subject::Addresses(net), judgement));
-    let texts = rules
-        .texts()
-        .map(|(text, judgement)| (Subject::Text(text.clone()), judgement));
-    for (subject, judgement) in patterns.chain(nets).chain(texts) {
+    for (subject, judgement) in rules.own() {
         if judgement.verdict == verdict {
             sources
                 .entry(source(&judgement.origin))
@@ -119,6 +135,7 @@ mod tests {
     use crate::config::{ConfigFile, Overrides};
     use crate::host::cgroup::Daemon;
     use crate::route::IfIndex;
+    use crate::rules::list::Format;
     use std::path::Path;
 
     #[test]
@@ -129,7 +146,25 @@ mod tests {
             direct_domains: vec!["*.x.example".to_owned()],
             ..Overrides::default()
         };
-        let settings = Settings::resolve(file, flags).unwrap();
+        let mut settings = Settings::resolve(file, flags).unwrap();
+        settings.lists = vec![
+            ListSummary {
+                path: "blocked.txt".into(),
+                format: Format::Plain,
+                verdict: Verdict::Vpn,
+                rules: 7,
+                skipped: 3,
+                complaints: vec!["blocked.txt:3: why".to_owned()],
+            },
+            ListSummary {
+                path: "geosite.dat".into(),
+                format: Format::Geosite,
+                verdict: Verdict::Direct,
+                rules: 1,
+                skipped: 0,
+                complaints: Vec::new(),
+            },
+        ];
         let daemon = |name: &str, pid| Daemon {
             name: name.to_owned(),
             pid,
@@ -171,6 +206,10 @@ via vpn  api.docker.com, auth.docker.com, auth.docker.io, hub.docker.com, index.
 via vpn  .both.example, x.example, 203.0.113.0/24, keyword:track (steer.toml)
 direct   *.x.example (--direct-domain)
 direct   .cloudfront.net, production.cloudflare.docker.com, production.cloudfront.docker.com, .r2.cloudflarestorage.com (preset docker-hub)
+via vpn  7 rules (blocked.txt, plain)
+note     passed over: blocked.txt:3: why
+note     passed over: 2 more lines of blocked.txt
+direct   1 rule (geosite.dat, geosite)
 direct   everything else
 note     something to know";
         assert_eq!(summary(&settings, &host).join("\n"), expected);

@@ -1,11 +1,13 @@
 //! Rules from all sources become one set without contradictions.
 
+use super::list::Parsed;
 use super::set::{Held, Slot, Source};
 use super::text::TextSet;
 use super::{Net, Rule, RuleSet, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashSet, btree_map};
+use std::sync::Arc;
 
 /// Brings rules from all sources together.
 ///
@@ -50,6 +52,39 @@ impl Builder {
             Subject::Addresses(net) => self.nets.push((net, held)),
             Subject::Text(text) => self.texts.push((text, held)),
         }
+        Ok(())
+    }
+
+    /// Adds what a list says; `name` is for messages.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn add_list(
+        &mut self,
+        name: &Arc<str>,
+        verdict: Verdict,
+        parsed: Parsed,
+    ) -> Result<(), BuildError> {
+        let source = self.source(Source::List(name.clone()))?;
+        let held = |line, verdict, scope| Held {
+            line,
+            source,
+            verdict,
+            scope,
+        };
+        self.staged.reserve(parsed.names.len());
+        for (name, scope, line) in parsed.names.iter() {
+            self.name(name, held(line, verdict, scope))?;
+        }
+        for (name, scope, line) in parsed.exceptions.iter() {
+            self.name(name, held(line, Verdict::Direct, scope))?;
+        }
+        let nets = parsed.nets.into_iter();
+        self.nets
+            .extend(nets.map(|(net, line)| (net, held(line, verdict, Scope::Exact))));
+        let texts = parsed.texts.into_iter();
+        self.texts
+            .extend(texts.map(|(text, line)| (text, held(line, verdict, Scope::Exact))));
         Ok(())
     }
 
@@ -119,6 +154,8 @@ impl Builder {
             let authority = sources[usize::from(held.source)].authority();
             (Reverse(authority), held.verdict != Verdict::Direct)
         });
+        let mut known = HashSet::new();
+        texts.retain(|(text, _)| known.insert(text.clone()));
         let found = TextSet::new(texts.iter().map(|(text, _)| text))?;
         Ok(RuleSet::new(text, slots, sources, ranges, texts, found))
     }

@@ -3,6 +3,8 @@
 mod build;
 mod domain;
 mod keyed;
+pub mod list;
+mod names;
 mod net;
 mod preset;
 mod set;
@@ -11,6 +13,7 @@ mod text;
 pub use build::{BuildError, Builder, Conflict};
 pub use domain::{Domain, Pattern, PatternError, Scope};
 pub use keyed::{HashCollision, Keyed, hash as rule_hash};
+pub use names::Names;
 pub use net::{Net, NetError};
 pub use preset::{Preset, UnknownPreset};
 pub use set::{By, Judgement, RuleSet};

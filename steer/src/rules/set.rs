@@ -2,7 +2,7 @@
 
 use super::build::{BuildError, Builder};
 use super::text::TextSet;
-use super::{Domain, Net, Pattern, Rule, Scope, TextPattern, Verdict};
+use super::{Domain, Net, Pattern, Rule, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -185,6 +185,32 @@ impl RuleSet {
     /// What holds of domains, as patterns: those of both verdicts that a user would write to get this rule set, in the
     /// alphabet's order.
     pub fn patterns(&self) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
+        self.patterns_of(|_| true)
+    }
+
+    /// What holds of what the user or a preset wrote, rather than a list, which may have a million of them.
+    pub fn own(&self) -> impl Iterator<Item = (Subject, Judgement<'_>)> {
+        let own = |held: Held| !matches!(self.source(held), Source::List(_));
+        let by_list = |judgement: &Judgement<'_>| matches!(judgement.origin, Origin::List { .. });
+        let names = self
+            .patterns_of(own)
+            .map(|(pattern, judgement)| (Subject::Names(pattern), judgement));
+        let nets = self
+            .nets()
+            .map(|(net, judgement)| (Subject::Addresses(net), judgement));
+        let texts = self
+            .texts()
+            .map(|(text, judgement)| (Subject::Text(text.clone()), judgement));
+        names.chain(
+            nets.chain(texts)
+                .filter(move |(_, judgement)| !by_list(judgement)),
+        )
+    }
+
+    fn patterns_of(
+        &self,
+        meant: impl Fn(Held) -> bool + Copy,
+    ) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
         self.slots.iter().flat_map(move |slot| {
             let name = self.name(slot);
             let pattern = move |scope, held: Held| {
@@ -192,7 +218,10 @@ impl RuleSet {
                 let judgement = self.judgement(held, By::Domain(name));
                 (Pattern { domain, scope }, judgement)
             };
-            let [first, second] = match (slot.exact, slot.below) {
+            let [first, second] = match (
+                slot.exact.filter(|&held| meant(held)),
+                slot.below.filter(|&held| meant(held)),
+            ) {
                 (Some(exact), Some(below)) if exact == below => {
                     [Some(pattern(Scope::Both, exact)), None]
                 }
@@ -231,9 +260,13 @@ impl RuleSet {
     fn judgement<'a>(&self, held: Held, by: By<'a>) -> Judgement<'a> {
         Judgement {
             verdict: held.verdict,
-            origin: self.sources[usize::from(held.source)].at(held.line),
+            origin: self.source(held).at(held.line),
             by,
         }
+    }
+
+    fn source(&self, held: Held) -> &Source {
+        &self.sources[usize::from(held.source)]
     }
 }
 
