@@ -34,8 +34,6 @@ pub struct Hello {
     /// The hello ends there.
     end: Slot,
     at: Slot,
-    /// The list of server names ends there, if it is being read.
-    names: Slot,
     stage: Slot,
     name_at: Slot,
     name_size: Slot,
@@ -44,8 +42,7 @@ pub struct Hello {
 }
 
 const EXTENSIONS: u32 = 0;
-const NAMES: u32 = 1;
-const TEXT: u32 = 2;
+const TEXT: u32 = 1;
 
 impl Hello {
     /// Nothing read yet.
@@ -55,7 +52,6 @@ impl Hello {
             record: Slot::zero(),
             end: Slot::zero(),
             at: Slot::zero(),
-            names: Slot::zero(),
             stage: Slot::zero(),
             name_at: Slot::zero(),
             name_size: Slot::zero(),
@@ -124,7 +120,7 @@ impl Hello {
         let end = body + (u32::from(opening.octet(start + 1)) << 16 | opening.short(start + 2));
         self.end.set(end);
         let session = u32::from(opening.octet(at));
-        if opening.octet(body) != MAJOR || session > SESSION_ID {
+        if session > SESSION_ID {
             return Step::Foreign;
         }
         at += 1 + session;
@@ -158,14 +154,14 @@ impl Hello {
         Step::On
     }
 
-    /// Reads on by one extension, one entry of the list of names, or one octet of the name, after [`Self::begin`]. Who
-    /// has found the name still looks for an encrypted hello in what is here.
+    /// Reads on by one extension or by one octet of the name, after [`Self::begin`]. Once the name is found, it looks for
+    /// an encrypted hello in what is here, and nothing that comes makes the name another one.
     #[inline(always)]
     pub fn step<const SIZE: usize>(&mut self, opening: &Opening<SIZE>) -> Step {
-        match self.stage.get() {
-            EXTENSIONS => self.extension(opening),
-            NAMES => self.entry(opening),
-            _ => self.text(opening),
+        if self.stage.get() == TEXT {
+            self.text(opening)
+        } else {
+            self.extension(opening)
         }
     }
 
@@ -192,59 +188,44 @@ impl Hello {
         }
         let next = data + opening.short(at + 2);
         if next > end {
-            return Step::Foreign;
+            return self.found_or(Step::Foreign);
         }
         self.at.set(next);
         match opening.short(at) {
-            SERVER_NAME => {
-                if self.name_size.get() != 0 || data + 2 > next {
-                    return Step::Foreign;
-                }
-                if let Some(step) = self.lacks(opening, data + 2) {
-                    return step;
-                }
-                if data + 2 + opening.short(data) != next {
-                    return Step::Foreign;
-                }
-                self.names.set(next);
-                self.at.set(data + 2);
-                self.stage.set(NAMES);
+            SERVER_NAME if self.name_size.get() == 0 => self.names(opening, data, next),
+            ENCRYPTED_CLIENT_HELLO => {
+                self.ech.set(1);
+                Step::On
             }
-            ENCRYPTED_CLIENT_HELLO => self.ech.set(1),
-            _ => {}
+            _ => Step::On,
         }
-        Step::On
     }
 
-    /// Reads an entry of the list of server names. Entries of other types than names have a length in the same place.
+    /// Reads the list of server names. It has one entry: no other type than that of a host's name was ever defined, and
+    /// behind one of an unknown type nobody knows where the next begins.
     #[inline(always)]
-    fn entry<const SIZE: usize>(&mut self, opening: &Opening<SIZE>) -> Step {
-        const HEADER: u32 = 3;
-        let at = self.at.get();
-        let names = self.names.get();
-        let text = at + HEADER;
-        if text > names {
+    fn names<const SIZE: usize>(&mut self, opening: &Opening<SIZE>, data: u32, next: u32) -> Step {
+        const HEADER: u32 = 5;
+        let text = data + HEADER;
+        if text >= next {
             return Step::Foreign;
         }
         if let Some(step) = self.lacks(opening, text) {
             return step;
         }
-        let size = opening.short(at + 1);
-        let next = text + size;
-        if next > names || size == 0 {
+        if data + 2 + opening.short(data) != next {
             return Step::Foreign;
         }
-        if opening.octet(at) != HOST_NAME {
-            self.at.set(next);
-            if next == names {
-                self.stage.set(EXTENSIONS);
-            }
+        if opening.octet(data + 2) != HOST_NAME {
             return Step::On;
         }
-        if let Some(step) = self.lacks(opening, next) {
+        let size = opening.short(data + 3);
+        if size == 0 || text + size > next {
+            return Step::Foreign;
+        }
+        if let Some(step) = self.lacks(opening, text + size) {
             return step;
         }
-        self.at.set(names);
         self.spelling.begin(opening, text, size);
         self.stage.set(TEXT);
         Step::On
@@ -262,34 +243,40 @@ impl Hello {
         Step::On
     }
 
-    /// Why nothing before `to` can be read, if so.
+    /// Why what ends at `to` cannot be read, if so.
     #[inline(always)]
     fn lacks<const SIZE: usize>(&self, opening: &Opening<SIZE>, to: u32) -> Option<Step> {
         if to > self.end.get() {
-            return Some(Step::Foreign);
+            return Some(self.found_or(Step::Foreign));
         }
         (to > self.limit.get()).then(|| self.cut(opening))
     }
 
     #[inline(always)]
     fn ended<const SIZE: usize>(&self, opening: &Opening<SIZE>) -> Step {
-        if self.name_size.get() == 0 && self.end.get() <= self.limit.get() {
-            return Step::NoName;
+        if self.end.get() > self.limit.get() {
+            return self.cut(opening);
         }
-        self.cut(opening)
+        self.found_or(Step::NoName)
     }
 
     #[inline(always)]
     fn cut<const SIZE: usize>(&self, opening: &Opening<SIZE>) -> Step {
-        let size = self.name_size.get();
-        if size != 0 {
-            let at = self.name_at.get();
-            return Step::Name(Name { at, size });
-        }
-        if self.record.get() <= opening.size() {
+        self.found_or(if self.record.get() <= opening.size() {
             Step::Records
         } else {
             Step::More
+        })
+    }
+
+    #[inline(always)]
+    fn found_or(&self, otherwise: Step) -> Step {
+        match self.name_size.get() {
+            0 => otherwise,
+            size => Step::Name(Name {
+                at: self.name_at.get(),
+                size,
+            }),
         }
     }
 }

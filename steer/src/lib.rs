@@ -8,6 +8,7 @@ pub mod error;
 pub mod events;
 pub mod host;
 pub mod instance;
+pub mod learn;
 pub mod origin;
 pub mod report;
 pub mod route;
