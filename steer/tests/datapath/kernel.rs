@@ -33,7 +33,7 @@ pub const VPN_IFINDEX: u32 = 1;
 const KEY: Key = Key([3, 4]);
 
 pub struct Kernel {
-    datapath: Datapath,
+    pub datapath: Datapath,
     config: Config,
     events: RingBuf<MapData>,
     segments: RingBuf<MapData>,

@@ -29,6 +29,12 @@ const TARGETS: &[Target] = &[
         minutes: 10,
     },
     Target {
+        name: "answers",
+        package: "steer",
+        target: "differential",
+        minutes: 10,
+    },
+    Target {
         name: "routing",
         package: "steer",
         target: "route",
