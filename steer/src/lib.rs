@@ -10,6 +10,7 @@ pub mod host;
 pub mod instance;
 pub mod learn;
 pub mod origin;
+pub mod prefetch;
 pub mod report;
 pub mod route;
 pub mod rules;
