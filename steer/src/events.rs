@@ -12,6 +12,9 @@ use steer_common::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(String);
 
+/// The origin of what steer itself asked for: no bridge has this index, and no socket this cookie.
+pub const STEER: types::Origin = 0;
+
 impl Name {
     /// The name in an entry of `NAMES`.
     pub fn of(entry: &types::NameEntry) -> Self {

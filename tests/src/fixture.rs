@@ -64,14 +64,16 @@ impl Fixture {
         })
     }
 
-    /// A configuration that steers the cgroup and the bridge, with rules within rules.
+    /// A configuration that steers the cgroup and the bridge, with rules within rules. What is learned is learned from
+    /// the clients' questions alone.
     pub fn config(&self) -> String {
         format!(
             "[vpn]\ninterface = \"{}\"\n\
              [attach]\ncgroups = [\"{}\"]\nbridges = [\"{BRIDGE}\"]\ndocker = \"off\"\n\
              [rules]\npresets = []\n\
              vpn = [\".fresh.example\", \"n9.layers.fresh.example\"]\n\
-             direct = [\"*.layers.fresh.example\", \"exact7.fresh.example\"]\n",
+             direct = [\"*.layers.fresh.example\", \"exact7.fresh.example\"]\n\
+             [dns]\nresolve = false\n",
             self.lab.tunnel_interface(),
             self.lab.cgroup().join("steered").display(),
         )

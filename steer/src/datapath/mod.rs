@@ -4,6 +4,7 @@ mod adopt;
 mod attach;
 mod clsact;
 mod error;
+mod learn;
 mod link;
 mod netns;
 mod pins;
@@ -28,6 +29,7 @@ pub use self::{
     adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
     error::Error,
+    learn::Lesson,
     pins::{Left, Pins, cgroup_id},
 };
 use self::{

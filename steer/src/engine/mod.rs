@@ -4,6 +4,7 @@ mod degrade;
 mod error;
 mod follow;
 mod inherit;
+mod known;
 mod rulebook;
 mod stage;
 mod upkeep;
@@ -26,7 +27,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use self::{degrade::Lacks, stage::Stage};
+use self::{degrade::Lacks, known::Known, stage::Stage};
 pub use self::{
     error::Error,
     rulebook::{Rulebook, Ruling},
@@ -90,6 +91,7 @@ struct Engine {
     config: Config,
     watch: Watch,
     rulebook: Rulebook,
+    known: Known,
     report: Report,
     counted: Stats,
     /// Whether the start is over: what it did is told as a whole.
@@ -176,6 +178,7 @@ impl Engine {
             config,
             watch,
             rulebook,
+            known: Known::default(),
             report,
             counted,
             started: false,
@@ -213,6 +216,9 @@ impl Engine {
         }
         Stage::Ready.begin()?;
         engine.started = true;
+        if engine.settings.resolve {
+            host.notes.extend(engine.known.set(&engine.settings.rules));
+        }
         engine.report.start(&engine.settings, &host);
         Ok(engine)
     }
@@ -242,6 +248,10 @@ impl Engine {
                         }
                     }
                 }
+                resolved = self.known.next() => {
+                    let taught = self.resolved(&resolved);
+                    self.go_on(taught);
+                }
                 () = flush(&mut self.log) => {}
                 changed = self.watch.next() => {
                     if changed.is_none() {
@@ -255,6 +265,7 @@ impl Engine {
                 }
                 // Some changes are told by nobody: a sysctl set by hand.
                 _ = round.tick() => {
+                    self.known.look();
                     self.look_again = true;
                     self.lost = Some(Instant::now());
                     look.get_or_insert(Instant::now());

@@ -73,7 +73,7 @@ fn is_expired_long(entry: &AddrEntry, now: u64) -> bool {
 }
 
 /// Nanoseconds of the clock that `bpf_ktime_get_ns` reads.
-fn monotonic() -> u64 {
+pub(super) fn monotonic() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     time.map_or(0, |time| {
         std::time::Duration::from(time)

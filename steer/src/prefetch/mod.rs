@@ -3,6 +3,7 @@
 //!
 //! Only names that a rule sends through the VPN: for what goes direct, nothing needs to be known.
 
+mod names;
 mod schedule;
 mod system;
 
@@ -13,9 +14,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::system::Failure;
+pub use self::{
+    names::{MOST, names},
+    system::Failure,
+};
 use self::{
-    schedule::{LONGEST, Schedule},
+    schedule::{LONGEST, Outcome, Schedule},
     system::{Answer, System},
 };
 
@@ -69,6 +73,9 @@ impl Prefetch {
             while self.flight.len() < AT_ONCE
                 && let Some(name) = self.schedule.take(Instant::now())
             {
+                if self.system.is_stale() {
+                    self.system = System::new();
+                }
                 let answer = self.system.ask(&name);
                 self.flight.spawn(async move { (name, answer.await) });
             }
@@ -94,13 +101,12 @@ impl Prefetch {
         let (name, answer) = done
             .inspect_err(|error| tracing::error!("a question for a name ended: {error}"))
             .ok()?;
-        let ttl = match &answer {
-            Ok(Answer {
-                ttl, lacks: None, ..
-            }) => Some(*ttl),
-            _ => None,
+        let outcome = match &answer {
+            Ok(answer) if answer.lacks.is_none() => Outcome::Answer(answer.ttl),
+            Err(Failure::Absent | Failure::Empty) => Outcome::Nothing,
+            Ok(_) | Err(Failure::Failed(_)) => Outcome::Failure,
         };
-        let wanted = self.schedule.put_back(&name, ttl, Instant::now());
+        let wanted = self.schedule.put_back(&name, outcome, Instant::now());
         let (addresses, failure) = match answer {
             Ok(answer) => (answer.addresses, answer.lacks),
             Err(failure) => (Vec::new(), Some(failure)),

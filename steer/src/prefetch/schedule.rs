@@ -17,6 +17,17 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// No longer than this.
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
+/// What came of asking for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Addresses, to be kept for so many seconds.
+    Answer(u32),
+    /// That there are none, which seldom changes.
+    Nothing,
+    /// Nothing was learned.
+    Failure,
+}
+
 /// Names, each with the time when it is due, or on its way.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
@@ -66,21 +77,19 @@ impl Schedule {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Puts a taken name back: its answer lives for so many seconds, or there is none. Says whether the name is still
-    /// wanted.
-    pub fn put_back(&mut self, name: &str, ttl: Option<u32>, now: Instant) -> bool {
+    /// Puts a taken name back. Says whether it is still wanted.
+    pub fn put_back(&mut self, name: &str, outcome: Outcome, now: Instant) -> bool {
         let Some(state) = self.names.get_mut(name) else {
             return false;
         };
-        let wait = match ttl {
-            Some(ttl) => {
-                state.failures = 0;
-                refresh(ttl, random())
-            }
-            None => {
-                state.failures = state.failures.saturating_add(1);
-                retry(state.failures, random())
-            }
+        state.failures = match outcome {
+            Outcome::Answer(_) => 0,
+            Outcome::Nothing => u32::MAX,
+            Outcome::Failure => state.failures.saturating_add(1),
+        };
+        let wait = match outcome {
+            Outcome::Answer(ttl) => refresh(ttl, random()),
+            Outcome::Nothing | Outcome::Failure => retry(state.failures, random()),
         };
         let due = now + wait;
         state.due = Some(due);
@@ -168,7 +177,7 @@ mod tests {
         assert_eq!(schedule.take(now).as_deref(), Some("b"));
         assert_eq!(schedule.take(now), None);
         assert_eq!(schedule.next(), None);
-        assert!(schedule.put_back("a", Some(100), now));
+        assert!(schedule.put_back("a", Outcome::Answer(100), now));
         assert_eq!(schedule.take(now + after(79)), None);
         assert_eq!(schedule.take(now + after(100)).as_deref(), Some("a"));
     }
@@ -179,14 +188,14 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.set(names(&["gone", "stays", "taken"]), now);
         while schedule.take(now).is_some() {}
-        assert!(schedule.put_back("gone", None, now));
-        assert!(schedule.put_back("stays", Some(60), now));
+        assert!(schedule.put_back("gone", Outcome::Failure, now));
+        assert!(schedule.put_back("stays", Outcome::Answer(60), now));
         schedule.set(names(&["new", "stays", "taken"]), now);
         assert_eq!(schedule.take(now).as_deref(), Some("new"));
         assert_eq!(schedule.take(now), None);
-        assert!(!schedule.put_back("gone", Some(60), now));
-        assert!(schedule.put_back("taken", Some(60), now));
+        assert!(!schedule.put_back("gone", Outcome::Answer(60), now));
         assert_eq!(schedule.take(now + after(60)).as_deref(), Some("stays"));
+        assert!(schedule.put_back("taken", Outcome::Answer(60), now));
     }
 
     #[test]
@@ -195,8 +204,8 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.set(names(&["bad", "good"]), now);
         while schedule.take(now).is_some() {}
-        schedule.put_back("bad", None, now);
-        schedule.put_back("good", Some(60), now);
+        schedule.put_back("bad", Outcome::Nothing, now);
+        schedule.put_back("good", Outcome::Answer(60), now);
         schedule.hurry(now);
         assert_eq!(schedule.take(now).as_deref(), Some("bad"));
         assert_eq!(schedule.take(now), None);

@@ -59,9 +59,8 @@ impl System {
     pub fn new() -> Self {
         // Before the files are read, so that a change meanwhile is seen at the next look.
         let files = FILES.map(Stamp::of);
-        let resolver = make().map_err(|error| {
-            Failure::Failed(format!("/etc/resolv.conf cannot be used: {error}"))
-        });
+        let resolver = make()
+            .map_err(|error| Failure::Failed(format!("/etc/resolv.conf cannot be used: {error}")));
         Self { resolver, files }
     }
 
@@ -104,10 +103,7 @@ fn absolute(name: &str) -> Result<Name, Failure> {
     Ok(name)
 }
 
-fn combine(
-    v4: Result<Lookup, NetError>,
-    v6: Result<Lookup, NetError>,
-) -> Result<Answer, Failure> {
+fn combine(v4: Result<Lookup, NetError>, v6: Result<Lookup, NetError>) -> Result<Answer, Failure> {
     let mut answer = Answer {
         ttl: u32::MAX,
         ..Answer::default()
@@ -220,10 +216,7 @@ mod tests {
         let v4 = IpAddr::from([192, 0, 2, 1]);
         for (other, lacks) in [
             (Ok(lookup([])), None),
-            (
-                Err(NetError::Timeout),
-                Some(failure(&NetError::Timeout)),
-            ),
+            (Err(NetError::Timeout), Some(failure(&NetError::Timeout))),
         ] {
             let answer = combine(Ok(lookup([(300, RData::from(v4))])), other);
             let answer = answer.expect("an answer");
@@ -239,9 +232,6 @@ mod tests {
             combine(Ok(lookup([])), Err(NetError::Timeout)),
             Err(timeout)
         );
-        assert_eq!(
-            combine(Ok(lookup([])), Ok(lookup([]))),
-            Err(Failure::Empty)
-        );
+        assert_eq!(combine(Ok(lookup([])), Ok(lookup([]))), Err(Failure::Empty));
     }
 }

@@ -15,8 +15,9 @@ use steer_common::stats::{Action, Outcome, Stats};
 use crate::{
     config::{Output, Settings},
     engine::Rulebook,
-    events::{Event, Late, Learned, Name, Steered, protocol},
+    events::{Event, Late, Learned, Name, STEER, Steered, protocol},
     host::{Bridge, Cgroup, Host},
+    prefetch::Failure,
     route::{OnDown, Vpn},
 };
 
@@ -130,6 +131,29 @@ impl Report {
         }
     }
 
+    /// Names were resolved before their use: so many, with so many addresses, save some.
+    pub fn resolved(&self, names: usize, addresses: usize, failed: &[(String, Failure)]) {
+        let failed = match failed {
+            [] => String::new(),
+            failed => format!(" ({} failed: {})", failed.len(), listed(failed)),
+        };
+        self.say(format_args!(
+            "resolved {} before their use: {}{failed}",
+            counted(names, "name"),
+            counted(addresses, "address")
+        ));
+    }
+
+    /// A name that was resolved before its use is not any more, or for another reason, or is again.
+    pub fn unresolved(&self, name: &str, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) => self.say(format_args!(
+                "note     {name} is not resolved before its use: {failure}; asking again"
+            )),
+            None => self.detail(&format_args!("{name} is resolved again")),
+        }
+    }
+
     /// Something failed and will be tried again; the same is told once a minute.
     pub fn trouble(&mut self, text: &str) {
         const AGAIN: Duration = Duration::from_secs(60);
@@ -234,8 +258,31 @@ fn place(origin: u64, bridges: &[Bridge]) -> String {
         .find(|bridge| u64::from(bridge.index.0) == origin);
     match bridge {
         Some(bridge) => format!("on {}", bridge.name),
+        None if origin == STEER => "by steer itself".to_owned(),
         None => "by a process".to_owned(),
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match (count, what.ends_with('s')) {
+        (1, _) => format!("1 {what}"),
+        (_, false) => format!("{count} {what}s"),
+        (_, true) => format!("{count} {what}es"),
+    }
+}
+
+/// The first few names with why they failed.
+fn listed(failed: &[(String, Failure)]) -> String {
+    const LISTED: usize = 3;
+    let each = failed
+        .iter()
+        .take(LISTED)
+        .map(|(name, failure)| format!("{name}: {failure}"));
+    let mut text = each.collect::<Vec<_>>().join("; ");
+    if failed.len() > LISTED {
+        text.push_str(&format!("; and {} more", failed.len() - LISTED));
+    }
+    text
 }
 
 fn advice(outcome: Outcome) -> &'static str {
@@ -261,5 +308,26 @@ fn advice(outcome: Outcome) -> &'static str {
         Outcome::Busy => "DNS questions came faster than they could be remembered",
         Outcome::EventLost => "lines are missing here; what is steered is not affected",
         _ => "stopped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_failures_are_listed() {
+        let failed: Vec<_> = (0..5)
+            .map(|n| (format!("n{n}.example"), Failure::Absent))
+            .collect();
+        assert_eq!(
+            listed(&failed),
+            "n0.example: there is no such name; n1.example: there is no such name; \
+             n2.example: there is no such name; and 2 more"
+        );
+        assert_eq!(listed(&failed[..1]), "n0.example: there is no such name");
+        assert_eq!(counted(1, "address"), "1 address");
+        assert_eq!(counted(2, "address"), "2 addresses");
+        assert_eq!(counted(0, "name"), "0 names");
     }
 }

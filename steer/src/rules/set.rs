@@ -234,6 +234,20 @@ impl RuleSet {
         })
     }
 
+    /// The names that a rule sends through the VPN as such, not only those below them, save those of lists, in the
+    /// alphabet's order.
+    pub fn chosen_for_vpn(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().filter_map(|slot| {
+            let exact = slot.exact.filter(|held| held.verdict == Verdict::Vpn)?;
+            match self.sources.get(usize::from(exact.source))? {
+                Source::List(_) => None,
+                Source::Flag(_) | Source::File(_) | Source::Preset(_) | Source::Default => {
+                    Some(self.name(slot))
+                }
+            }
+        })
+    }
+
     /// How many domains carry a verdict: the number of entries that the kernel's map needs.
     pub fn len(&self) -> usize {
         self.slots.len()

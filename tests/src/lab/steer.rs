@@ -58,6 +58,21 @@ impl Steer {
         bail!("steer {what}:\n{}", self.output())
     }
 
+    /// Waits until it has printed a line with this text.
+    pub fn wait_said(&self, text: &str) -> Result<()> {
+        let limit = patience(READY_WITHIN);
+        let over = until(limit, || {
+            said(&self.log).lines().any(|line| line.contains(text))
+        });
+        ensure!(
+            over,
+            "steer does not say \"{text}\" within {} s:\n{}",
+            limit.as_secs(),
+            self.output()
+        );
+        Ok(())
+    }
+
     /// Fails if it has ended.
     pub fn still_runs(&mut self) -> Result<()> {
         match self.child.try_wait()? {

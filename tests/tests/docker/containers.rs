@@ -12,7 +12,7 @@ use steer_tests::lab::{
 fn ask_for_both_kinds_of_name(version: DockerVersion, resolver: ResolverPlace) -> Result<()> {
     let lab = Lab::builder().docker(version).resolver(resolver).up()?;
     lab.load_image()?;
-    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
+    let steer = lab.steer("", &["--no-resolve", "--vpn-domain", ".blocked.example"])?;
     let dns = RESOLVER_V4.to_string();
     let user_defined = Network::UserDefined.name();
     let places: [&[&str]; 3] = [
@@ -71,7 +71,7 @@ fn docker_of_sid_with_a_resolver_on_loopback() -> Result<()> {
 fn a_network_made_while_steer_runs_is_steered() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
-    let steer = lab.steer("", &["--vpn-domain", ".blocked.example"])?;
+    let steer = lab.steer("", &["--no-resolve", "--vpn-domain", ".blocked.example"])?;
     lab.docker(&["network", "create", "later"])?.stdout()?;
     thread::sleep(Duration::from_secs(1));
     let before = lab.seen()?.len();

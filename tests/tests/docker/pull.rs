@@ -68,7 +68,7 @@ fn steered(version: DockerVersion, families: Families, tunnel: Tunnel) -> Result
         .up()?;
     is_refused(&lab)?;
     let before = HostSnapshot::take(&lab)?;
-    let steer = lab.steer("", &[])?;
+    let steer = lab.steer("", &["--no-resolve"])?;
     takes_two_paths(&lab, families, || {
         format!("steer said:\n{}", steer.output())
     })?;

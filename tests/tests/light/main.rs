@@ -12,5 +12,6 @@ mod inspectable;
 mod lab;
 mod names;
 mod no_race;
+mod resolved_before;
 mod start_errors;
 mod vpn_down;

@@ -1,0 +1,183 @@
+//! What user space finds out of a name, into the tables that the programs learn into.
+
+use std::io;
+
+use aya::{
+    Pod,
+    maps::{HashMap, MapData, MapError},
+};
+use steer_common::{
+    decide::{self, Match},
+    dns, suffix,
+    types::{AddrEntry, Address, Config, Learned, NameEntry, NameKey, Origin, event},
+};
+
+use super::{Datapath, error::Error, in_map};
+
+/// `BPF_NOEXIST` and `BPF_EXIST`.
+const NEW: u64 = 1;
+const THERE: u64 = 2;
+
+/// That a name has an address, and what its rule says.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// The name, without a final dot.
+    pub name: &'a str,
+    /// What the rules say of it.
+    pub matched: Match,
+    /// Its address.
+    pub address: Address,
+    /// For how long, in seconds.
+    pub ttl: u32,
+    /// How it was found out: one of [`steer_common::types::source`].
+    pub source: u32,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+impl Datapath {
+    /// Grants an address what an answer of the DNS with it grants, and tells what a program would tell: that the address
+    /// had not that verdict before.
+    ///
+    /// Entries that are there are replaced as a whole, while programs write into them: what one of them wrote between the
+    /// look here and the replacement, some microseconds, is lost.
+    ///
+    /// # Errors
+    /// When a table is full or cannot be used.
+    pub fn learn(
+        &mut self,
+        lesson: &Lesson<'_>,
+        config: &Config,
+        now: u64,
+    ) -> Result<Option<Learned>, Error> {
+        let Lesson {
+            name,
+            matched,
+            address,
+            ttl,
+            source,
+            origin,
+        } = *lesson;
+        let until = decide::until(ttl, config, now);
+        let mut contested_by = 0;
+        let mut news = false;
+        replace(
+            &mut self.addresses()?,
+            address,
+            |before: Option<AddrEntry>| {
+                let mut entry = before.unwrap_or_default();
+                contested_by = entry.contested_by(matched.verdict, now);
+                news = entry.learn(&matched, until, now);
+                entry
+            },
+        )
+        .map_err(in_map("ADDRS"))?;
+
+        let (wire, size) = wire(name);
+        let by = NameEntry {
+            until,
+            learned: now,
+            rule: matched.rule,
+            origin,
+            verdict: matched.verdict,
+            source,
+            ttl,
+            size,
+            name: wire,
+        };
+        let key = NameKey {
+            address,
+            name: suffix::hash_name(&config.key, name),
+        };
+        replace(&mut self.names()?, key, |before: Option<NameEntry>| {
+            NameEntry {
+                until: before.map_or(until, |before| before.until.max(until)),
+                ..by
+            }
+        })
+        .map_err(in_map("NAMES"))?;
+        Ok(news.then_some(Learned {
+            kind: event::LEARNED,
+            zero: 0,
+            contested_by,
+            address,
+            by,
+        }))
+    }
+}
+
+/// Puts what `entry` makes of the value that is there in its place.
+fn replace<K: Pod, V: Pod + PartialEq>(
+    map: &mut HashMap<&mut MapData, K, V>,
+    key: K,
+    mut entry: impl FnMut(Option<V>) -> V,
+) -> Result<(), MapError> {
+    loop {
+        let before = match map.get(&key, 0) {
+            Ok(value) => Some(value),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let after = entry(before);
+        let mode = match before {
+            Some(before) if before == after => return Ok(()),
+            Some(_) => THERE,
+            None => NEW,
+        };
+        match map.insert(key, after, mode) {
+            // A program was faster: what it wrote is to be seen.
+            Err(error) if has_changed(&error) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Whether an entry came, or went, since it was looked for.
+fn has_changed(error: &MapError) -> bool {
+    match error {
+        MapError::SyscallError(error) => matches!(
+            error.io_error.kind(),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+        ),
+        _ => false,
+    }
+}
+
+/// A name in wire form without its root, and how many octets of it count.
+fn wire(name: &str) -> (dns::Name, u32) {
+    let mut octets = [0; size_of::<dns::Name>()];
+    let mut size = 0;
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        let end = size + 1 + label.len();
+        // Longer than any name may be: the rest is left out.
+        let (Ok(length), Some(place)) = (u8::try_from(label.len()), octets.get_mut(size..end))
+        else {
+            break;
+        };
+        place[0] = length;
+        place[1..].copy_from_slice(label.as_bytes());
+        size = end;
+    }
+    let (words, _) = octets.as_chunks();
+    let mut name = dns::Name::default();
+    for (word, octets) in name.iter_mut().zip(words) {
+        *word = u64::from_ne_bytes(*octets);
+    }
+    (name, u32::try_from(size).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_wire_form() {
+        let (name, size) = wire("hub.docker.com");
+        let octets: Vec<u8> = name.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(&octets[..15], b"\x03hub\x06docker\x03com");
+        assert_eq!((octets[15], size), (0, 15));
+        assert_eq!(wire("").1, 0);
+        assert_eq!(wire(&"a.".repeat(127)).1, 254);
+        assert_eq!(wire(&"a.".repeat(200)).1, 256);
+    }
+}

@@ -1,0 +1,131 @@
+//! What was known before steer began: the names of the rules, resolved before their use.
+
+use std::collections::{BTreeSet, HashMap};
+
+use steer_common::{
+    decide::Match,
+    suffix::hash_name,
+    types::{Address, Verdict, source},
+};
+
+use super::{Engine, Error, upkeep::monotonic};
+use crate::{
+    datapath::Lesson,
+    events::{Event, STEER},
+    prefetch::{self, Failure, Prefetch, Resolved},
+    rules::RuleSet,
+};
+
+/// Names resolved before their use, and what has been told of them.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    prefetch: Prefetch,
+    round: Round,
+    /// The last failure of each name, as it was told.
+    failures: HashMap<String, Failure>,
+}
+
+/// The first answers to names that were not asked for before.
+#[derive(Debug, Default)]
+struct Round {
+    awaited: BTreeSet<String>,
+    asked: usize,
+    addresses: usize,
+    failed: Vec<(String, Failure)>,
+}
+
+impl Known {
+    /// Asks for the names of these rules from now on. Says what the user should know.
+    pub(super) fn set(&mut self, rules: &RuleSet) -> Option<String> {
+        let (names, beyond) = prefetch::names(rules);
+        self.prefetch.set(names.iter().cloned());
+        self.failures.retain(|name, _| names.contains(name));
+        self.round = Round {
+            asked: names.len(),
+            awaited: names.into_iter().collect(),
+            ..Round::default()
+        };
+        (beyond > 0).then(|| {
+            format!(
+                "{beyond} names are not resolved before their use: no more than {} are",
+                prefetch::MOST
+            )
+        })
+    }
+
+    /// The next name that was asked for.
+    pub(super) async fn next(&mut self) -> Resolved {
+        self.prefetch.next().await
+    }
+
+    /// Looks whether the system's resolver has changed.
+    pub(super) fn look(&mut self) {
+        self.prefetch.look();
+    }
+}
+
+impl Engine {
+    /// Takes in what became of a name, and tells it.
+    pub(super) fn resolved(&mut self, resolved: &Resolved) -> Result<(), Error> {
+        let taught = self.teach(resolved);
+        let Resolved { name, failure, .. } = resolved;
+        let known = &mut self.known;
+        let is_news = known.failures.get(name) != failure.as_ref();
+        match failure {
+            Some(failure) => known.failures.insert(name.clone(), failure.clone()),
+            None => known.failures.remove(name),
+        };
+        let round = &mut known.round;
+        if !round.awaited.remove(name) {
+            if is_news {
+                self.report.unresolved(name, failure.as_ref());
+            }
+            return taught.map(drop);
+        }
+        if let Ok(count) = &taught {
+            round.addresses += count;
+        }
+        if let Some(failure) = failure {
+            round.failed.push((name.clone(), failure.clone()));
+        }
+        if round.awaited.is_empty() {
+            self.report
+                .resolved(round.asked, round.addresses, &round.failed);
+        }
+        taught.map(drop)
+    }
+
+    /// Grants the addresses of a name what an answer with them would. Says how many there are.
+    ///
+    /// What a program writes into the same entry at that very moment may be lost; as all that is granted here is the VPN,
+    /// that can be the time of another answer, or a direct verdict, which decides nothing beside it.
+    fn teach(&mut self, resolved: &Resolved) -> Result<usize, Error> {
+        let name = resolved.name.as_str();
+        let matched = Match {
+            verdict: Verdict::VPN,
+            rule: hash_name(&self.config.key, name),
+        };
+        let now = monotonic();
+        let mut count = 0;
+        for &(ip, ttl) in &resolved.addresses {
+            let address = Address::from(ip);
+            if !address.is_steerable() {
+                continue;
+            }
+            count += 1;
+            let lesson = Lesson {
+                name,
+                matched,
+                address,
+                ttl,
+                source: source::RESOLVED,
+                origin: STEER,
+            };
+            if let Some(news) = self.datapath.learn(&lesson, &self.config, now)? {
+                let learned = Event::Learned(news.into());
+                self.report.event(&learned, &self.rulebook, &self.bridges);
+            }
+        }
+        Ok(count)
+    }
+}
