@@ -14,4 +14,5 @@ pub mod prefetch;
 pub mod report;
 pub mod route;
 pub mod rules;
+mod stamp;
 mod suggest;

@@ -7,11 +7,11 @@ use std::fmt;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapInfo},
+    maps::{Array, Map, MapData, MapInfo},
 };
-use steer_common::types::{AddrEntry, Config, FlowEntry, RuleEntry, Verdict};
+use steer_common::types::Config;
 
-use super::{Datapath, error::Error, in_map, pins::Left};
+use super::{Datapath, error::Error, pins::Left};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
@@ -106,50 +106,14 @@ impl Legacy {
 }
 
 impl Datapath {
-    /// Takes back what addresses were granted by rules that are no more, and counts what is left to go on with. `rules`
-    /// are those of now, by the key that the grants were made with.
+    /// Counts what is left to go on with.
     ///
     /// # Errors
     /// When the tables cannot be used.
-    pub fn take_stock(&mut self, rules: &[(u64, RuleEntry)]) -> Result<Inherited, Error> {
-        let rules: std::collections::HashMap<_, _> = rules.iter().copied().collect();
-        let still = |rule, verdict| {
-            let rule: Option<&RuleEntry> = rules.get(&rule);
-            rule.is_some_and(|rule| rule.exact == verdict || rule.below == verdict)
-        };
-        let mut addresses = self.addresses()?;
-        let all: Vec<_> = addresses.iter().flatten().collect();
-        let mut count = 0;
-        for (address, entry) in all {
-            let kept = AddrEntry {
-                vpn_until: if still(entry.vpn_rule, Verdict::VPN) {
-                    entry.vpn_until
-                } else {
-                    0
-                },
-                direct_until: if still(entry.direct_rule, Verdict::DIRECT) {
-                    entry.direct_until
-                } else {
-                    0
-                },
-                ..entry
-            };
-            if kept.vpn_until == 0 && kept.direct_until == 0 {
-                // Gone already is as good.
-                let _ = addresses.remove(&address);
-                continue;
-            }
-            if kept != entry {
-                addresses
-                    .insert(address, kept, 0)
-                    .map_err(in_map("ADDRS"))?;
-            }
-            count += 1;
-        }
-        let flows: HashMap<_, _, FlowEntry> = self.flows()?;
+    pub fn take_stock(&mut self) -> Result<Inherited, Error> {
         Ok(Inherited {
-            addresses: count,
-            flows: flows.keys().flatten().count(),
+            addresses: self.addresses()?.keys().flatten().count(),
+            flows: self.flows()?.keys().flatten().count(),
         })
     }
 }

@@ -2,41 +2,35 @@
 
 mod adopt;
 mod attach;
+mod bpf;
 mod clsact;
 mod error;
 mod learn;
 mod link;
 mod netns;
 mod pins;
+mod rules;
 
 use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{
-        Array, ArrayOfMaps, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie,
-    },
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{Program, ProgramError},
 };
 use steer_common::{
     stats::Stats,
-    types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, RuleEntry,
-    },
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry},
 };
 
+use self::{adopt::KEPT, attach::Attached, error::hint, pins::Hold, rules::entries};
 pub use self::{
     adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
     error::Error,
     learn::Lesson,
     pins::{Left, Pins, cgroup_id},
-};
-use self::{
-    adopt::{KEPT, data},
-    attach::Attached,
-    error::hint,
-    pins::Hold,
+    rules::{Mould, NewRules},
 };
 use crate::host::NetnsCookie;
 
@@ -239,52 +233,6 @@ impl Datapath {
             .map_err(in_map("CONFIG"))
     }
 
-    /// Puts in the rules, hashes of suffixes and what they say, and puts them in force.
-    ///
-    /// # Errors
-    /// When there are more than there was to be room for, or the map cannot be written.
-    pub fn set_rules(&mut self, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
-        let mut map = self.hash_mut::<u64, RuleEntry>("RULES")?;
-        for (hash, entry) in rules {
-            map.insert(hash, entry, 0).map_err(in_map("RULES"))?;
-        }
-        self.put_in_force("RULES", "RULESETS")
-    }
-
-    /// Puts in the networks, as [`Self::set_rules`] does the names. [`Config::nets`] says whether there are any.
-    ///
-    /// # Errors
-    /// As for [`Self::set_rules`].
-    pub fn set_nets(&mut self, nets: &[Net]) -> Result<(), Error> {
-        let map = self
-            .ebpf
-            .map_mut("NETS")
-            .ok_or(Error::Missing { name: "NETS" })?;
-        let mut map = LpmTrie::try_from(map).map_err(in_map("NETS"))?;
-        for net in nets {
-            map.insert(&lpm_trie::Key::new(net.prefix, net.address), net.entry, 0)
-                .map_err(in_map("NETS"))?;
-        }
-        self.put_in_force("NETS", "NETSETS")
-    }
-
-    /// Makes a map the one that the programs find in another.
-    fn put_in_force(&mut self, name: &'static str, sets: &'static str) -> Result<(), Error> {
-        let (mut map, mut outer) = (None, None);
-        for (other, found) in self.ebpf.maps_mut() {
-            if other == name {
-                map = data(found);
-            } else if other == sets {
-                outer = Some(found);
-            }
-        }
-        let map = map.ok_or(Error::Missing { name })?;
-        let outer = outer.ok_or(Error::Missing { name: sets })?;
-        ArrayOfMaps::<_, MapData>::try_from(outer)
-            .and_then(|mut outer| outer.set(0, map, 0))
-            .map_err(in_map(sets))
-    }
-
     /// Attaches the programs for processes to a cgroup and all below it.
     ///
     /// # Errors
@@ -428,9 +376,6 @@ impl Drop for Datapath {
 
 /// Makes the maps, or takes those that are to be kept from what was left.
 fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Result<Ebpf, Error> {
-    // A map without entries is none.
-    let entries =
-        |count: usize| u32::try_from(count.max(1)).map_err(|_| Error::TooManyRules { count });
     let level = level.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     loader
@@ -456,7 +401,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-fn in_map(map: &'static str) -> impl Fn(MapError) -> Error {
+pub(crate) fn in_map(map: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map {
         map,
         source: Box::new(source),

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::{datapath, host::HostError, instance, route, rules::HashCollision};
+use crate::{
+    config::ConfigError, datapath, host::HostError, instance, route, rules::HashCollision,
+};
 
 /// A failure that ends a run, or keeps it from beginning.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,17 @@ pub enum Error {
     /// Signals cannot be waited for.
     #[error("SIGINT and SIGTERM cannot be waited for")]
     Signals(#[source] io::Error),
+    /// The configuration, read again, is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What is learned is known by hashes under this key.
+    #[error(
+        "the rules cannot be told apart from each other by the key of this run; restart steer for another key"
+    )]
+    Rekeyed,
+    /// Reading the rules again ended in the midst.
+    #[error("reading the rules again ended by a fault of steer's; please report it")]
+    Reading(#[source] tokio::task::JoinError),
     /// A stage was made to fail.
     #[error("the stage {0} was made to fail by STEER_FAULT")]
     Fault(&'static str),

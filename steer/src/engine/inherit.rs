@@ -11,8 +11,8 @@ impl Engine {
         let mut notes = Vec::new();
         // Under another key no rule can be told by its hash any more; the grants then run out by themselves.
         if before.key == self.rulebook.key() {
-            let stock = self.datapath.take_stock(self.rulebook.entries())?;
-            notes.push(stock.to_string());
+            self.decide_anew()?;
+            notes.push(self.datapath.take_stock()?.to_string());
         }
         if (before.mark, before.mask) != (self.config.mark, self.config.mask) {
             notes.push(

@@ -13,13 +13,13 @@ use crate::{
     datapath::Lesson,
     events::{Event, STEER},
     prefetch::{self, Failure, Prefetch, Resolved},
-    rules::RuleSet,
 };
 
 /// Names resolved before their use, and what has been told of them.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     prefetch: Prefetch,
+    names: BTreeSet<String>,
     round: Round,
     /// The last failure of each name, as it was told.
     failures: HashMap<String, Failure>,
@@ -35,22 +35,21 @@ struct Round {
 }
 
 impl Known {
-    /// Asks for the names of these rules from now on. Says what the user should know.
-    pub(super) fn set(&mut self, rules: &RuleSet) -> Option<String> {
-        let (names, beyond) = prefetch::names(rules);
-        self.prefetch.set(names.iter().cloned());
-        self.failures.retain(|name, _| names.contains(name));
+    /// Asks for these names from now on, and for no others.
+    fn set(&mut self, names: BTreeSet<String>) {
+        let awaited: BTreeSet<_> = names
+            .iter()
+            .filter(|name| !self.names.contains(*name) || self.round.awaited.contains(*name))
+            .cloned()
+            .collect();
         self.round = Round {
-            asked: names.len(),
-            awaited: names.into_iter().collect(),
+            asked: awaited.len(),
+            awaited,
             ..Round::default()
         };
-        (beyond > 0).then(|| {
-            format!(
-                "{beyond} names are not resolved before their use: no more than {} are",
-                prefetch::MOST
-            )
-        })
+        self.prefetch.set(names.iter().cloned());
+        self.failures.retain(|name, _| names.contains(name));
+        self.names = names;
     }
 
     /// The next name that was asked for.
@@ -65,6 +64,22 @@ impl Known {
 }
 
 impl Engine {
+    /// Has the names of the rules of now asked for, if that is wanted. Says what the user should know.
+    pub(super) fn know(&mut self) -> Option<String> {
+        let (names, beyond) = if self.settings.resolve {
+            prefetch::names(self.rulebook.rules())
+        } else {
+            Default::default()
+        };
+        self.known.set(names.into_iter().collect());
+        (beyond > 0).then(|| {
+            format!(
+                "{beyond} names are not resolved before their use: no more than {} are",
+                prefetch::MOST
+            )
+        })
+    }
+
     /// Takes in what became of a name, and tells it.
     pub(super) fn resolved(&mut self, resolved: &Resolved) -> Result<(), Error> {
         let taught = self.teach(resolved);

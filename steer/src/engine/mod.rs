@@ -1,12 +1,16 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
+mod anew;
 mod degrade;
 mod error;
+mod files;
 mod follow;
 mod inherit;
 mod known;
+mod reload;
 mod rulebook;
 mod stage;
+mod terminal;
 mod upkeep;
 
 use std::{
@@ -27,7 +31,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use self::{degrade::Lacks, known::Known, stage::Stage};
+use self::{degrade::Lacks, known::Known, reload::Reload, stage::Stage, terminal::Terminal};
 pub use self::{
     error::Error,
     rulebook::{Rulebook, Ruling},
@@ -53,7 +57,8 @@ const EVENTS_AT_ONCE: usize = 256;
 /// From one look at the host to the next, whether or not anything was told.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// Steers until a signal ends it (SIGINT, SIGTERM, SIGHUP, SIGQUIT), then puts the host back.
+/// Steers until a signal ends it (SIGINT, SIGTERM, SIGQUIT, or SIGHUP because its terminal has gone), then puts the host
+/// back.
 ///
 /// # Errors
 /// When a part of the host or of the kernel refuses. The host is then as it was before.
@@ -92,6 +97,7 @@ struct Engine {
     watch: Watch,
     rulebook: Rulebook,
     known: Known,
+    reload: Reload,
     report: Report,
     counted: Stats,
     /// Whether the start is over: what it did is told as a whole.
@@ -114,11 +120,13 @@ impl Engine {
         Stage::Lock.begin()?;
         let instance = Instance::take(&settings.run_dir)?;
         let report = Report::new(settings.output);
+        let (reload, notes) = Reload::new(&settings.files)?;
 
         Stage::Discover.begin()?;
         // Before the host is looked at, so that no change falls between.
         let watch = route::watch()?;
         let mut host = Host::discover(&settings).await?;
+        host.notes.extend(notes);
 
         Stage::Load.begin()?;
         let pins = Pins::new(&settings.bpffs);
@@ -179,6 +187,7 @@ impl Engine {
             watch,
             rulebook,
             known: Known::default(),
+            reload,
             report,
             counted,
             started: false,
@@ -216,9 +225,7 @@ impl Engine {
         }
         Stage::Ready.begin()?;
         engine.started = true;
-        if engine.settings.resolve {
-            host.notes.extend(engine.known.set(&engine.settings.rules));
-        }
+        host.notes.extend(engine.know());
         engine.report.start(&engine.settings, &host);
         Ok(engine)
     }
@@ -252,6 +259,7 @@ impl Engine {
                     let taught = self.resolved(&resolved);
                     self.go_on(taught);
                 }
+                step = self.reload.next() => self.reload(step),
                 () = flush(&mut self.log) => {}
                 changed = self.watch.next() => {
                     if changed.is_none() {
@@ -266,6 +274,7 @@ impl Engine {
                 // Some changes are told by nobody: a sysctl set by hand.
                 _ = round.tick() => {
                     self.known.look();
+                    self.reload.look();
                     self.look_again = true;
                     self.lost = Some(Instant::now());
                     look.get_or_insert(Instant::now());
@@ -332,33 +341,50 @@ fn ports(numbers: &[u16]) -> [Port; PORTS] {
 }
 
 /// What ends a run in good order: a key, the service manager, a terminal that goes away.
-struct Signals([Signal; 4]);
+struct Signals {
+    ends: [Signal; 3],
+    hangup: Signal,
+    terminal: Terminal,
+}
 
 impl Signals {
     fn new() -> Result<Self, Error> {
+        // Before SIGHUP is listened to, whose being ignored counts.
+        let terminal = Terminal::at_start();
         let listen = |kind| signal(kind).map_err(Error::Signals);
-        Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-            listen(SignalKind::quit())?,
-        ]))
+        Ok(Self {
+            ends: [
+                listen(SignalKind::interrupt())?,
+                listen(SignalKind::terminate())?,
+                listen(SignalKind::quit())?,
+            ],
+            hangup: listen(SignalKind::hangup())?,
+            terminal,
+        })
     }
 
     async fn any(&mut self) {
-        let [interrupt, terminate, hangup, quit] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-            _ = quit.recv() => {}
+        let [interrupt, terminate, quit] = &mut self.ends;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = quit.recv() => return,
+                // Else it asks for the rules to be read again.
+                _ = self.hangup.recv() => {
+                    if self.terminal.has_gone() {
+                        return;
+                    }
+                }
+            }
         }
     }
 }
 
-/// Waits for a ring buffer of the programs.
+/// To wait for a ring buffer of the programs, or for changes of files.
 fn watched<T: AsFd + AsRawFd>(inner: T) -> Result<AsyncFd<T>, Error> {
-    // SAFETY: both ring buffers of aya that come here own their file, which is open and the same until they are dropped.
+    // SAFETY: the ring buffers of aya and the inotify that come here own their file, which is open and the same until
+    // they are dropped.
     let registered = unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) };
     registered.map_err(|failed| Error::Events(failed.into()))
 }

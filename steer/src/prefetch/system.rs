@@ -1,6 +1,6 @@
 //! The system's resolver: the name servers of `/etc/resolv.conf`, and before them `/etc/hosts`.
 
-use std::{fmt, fs, net::IpAddr, os::unix::fs::MetadataExt as _};
+use std::{fmt, net::IpAddr, path::Path};
 
 use futures_util::future::join;
 use hickory_resolver::{
@@ -13,6 +13,8 @@ use hickory_resolver::{
         rr::{Name, RecordType},
     },
 };
+
+use crate::stamp::Stamp;
 
 /// What the resolver is made from.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -58,7 +60,7 @@ pub(super) struct System {
 impl System {
     pub fn new() -> Self {
         // Before the files are read, so that a change meanwhile is seen at the next look.
-        let files = FILES.map(Stamp::of);
+        let files = stamps();
         let resolver = make()
             .map_err(|error| Failure::Failed(format!("/etc/resolv.conf cannot be used: {error}")));
         Self { resolver, files }
@@ -66,7 +68,7 @@ impl System {
 
     /// Whether the files are others by now.
     pub fn is_stale(&self) -> bool {
-        FILES.map(Stamp::of) != self.files
+        stamps() != self.files
     }
 
     /// Asks for a name's addresses of both families.
@@ -83,6 +85,10 @@ impl System {
             combine(v4, v6)
         }
     }
+}
+
+fn stamps() -> [Stamp; FILES.len()] {
+    FILES.map(|file| Stamp::of(Path::new(file)))
 }
 
 fn make() -> Result<TokioResolver, NetError> {
@@ -155,24 +161,6 @@ fn failure(error: &NetError) -> Failure {
         error => Failure::Failed(format!(
             "no name server of /etc/resolv.conf could be asked: {error}"
         )),
-    }
-}
-
-/// What tells one state of a file from another, or that there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(Option<(u64, u64, u64, i64, i64)>);
-
-impl Stamp {
-    fn of(path: &str) -> Self {
-        Self(fs::metadata(path).ok().map(|file| {
-            (
-                file.dev(),
-                file.ino(),
-                file.size(),
-                file.mtime(),
-                file.mtime_nsec(),
-            )
-        }))
     }
 }
 

@@ -24,6 +24,21 @@ use crate::{
 /// Names remembered for the lines of flows; the oldest goes first.
 const NAMES: usize = 4096;
 
+/// Other rules were put in force.
+#[derive(Clone, Copy, Debug)]
+pub struct Reloaded {
+    /// How many there were before.
+    pub before: usize,
+    /// How many there are.
+    pub rules: usize,
+    /// From the beginning of reading to their being in force, and what was learned decided anew.
+    pub took: Duration,
+    /// Addresses with another verdict, or by another rule.
+    pub anew: usize,
+    /// Addresses of which no rule speaks any more.
+    pub gone: usize,
+}
+
 /// The lines, as many as the user wants.
 #[derive(Debug)]
 pub struct Report {
@@ -129,6 +144,29 @@ impl Report {
             }
             Event::Late(late) => self.late(late, rules, bridges),
         }
+    }
+
+    /// Other rules were put in force.
+    pub fn reloaded(&self, reloaded: &Reloaded) {
+        let Reloaded {
+            before,
+            rules,
+            took,
+            anew,
+            gone,
+        } = *reloaded;
+        self.say(format_args!(
+            "reloaded {} ({before} before) in {} ms; of the addresses known, {anew} decided anew and {gone} let go",
+            counted(rules, "rule"),
+            took.as_millis()
+        ));
+    }
+
+    /// Other rules could not be read or put in force.
+    pub fn not_reloaded(&self, why: &str) {
+        self.say(format_args!(
+            "warning  not reloaded, the rules stay as they were: {why}"
+        ));
     }
 
     /// Names were resolved before their use: so many, with so many addresses, save some.

@@ -28,12 +28,25 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 pub struct Steer {
     child: Child,
     log: PathBuf,
+    config: Option<PathBuf>,
 }
 
 impl Steer {
     /// All it has printed, both streams.
     pub fn output(&self) -> String {
         said(&self.log)
+    }
+
+    /// Its configuration file, if it has one.
+    pub fn config(&self) -> Result<&Path> {
+        self.config
+            .as_deref()
+            .context("this steer runs without a configuration file")
+    }
+
+    /// Asks it to read its files again.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
     }
 
     /// Its process.
@@ -153,9 +166,9 @@ impl Lab {
             debug_steer()?
         };
         let mut command = self.steer_command(&binary, "run")?;
-        if !config.is_empty() {
-            let file = self.unused("steer", "toml");
-            fs::write(&file, config)?;
+        let file = (!config.is_empty()).then(|| self.unused("steer", "toml"));
+        if let Some(file) = &file {
+            fs::write(file, config)?;
             command.arg("--config").arg(file);
         }
         command.args(args).envs(environment.iter().copied());
@@ -165,7 +178,11 @@ impl Lab {
             .stderr(output)
             .spawn()
             .context("cannot start steer")?;
-        Ok(Steer { child, log })
+        Ok(Steer {
+            child,
+            log,
+            config: file,
+        })
     }
 
     /// Runs `steer cleanup`.

@@ -12,6 +12,7 @@ mod inspectable;
 mod lab;
 mod names;
 mod no_race;
+mod reload;
 mod resolved_before;
 mod start_errors;
 mod vpn_down;

@@ -1,0 +1,210 @@
+//! The system call bpf, for what aya has no call for.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// Numbers of `enum bpf_cmd`.
+const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_BTF_GET_FD_BY_ID: libc::c_int = 19;
+const BPF_LINK_UPDATE: libc::c_int = 29;
+
+/// What of `union bpf_attr` a command reads; the kernel takes what is missing as zero.
+trait Attributes {
+    const COMMAND: libc::c_int;
+}
+
+#[repr(C)]
+struct Get {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+impl Attributes for Get {
+    const COMMAND: libc::c_int = BPF_OBJ_GET;
+}
+
+#[repr(C)]
+struct Update {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+impl Attributes for Update {
+    const COMMAND: libc::c_int = BPF_LINK_UPDATE;
+}
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    size: u32,
+    info: u64,
+}
+
+impl Attributes for GetInfo {
+    const COMMAND: libc::c_int = BPF_OBJ_GET_INFO_BY_FD;
+}
+
+#[repr(C)]
+struct GetBtf {
+    id: u32,
+}
+
+impl Attributes for GetBtf {
+    const COMMAND: libc::c_int = BPF_BTF_GET_FD_BY_ID;
+}
+
+#[repr(C)]
+struct Create {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    interface: u32,
+    btf: u32,
+    btf_key: u32,
+    btf_value: u32,
+}
+
+impl Attributes for Create {
+    const COMMAND: libc::c_int = BPF_MAP_CREATE;
+}
+
+/// `struct bpf_map_info`, as far as it is of use here.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    btf_vmlinux_value: u32,
+    netns_device: u64,
+    netns_inode: u64,
+    btf: u32,
+    btf_key: u32,
+    btf_value: u32,
+    zero: u32,
+}
+
+/// What a map is like, with the types of its keys and values, so that others like it are made.
+#[derive(Debug)]
+pub(super) struct Kind {
+    info: Info,
+    types: Option<OwnedFd>,
+}
+
+impl Kind {
+    /// The kind of a map.
+    pub fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut info = Info::default();
+        let mut request = GetInfo {
+            fd: number(map),
+            size: size_of::<Info>() as u32,
+            info: (&raw mut info).addr() as u64,
+        };
+        bpf(&mut request)?;
+        let types = match info.btf {
+            0 => None,
+            id => Some(open(&mut GetBtf { id })?),
+        };
+        Ok(Self { info, types })
+    }
+
+    /// A map of this kind, with room for so many entries.
+    pub fn make(&self, entries: u32) -> io::Result<OwnedFd> {
+        let Info {
+            kind,
+            key_size,
+            value_size,
+            flags,
+            name,
+            ..
+        } = self.info;
+        let types = self.types.as_ref();
+        let typed = |id| if types.is_some() { id } else { 0 };
+        open(&mut Create {
+            kind,
+            key_size,
+            value_size,
+            max_entries: entries,
+            flags,
+            inner_map: 0,
+            numa_node: 0,
+            name,
+            interface: 0,
+            btf: types.map_or(0, |types| types.as_raw_fd().cast_unsigned()),
+            btf_key: typed(self.info.btf_key),
+            btf_value: typed(self.info.btf_value),
+        })
+    }
+}
+
+/// Opens what is pinned at a path.
+pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    open(&mut Get {
+        path: path.as_ptr().addr() as u64,
+        fd: 0,
+        flags: 0,
+    })
+}
+
+/// Puts a program into a link in place of the one that is in it.
+pub(super) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = Update {
+        link: number(link),
+        program: number(program),
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(&mut attributes).map(drop)
+}
+
+fn number(file: BorrowedFd<'_>) -> u32 {
+    file.as_raw_fd().cast_unsigned()
+}
+
+/// For a command that makes or opens a file.
+fn open<T: Attributes>(attributes: &mut T) -> io::Result<OwnedFd> {
+    let fd = bpf(attributes)?;
+    // SAFETY: the kernel has just made this file for us, so nobody else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bpf<T: Attributes>(attributes: &mut T) -> io::Result<RawFd> {
+    // SAFETY: the kernel reads and writes `size_of::<T>()` octets, which are this call's alone until it returns. The
+    // `Info` that `GetInfo` points to is as large as it says and outlives the call, and so does the path in `Get`, a
+    // string that ends with a zero.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            T::COMMAND,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    RawFd::try_from(result).map_err(io::Error::other)
+}

@@ -1,0 +1,240 @@
+//! The files that a run was told by, watched for changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Instant, sleep_until},
+};
+
+use super::{Error, watched};
+use crate::{error::sentence, stamp::Stamp};
+
+/// Who writes a file may take several steps: a change counts once nothing has happened for that long.
+const QUIET: Duration = Duration::from_millis(250);
+/// And after this in any case.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Files and what they were like when they were looked at last.
+///
+/// Folders are watched rather than files: many editors put a new file in the old one's place.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Nothing where the kernel gives none: then only looks tell.
+    inotify: Option<AsyncFd<Folders>>,
+    folders: BTreeSet<PathBuf>,
+    stamps: BTreeMap<PathBuf, Stamp>,
+    stirred: Option<Stirred>,
+}
+
+/// The kernel's watch over folders.
+#[derive(Debug)]
+struct Folders(Inotify);
+
+impl AsFd for Folders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Folders {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Something happened in a folder.
+#[derive(Clone, Copy, Debug)]
+struct Stirred {
+    since: Instant,
+    last: Instant,
+}
+
+impl Stirred {
+    fn settles(&self) -> Instant {
+        (self.last + QUIET).min(self.since + PATIENCE)
+    }
+}
+
+impl Files {
+    /// Watches nothing yet. Says what the user should know.
+    pub fn new() -> (Self, Option<String>) {
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        let inotify = Inotify::init(flags)
+            .map_err(|error| Error::Events(error.into()))
+            .and_then(|inotify| watched(Folders(inotify)));
+        let note = inotify.as_ref().err().map(|error| {
+            format!(
+                "files are not watched ({}): a change of one is seen half a minute later",
+                sentence(error)
+            )
+        });
+        let files = Self {
+            inotify: inotify.ok(),
+            folders: BTreeSet::new(),
+            stamps: BTreeMap::new(),
+            stirred: None,
+        };
+        (files, note)
+    }
+
+    /// Watches these files from now on: those that were watched before for changes since the last look, others for
+    /// changes from now on. Says what the user should know.
+    pub fn watch(&mut self, files: &[PathBuf]) -> Option<String> {
+        let mut known = std::mem::take(&mut self.stamps);
+        self.stamps = files
+            .iter()
+            .map(|file| {
+                let stamp = known.remove(file).unwrap_or_else(|| Stamp::of(file));
+                (file.clone(), stamp)
+            })
+            .collect();
+        let mut note = None;
+        let folders: BTreeSet<_> = files.iter().flat_map(|file| folders(file)).collect();
+        if let Some(inotify) = &self.inotify {
+            // All of them: one that went and came back is watched no more.
+            for folder in &folders {
+                let flags = AddWatchFlags::IN_CLOSE_WRITE
+                    | AddWatchFlags::IN_CREATE
+                    | AddWatchFlags::IN_MOVED_TO
+                    | AddWatchFlags::IN_DELETE
+                    | AddWatchFlags::IN_MOVED_FROM;
+                if let Err(error) = inotify.get_ref().0.add_watch(folder, flags)
+                    && !self.folders.contains(folder)
+                {
+                    note = Some(format!(
+                        "{} is not watched ({error}): a change of a file there is seen half a minute later",
+                        folder.display()
+                    ));
+                }
+            }
+        }
+        self.folders = folders;
+        note
+    }
+
+    /// Looks whether a file is another than before.
+    pub fn have_changed(&mut self) -> bool {
+        let mut changed = false;
+        for (file, stamp) in &mut self.stamps {
+            let now = Stamp::of(file);
+            changed |= now != *stamp;
+            *stamp = now;
+        }
+        changed
+    }
+
+    /// Waits until a file is another than before. May be dropped and called again without loss.
+    pub async fn changed(&mut self) {
+        loop {
+            let settles = self.stirred.as_ref().map(Stirred::settles);
+            tokio::select! {
+                () = stirs(self.inotify.as_mut()) => {
+                    let now = Instant::now();
+                    self.stirred.get_or_insert(Stirred { since: now, last: now }).last = now;
+                }
+                () = sleep_until(settles.unwrap_or_else(Instant::now)), if settles.is_some() => {
+                    self.stirred = None;
+                    if self.have_changed() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits until something happens in a folder, whatever it is.
+async fn stirs(inotify: Option<&mut AsyncFd<Folders>>) {
+    if let Some(inotify) = inotify
+        && let Ok(mut ready) = inotify.readable().await
+    {
+        // What happened does not matter, for the files are looked at.
+        while ready
+            .get_inner()
+            .0
+            .read_events()
+            .is_ok_and(|events| !events.is_empty())
+        {}
+        ready.clear_ready();
+        return;
+    }
+    std::future::pending().await
+}
+
+/// The folder that a file stands in, and the one where what it links to stands.
+fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let folder = |file: &Path| match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_owned),
+    };
+    let real = fs::canonicalize(file).ok().and_then(|file| folder(&file));
+    folder(file).into_iter().chain(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tokio::{runtime, time::timeout};
+
+    use super::*;
+
+    /// Whether a watched file counts as changed by what `change` does.
+    fn sees(file: &Path, change: impl FnOnce()) -> bool {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (mut files, note) = Files::new();
+            assert_eq!(note, None);
+            assert_eq!(files.watch(&[file.to_owned()]), None);
+            change();
+            timeout(4 * QUIET, files.changed()).await.is_ok()
+        })
+    }
+
+    #[test]
+    fn whatever_way_a_file_is_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| fs::write(path(name), text).expect("a file");
+        write("file", "1");
+        assert!(sees(&path("file"), || write("file", "22")));
+        assert!(sees(&path("file"), || {
+            write("new", "333");
+            fs::rename(path("new"), path("file")).expect("renamed");
+        }));
+        assert!(sees(&path("file"), || {
+            fs::remove_file(path("file")).expect("removed");
+        }));
+        assert!(sees(&path("file"), || write("file", "1")));
+        assert!(!sees(&path("file"), || write("other", "1")));
+    }
+
+    #[test]
+    fn what_a_link_leads_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for version in ["a", "b"] {
+            fs::create_dir(path(version)).expect("a folder");
+            fs::write(path(version).join("file"), version.repeat(3)).expect("a file");
+        }
+        symlink("a/file", path("link")).expect("a link");
+        assert!(sees(&path("link"), || {
+            fs::write(path("a").join("file"), "other").expect("a file");
+        }));
+        assert!(sees(&path("link"), || {
+            symlink("b/file", path("new")).expect("a link");
+            fs::rename(path("new"), path("link")).expect("renamed");
+        }));
+    }
+}

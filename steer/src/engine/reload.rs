@@ -1,0 +1,203 @@
+//! Other rules while a run goes on: read apart, put in force all at once; or nothing at all.
+
+use std::{mem, path::PathBuf, time::Instant};
+
+use steer_common::suffix::Key;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::{JoinError, JoinHandle, spawn_blocking},
+};
+
+use super::{Engine, Error, Rulebook, files::Files};
+use crate::{
+    config::Settings,
+    datapath::{Mould, NewRules},
+    error::sentence,
+    origin::Sourced,
+    report::Reloaded,
+};
+
+/// When rules are to be read again, and what came of it.
+#[derive(Debug)]
+pub(super) struct Reload {
+    hangup: Signal,
+    files: Files,
+    wanted: bool,
+    work: Option<JoinHandle<Result<Fresh, Error>>>,
+}
+
+/// What was read, ready to be put in force.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    settings: Settings,
+    rulebook: Rulebook,
+    rules: NewRules,
+    nets: bool,
+    begun: Instant,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// To read.
+    Read,
+    /// To put in force what was read.
+    Take(Box<Result<Fresh, Error>>),
+}
+
+impl Reload {
+    /// Listens to SIGHUP, and to changes of these files. Says what the user should know.
+    pub fn new(files: &[PathBuf]) -> Result<(Self, Vec<String>), Error> {
+        let (mut watched, note) = Files::new();
+        let notes = note.into_iter().chain(watched.watch(files)).collect();
+        let reload = Self {
+            hangup: signal(SignalKind::hangup()).map_err(Error::Signals)?,
+            files: watched,
+            wanted: false,
+            work: None,
+        };
+        Ok((reload, notes))
+    }
+
+    /// Waits until there is something to do. May be dropped and called again without loss.
+    pub async fn next(&mut self) -> Step {
+        loop {
+            if self.work.is_none() && mem::take(&mut self.wanted) {
+                return Step::Read;
+            }
+            tokio::select! {
+                _ = self.hangup.recv() => self.wanted = true,
+                () = self.files.changed() => self.wanted = true,
+                read = ended(self.work.as_mut()) => {
+                    self.work = None;
+                    let read = read.map_err(Error::Reading).flatten();
+                    return Step::Take(Box::new(read));
+                }
+            }
+        }
+    }
+
+    /// Looks at the files, for changes that nobody told.
+    pub fn look(&mut self) {
+        self.wanted |= self.files.have_changed();
+    }
+}
+
+impl Engine {
+    /// Does what there is to do; a failure leaves the rules as they are.
+    pub(super) fn reload(&mut self, step: Step) {
+        let done = match step {
+            Step::Read => self.read_again(),
+            Step::Take(read) => read.and_then(|fresh| self.take(fresh)),
+        };
+        if let Err(error) = done {
+            self.report.not_reloaded(&sentence(&error));
+        }
+    }
+
+    fn read_again(&mut self) -> Result<(), Error> {
+        // Before they are read, so that what changes meanwhile is read once more.
+        self.reload.files.have_changed();
+        let mould = self.datapath.mould()?;
+        let settings = self.settings.clone();
+        let key = self.config.key;
+        self.reload.work = Some(spawn_blocking(move || Fresh::read(&settings, key, &mould)));
+        Ok(())
+    }
+
+    fn take(&mut self, fresh: Fresh) -> Result<(), Error> {
+        let Fresh {
+            settings,
+            rulebook,
+            rules,
+            nets,
+            begun,
+        } = fresh;
+        self.datapath.replace_rules(&rules)?;
+        self.config.nets = u32::from(nets);
+        self.datapath.configure(&self.config)?;
+        let before = self.rulebook.rules().len();
+        self.rulebook = rulebook;
+        let decided = self.decide_anew()?;
+
+        let mut notes: Vec<_> = self
+            .reload
+            .files
+            .watch(&settings.files)
+            .into_iter()
+            .collect();
+        let waiting = differences(&self.settings, &settings);
+        if !waiting.is_empty() {
+            notes.push(format!(
+                "{} changed, which takes a restart of steer; rules alone are taken over while it runs",
+                waiting.join(", ")
+            ));
+        }
+        self.settings.rules = settings.rules;
+        self.settings.files = settings.files;
+        self.settings.resolve = settings.resolve;
+        notes.extend(self.know());
+        self.report.reloaded(&Reloaded {
+            before,
+            rules: self.rulebook.rules().len(),
+            took: begun.elapsed(),
+            anew: decided.anew,
+            gone: decided.gone,
+        });
+        notes.iter().for_each(|note| self.report.note(note));
+        Ok(())
+    }
+}
+
+impl Fresh {
+    fn read(settings: &Settings, key: Key, mould: &Mould) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let settings = settings.reread()?;
+        let rulebook = Rulebook::new(settings.rules.clone(), Some(key))?;
+        if rulebook.key() != key {
+            return Err(Error::Rekeyed);
+        }
+        let nets = rulebook.nets();
+        Ok(Self {
+            rules: mould.fill(rulebook.entries(), &nets)?,
+            nets: !nets.is_empty(),
+            settings,
+            rulebook,
+            begun,
+        })
+    }
+}
+
+/// Waits for the end of what is being read, if anything is.
+async fn ended<T>(work: Option<&mut JoinHandle<T>>) -> Result<T, JoinError> {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The keys, apart from rules, of which the files say something else than before.
+fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    fn values<T>(sourced: &[Sourced<T>]) -> Vec<&T> {
+        sourced.iter().map(|sourced| &sourced.value).collect()
+    }
+    let differs = [
+        ("vpn.interface", old.vpn.value != new.vpn.value),
+        ("vpn.on_down", old.on_down != new.on_down),
+        (
+            "attach.cgroups",
+            values(&old.cgroups) != values(&new.cgroups),
+        ),
+        (
+            "attach.bridges",
+            values(&old.bridges) != values(&new.bridges),
+        ),
+        ("attach.docker", old.docker.value != new.docker.value),
+        ("[sni]", old.sni != new.sni),
+        ("[routing]", old.routing != new.routing),
+    ];
+    differs
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+}

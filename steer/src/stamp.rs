@@ -1,0 +1,22 @@
+//! Whether a file is still the same.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+/// What tells one state of a file from another, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(Option<(u64, u64, u64, i64, i64)>);
+
+impl Stamp {
+    /// The file's, or that of what it links to.
+    pub fn of(file: &Path) -> Self {
+        Self(fs::metadata(file).ok().map(|file| {
+            (
+                file.dev(),
+                file.ino(),
+                file.size(),
+                file.mtime(),
+                file.mtime_nsec(),
+            )
+        }))
+    }
+}
