@@ -98,7 +98,7 @@ fn build() -> Result<PathBuf> {
 fn play(arguments: &Arguments, steer: &Path) -> Result<ExitCode> {
     let screen = Screen::start();
     if arguments.docker == DockerName::Sid {
-        lab::fetch_sid_docker(&lab::sid_docker_cache(), &mut |line| screen.show(line))?;
+        lab::fetch_sid_docker(&lab::sid_cache(), &mut |line| screen.show(line))?;
     }
     let tunnel = match arguments.tunnel {
         TunnelName::Openvpn => Tunnel::OpenVpn,

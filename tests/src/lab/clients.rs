@@ -1,7 +1,9 @@
 //! Clients in the box: in a cgroup, or behind a bridge as a container is.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -72,13 +74,17 @@ impl Lab {
 
     /// Starts a client in a guest. Its cgroup is of its own, as a container's is.
     pub fn client_behind(&self, guest: &Guest) -> Result<Client> {
+        Client::start(self.command_behind(guest, client_binary()?)?)
+    }
+
+    /// A command that will run in a guest, with the box's `/etc/resolv.conf`.
+    pub fn command_behind(&self, guest: &Guest, program: impl AsRef<OsStr>) -> Result<Command> {
         let place = Place {
             netns: guest.netns.clone(),
             cgroup: self.box_cgroup(&format!("guest-{}", guest.bridge))?,
-            over: Vec::new(),
-            certificates: None,
+            ..self.place(Ns::Box, &self.cgroup)
         };
-        Client::start(place.command(client_binary()?)?)
+        place.command(program)
     }
 
     /// Makes a bridge `name` and a guest behind it, both families, masqueraded as Docker does.

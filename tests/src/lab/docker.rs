@@ -32,7 +32,7 @@ impl DockerVersion {
     fn path(self) -> OsString {
         let mut path = OsString::new();
         if self == Self::Sid {
-            let root = super::sid::root(&super::sid_docker_cache());
+            let root = super::sid::docker_root(&super::sid_cache());
             for dir in ["usr/bin", "usr/sbin"] {
                 path.push(root.join(dir));
                 path.push(":");

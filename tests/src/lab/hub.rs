@@ -265,7 +265,7 @@ fn nginx_conf(dir: &Path, certificates: &Certificates) -> String {
     )
 }
 
-fn listens(lab: &Lab, ns: Ns, sockets: &str, port: u16) -> bool {
+pub(super) fn listens(lab: &Lab, ns: Ns, sockets: &str, port: u16) -> bool {
     let shown = lab
         .command(ns, "ss")
         .and_then(|mut ss| Ran::of(ss.args([sockets, &format!("sport = :{port}")])));

@@ -26,6 +26,7 @@ mod steer;
 mod tls;
 mod topology;
 mod tunnel;
+mod web;
 
 use std::{
     ffi::OsStr,
@@ -48,11 +49,12 @@ pub use image::{FILLING, IMAGE};
 pub use keeper::down;
 pub use resolver::{Answer, Question, Resolver};
 pub use servers::{Contact, Servers};
-pub use sid::{fetch_sid_docker, sid_docker_cache};
+pub use sid::{fetch_sid_docker, fetch_sid_web, sid_cache};
 pub use snapshot::HostSnapshot;
 pub use steer::Steer;
 pub use topology::Ns;
 pub use tunnel::{Tunnel, TunnelBytes};
+pub use web::{Curl, Request, Web};
 
 use docker::Docker;
 use exec::{Daemon, Place};
@@ -152,7 +154,7 @@ impl<'a> Builder<'a> {
             }
         };
         if self.docker == Some(DockerVersion::Sid) {
-            fetch_sid_docker(&sid_docker_cache(), &mut tell)?;
+            fetch_sid_docker(&sid_cache(), &mut tell)?;
         }
         let tunnel = self.tunnel.map_or_else(Tunnel::chosen, Ok)?;
         tell("network namespaces: box, isp, internet, vpn");

@@ -1,7 +1,8 @@
-//! Debian sid's Docker, unpacked beside the system.
+//! Programs of Debian sid, unpacked beside the system.
 //!
 //! Its dockerd and containerd run on bookworm's C library; its runc does not (it asks for
-//! `GLIBC_2.38`), so the machine's own runc serves it.
+//! `GLIBC_2.38`), so the machine's own runc serves it. Its curl and nginx come with all that they
+//! are linked to, the C library and its loader too.
 
 use std::{
     env, fs,
@@ -13,12 +14,34 @@ use anyhow::{Context, Result, ensure};
 
 use super::exec::Ran;
 
-const PACKAGES: [&str; 3] = ["docker.io", "docker-cli", "containerd"];
-const DOCKERD: &str = "usr/sbin/dockerd";
+/// What is fetched together, into a folder of its own.
+struct Bundle {
+    folder: &'static str,
+    packages: &'static [&'static str],
+    /// Whether the packages come with those that they need.
+    whole: bool,
+    /// A file that is there when all is.
+    proof: &'static str,
+}
+
+const DOCKER: Bundle = Bundle {
+    folder: "docker-sid",
+    packages: &["docker.io", "docker-cli", "containerd"],
+    whole: false,
+    proof: "usr/sbin/dockerd",
+};
+
+const WEB: Bundle = Bundle {
+    folder: "web-sid",
+    packages: &["curl", "nginx"],
+    whole: true,
+    proof: "usr/sbin/nginx",
+};
+
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where sid's Docker is kept: `STEER_CACHE`, else `/var/cache/steer`.
-pub fn sid_docker_cache() -> PathBuf {
+/// Where programs of sid are kept: `STEER_CACHE`, else `/var/cache/steer`.
+pub fn sid_cache() -> PathBuf {
     env::var_os("STEER_CACHE").map_or_else(|| PathBuf::from("/var/cache/steer"), PathBuf::from)
 }
 
@@ -26,50 +49,92 @@ pub fn sid_docker_cache() -> PathBuf {
 /// its binaries. Quick when it is already there. The system's own packages, sources and lists
 /// stay as they are.
 pub fn fetch_sid_docker(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    let root = root(cache);
-    if root.join(DOCKERD).is_file() {
-        return Ok(root);
-    }
-    fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let work = tempfile::Builder::new()
-        .prefix("docker-sid-")
-        .tempdir_in(cache)?;
-    let config = private_apt(work.path())?;
-    let apt = |args: &[&str]| -> Result<String> {
-        let mut apt = Command::new("apt-get");
-        apt.args(args)
-            .env("APT_CONFIG", &config)
-            .current_dir(work.path());
-        Ran::of(&mut apt)?
-            .stdout()
-            .context("sid's Docker cannot be fetched")
-    };
-    progress("the list of sid's packages");
-    apt(&["update", "-qq"])?;
-    progress("sid's docker.io, docker-cli and containerd");
-    apt(&[&["download", "-qq"], PACKAGES.as_slice()].concat())?;
-    let unpacked = work.path().join("root");
-    for entry in fs::read_dir(work.path())? {
-        let package = entry?.path();
-        if package
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
-            let mut unpack = Command::new("dpkg-deb");
-            Ran::of(unpack.arg("-x").arg(&package).arg(&unpacked))?.stdout()?;
-        }
-    }
-    match fs::rename(&unpacked, &root) {
-        // Another test may have been quicker.
-        Err(_) if root.join(DOCKERD).is_file() => {}
-        other => other.with_context(|| format!("cannot make {}", root.display()))?,
-    }
-    Ok(root)
+    DOCKER.fetch(cache, progress)
+}
+
+/// Fetches Debian sid's curl and nginx with all that they need, as [`fetch_sid_docker`] does.
+pub fn fetch_sid_web(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    WEB.fetch(cache, progress)
+}
+
+/// A program of a bundle that came whole, run by the bundle's own loader and libraries.
+pub(super) fn own_loader(root: &Path, program: &str) -> Result<Vec<PathBuf>> {
+    let folder = root.join("usr/lib64");
+    let loader = fs::read_dir(&folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().contains("ld-linux"))
+        .with_context(|| format!("{} has no loader", folder.display()))?;
+    let libraries = fs::canonicalize(&loader)?;
+    let libraries = libraries.parent().context("the loader lies in a folder")?;
+    Ok(vec![
+        loader,
+        "--library-path".into(),
+        libraries.to_owned(),
+        root.join(program),
+    ])
 }
 
 /// The root in which `usr/sbin/dockerd` lies.
-pub(super) fn root(cache: &Path) -> PathBuf {
-    cache.join("docker-sid")
+pub(super) fn docker_root(cache: &Path) -> PathBuf {
+    cache.join(DOCKER.folder)
+}
+
+impl Bundle {
+    fn fetch(&self, cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let root = cache.join(self.folder);
+        if root.join(self.proof).is_file() {
+            return Ok(root);
+        }
+        fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let work = tempfile::Builder::new()
+            .prefix(&format!("{}-", self.folder))
+            .tempdir_in(cache)?;
+        let config = private_apt(work.path())?;
+        let archives = work.path().join("cache/archives");
+        let apt = |args: &[&str]| -> Result<String> {
+            let mut apt = Command::new("apt-get");
+            apt.args(args)
+                .env("APT_CONFIG", &config)
+                .current_dir(&archives);
+            Ran::of(&mut apt)?
+                .stdout()
+                .with_context(|| format!("sid's {} cannot be fetched", self.packages.join(", ")))
+        };
+        progress("the list of sid's packages");
+        apt(&["update", "-qq"])?;
+        progress(&format!("sid's {}", self.packages.join(", ")));
+        let how: &[&str] = if self.whole {
+            &[
+                "install",
+                "--download-only",
+                "-y",
+                "-qq",
+                "--no-install-recommends",
+            ]
+        } else {
+            &["download", "-qq"]
+        };
+        apt(&[how, self.packages].concat())?;
+        let unpacked = work.path().join("root");
+        for entry in fs::read_dir(&archives)? {
+            let package = entry?.path();
+            if package
+                .extension()
+                .is_some_and(|extension| extension == "deb")
+            {
+                let mut unpack = Command::new("dpkg-deb");
+                Ran::of(unpack.arg("-x").arg(&package).arg(&unpacked))?.stdout()?;
+            }
+        }
+        match fs::rename(&unpacked, &root) {
+            // Another test may have been quicker.
+            Err(_) if root.join(self.proof).is_file() => {}
+            other => other.with_context(|| format!("cannot make {}", root.display()))?,
+        }
+        Ok(root)
+    }
 }
 
 /// An apt configuration with state of its own and sid as the only source, fetched from where

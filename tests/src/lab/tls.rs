@@ -14,15 +14,21 @@ use super::{exec::Ran, plan::HOSTS};
 pub(super) struct Certificates {
     /// The authority alone, which clients trust.
     pub ca: PathBuf,
-    /// The certificate: all names of [`HOSTS`], server and client.
+    /// The certificate: all names that were given, server and client.
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them in `dir`.
+    /// Makes them in `dir`, for all names of [`HOSTS`].
     pub fn make(dir: &Path) -> Result<Self> {
+        let names: Vec<_> = HOSTS.iter().map(|host| host.name).collect();
+        Self::make_for(dir, &names)
+    }
+
+    /// Makes them in `dir`.
+    pub fn make_for(dir: &Path, names: &[&str]) -> Result<Self> {
         let at = |name: &str| dir.join(name);
         let these = Self {
             ca: at("ca.pem"),
@@ -30,10 +36,7 @@ impl Certificates {
             key: at("key.pem"),
         };
         let (ca_key, request, extensions) = (at("ca.key"), at("request.pem"), at("extensions"));
-        let names: Vec<_> = HOSTS
-            .iter()
-            .map(|host| format!("DNS:{}", host.name))
-            .collect();
+        let names: Vec<_> = names.iter().map(|name| format!("DNS:{name}")).collect();
         let text = format!(
             "subjectAltName={}\nextendedKeyUsage=serverAuth,clientAuth\n",
             names.join(",")

@@ -5,6 +5,7 @@ mod adoption;
 mod changes;
 mod crash;
 mod datagrams;
+mod dns_over_tcp;
 mod flows_keep_their_path;
 mod forged_answers;
 mod host_as_before;
