@@ -26,11 +26,11 @@ pub fn cookie() -> Option<NetnsCookie> {
 ///
 /// # Errors
 /// The kernel does not say.
-pub fn socket_cookie(socket: &UdpSocket) -> io::Result<u64> {
+pub fn socket_cookie(socket: &impl AsRawFd) -> io::Result<u64> {
     option(socket, libc::SO_COOKIE)
 }
 
-fn option(socket: &UdpSocket, name: libc::c_int) -> io::Result<u64> {
+fn option(socket: &impl AsRawFd, name: libc::c_int) -> io::Result<u64> {
     let mut value = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `value`; both outlive the call.

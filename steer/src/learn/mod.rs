@@ -4,6 +4,8 @@
 pub mod hello;
 pub mod messages;
 pub mod quic;
+pub mod raw;
+pub mod reset;
 pub mod stream;
 mod table;
 
