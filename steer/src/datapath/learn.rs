@@ -1,6 +1,6 @@
 //! What user space finds out of a name, into the tables that the programs learn into.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use aya::{
     Pod,
@@ -9,7 +9,7 @@ use aya::{
 use steer_common::{
     decide::{self, Match},
     dns, suffix,
-    types::{AddrEntry, Address, Config, Learned, NameEntry, NameKey, Origin, event},
+    types::{AddrEntry, Address, Config, Learned, NameEntry, NameKey, Origin, Verdict, event},
 };
 
 use super::{Datapath, error::Error, in_map};
@@ -68,7 +68,7 @@ impl Datapath {
                 let mut entry = before.unwrap_or_default();
                 contested_by = entry.contested_by(matched.verdict, now);
                 news = entry.learn(&matched, until, now);
-                entry
+                Some(entry)
             },
         )
         .map_err(in_map("ADDRS"))?;
@@ -90,10 +90,10 @@ impl Datapath {
             name: suffix::hash_name(&config.key, name),
         };
         replace(&mut self.names()?, key, |before: Option<NameEntry>| {
-            NameEntry {
+            Some(NameEntry {
                 until: before.map_or(until, |before| before.until.max(until)),
                 ..by
-            }
+            })
         })
         .map_err(in_map("NAMES"))?;
         Ok(news.then_some(Learned {
@@ -106,11 +106,48 @@ impl Datapath {
     }
 }
 
-/// Puts what `entry` makes of the value that is there in its place.
+impl Datapath {
+    /// Has addresses that take the VPN at `now` do so at least until then, by all the names that they do it by.
+    ///
+    /// As with [`Self::learn`], what a program writes at that very moment may be lost: the time of an answer, or a direct
+    /// verdict, which decides nothing beside the VPN's.
+    ///
+    /// # Errors
+    /// When a table cannot be used.
+    pub fn extend(&mut self, used: &HashSet<Address>, now: u64, until: u64) -> Result<(), Error> {
+        let mut addresses = self.addresses()?;
+        for address in used {
+            replace(&mut addresses, *address, |before: Option<AddrEntry>| {
+                let mut entry = before.filter(|entry| entry.vpn_until > now)?;
+                entry.vpn_until = entry.vpn_until.max(until);
+                Some(entry)
+            })
+            .map_err(in_map("ADDRS"))?;
+        }
+        let mut names = self.names()?;
+        let keys: Vec<_> = names
+            .keys()
+            .flatten()
+            .filter(|key: &NameKey| used.contains(&key.address))
+            .collect();
+        for key in keys {
+            replace(&mut names, key, |before: Option<NameEntry>| {
+                let mut entry =
+                    before.filter(|entry| entry.verdict == Verdict::VPN && entry.until > now)?;
+                entry.until = entry.until.max(until);
+                Some(entry)
+            })
+            .map_err(in_map("NAMES"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts what `entry` makes of the value that is there in its place, if it makes something.
 fn replace<K: Pod, V: Pod + PartialEq>(
     map: &mut HashMap<&mut MapData, K, V>,
     key: K,
-    mut entry: impl FnMut(Option<V>) -> V,
+    mut entry: impl FnMut(Option<V>) -> Option<V>,
 ) -> Result<(), MapError> {
     loop {
         let before = match map.get(&key, 0) {
@@ -118,7 +155,9 @@ fn replace<K: Pod, V: Pod + PartialEq>(
             Err(MapError::KeyNotFound) => None,
             Err(error) => return Err(error),
         };
-        let after = entry(before);
+        let Some(after) = entry(before) else {
+            return Ok(());
+        };
         let mode = match before {
             Some(before) if before == after => return Ok(()),
             Some(_) => THERE,

@@ -33,6 +33,11 @@ pub enum Error {
     /// The events of the programs cannot be waited for.
     #[error("the events of the kernel's programs cannot be waited for")]
     Events(#[source] io::Error),
+    /// The sockets of processes cannot be listed.
+    #[error(
+        "the sockets of processes cannot be listed, so addresses are not kept for those that idle; does the kernel have tcp_diag?"
+    )]
+    Sockets(#[source] io::Error),
     /// Signals cannot be waited for.
     #[error("SIGINT and SIGTERM cannot be waited for")]
     Signals(#[source] io::Error),

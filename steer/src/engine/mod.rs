@@ -7,8 +7,10 @@ mod files;
 mod follow;
 mod inherit;
 mod known;
+mod lifetimes;
 mod reload;
 mod rulebook;
+mod sockets;
 mod stage;
 mod terminal;
 mod upkeep;
@@ -302,8 +304,8 @@ impl Engine {
     fn count(&mut self) -> Result<(), Error> {
         let stats = self.datapath.stats()?;
         self.report.counters(&self.counted, &stats);
-        self.counted = stats;
-        Ok(())
+        let before = std::mem::replace(&mut self.counted, stats);
+        self.relieve(&before, &stats)
     }
 
     /// A failure while steering is told and tried again: ending would let go of flows that are steered now.

@@ -1,19 +1,22 @@
 //! What keeps the tables fit: flows that ended and addresses that expired make room.
 
-use steer_common::types::{AddrEntry, TICK_SECONDS};
+use steer_common::{
+    stats::{Outcome, Stats},
+    types::TICK_SECONDS,
+};
 
-use super::{Engine, Error};
+use super::{
+    Engine, Error,
+    lifetimes::{EXPIRED, EXPIRED_LONG},
+};
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds that an address lives at least: a client may take that long from the answer to the connection.
 pub(super) const FLOOR: u64 = 60 * SECOND;
 /// Nanoseconds beyond the TTL: clients cache answers, and dockerd connects again for each layer.
 pub(super) const GRACE: u64 = 300 * SECOND;
 
-/// An address that expired is a miss already; it is only removed later, when an answer hardly refreshes it at that very
-/// moment.
-const EXPIRED_LONG: u64 = 600 * SECOND;
 /// Ticks from one look at the addresses to the next.
 const ADDRESS_TICKS: u32 = ticks(600);
 
@@ -40,36 +43,24 @@ impl Engine {
                 let _ = flows.remove(key);
             }
         }
-        if tick.is_multiple_of(ADDRESS_TICKS) {
-            let now = monotonic();
-            let mut addresses = self.datapath.addresses()?;
-            let expired: Vec<_> = addresses
-                .iter()
-                .flatten()
-                .filter(|(_, entry)| is_expired_long(entry, now))
-                .map(|(address, _)| address)
-                .collect();
-            for address in &expired {
-                if addresses
-                    .get(address, 0)
-                    .is_ok_and(|entry| is_expired_long(&entry, now))
-                {
-                    let _ = addresses.remove(address);
-                }
-            }
-            tracing::debug!("{} addresses that had expired made room", expired.len());
-        }
         tracing::debug!("{} flows that had ended made room", ended.len());
+        self.keep_used()?;
+        if tick.is_multiple_of(ADDRESS_TICKS) {
+            self.make_room(EXPIRED_LONG)?;
+        }
         Ok(())
     }
-}
 
-fn is_expired_long(entry: &AddrEntry, now: u64) -> bool {
-    entry
-        .vpn_until
-        .max(entry.direct_until)
-        .saturating_add(EXPIRED_LONG)
-        < now
+    /// Makes room at once where a table was full since `before`.
+    pub(super) fn relieve(&mut self, before: &Stats, now: &Stats) -> Result<(), Error> {
+        let full = [Outcome::AddrsFull, Outcome::NamesFull]
+            .iter()
+            .any(|&outcome| before.counter(outcome) != now.counter(outcome));
+        if full {
+            self.make_room(EXPIRED)?;
+        }
+        Ok(())
+    }
 }
 
 /// Nanoseconds of the clock that `bpf_ktime_get_ns` reads.
@@ -85,20 +76,4 @@ pub(super) fn monotonic() -> u64 {
 
 const fn ticks(seconds: u64) -> u32 {
     (seconds / TICK_SECONDS) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_one_verdict_keeps_alive_stays() {
-        let entry = AddrEntry {
-            vpn_until: 10,
-            direct_until: 20,
-            ..AddrEntry::default()
-        };
-        assert!(!is_expired_long(&entry, 20 + EXPIRED_LONG));
-        assert!(is_expired_long(&entry, 21 + EXPIRED_LONG));
-    }
 }

@@ -208,7 +208,10 @@ impl Report {
     pub fn counters(&self, before: &Stats, now: &Stats) {
         for &outcome in Outcome::ALL {
             let more = now.counter(outcome).wrapping_sub(before.counter(outcome));
-            if more == 0 || !(outcome.action() == Action::Drop || outcome == Outcome::EventLost) {
+            if more == 0
+                || !(outcome.action() == Action::Drop
+                    || matches!(outcome, Outcome::EventLost | Outcome::NamesFull))
+            {
                 continue;
             }
             self.say(format_args!(
@@ -330,6 +333,9 @@ fn advice(outcome: Outcome) -> &'static str {
         }
         Outcome::AddrsFull => {
             "the table of addresses is full, and answers for names of the VPN are held back"
+        }
+        Outcome::NamesFull => {
+            "the table of names is full: addresses are learned, but after a change of rules some keep their path until they expire"
         }
         Outcome::HeldBack => {
             "answers for names of the VPN could not be read to their end, and were held back lest the rest go direct"

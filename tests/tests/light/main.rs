@@ -11,6 +11,7 @@ mod forged_answers;
 mod host_as_before;
 mod inspectable;
 mod lab;
+mod lifetimes;
 mod names;
 mod no_race;
 mod reload;

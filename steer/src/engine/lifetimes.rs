@@ -1,0 +1,99 @@
+//! How long an address stays known: while flows to it live, and no longer than that once its answers have expired.
+
+use std::collections::HashSet;
+
+use steer_common::types::{AddrEntry, Address, NameEntry};
+
+use super::{
+    Engine, Error, sockets,
+    upkeep::{GRACE, SECOND, monotonic},
+};
+
+/// An address that expires before this is looked at; more than from one look to the next.
+const SOON: u64 = 60 * SECOND;
+/// What has expired is a miss already; it is only removed later, when an answer hardly refreshes it at that very moment.
+pub(super) const EXPIRED_LONG: u64 = 600 * SECOND;
+/// And this much later where a table is full.
+pub(super) const EXPIRED: u64 = 60 * SECOND;
+
+impl Engine {
+    /// Has the addresses of the VPN that are about to expire stay while flows use them: connections over a bridge, and
+    /// processes' sockets, idle or not.
+    pub(super) fn keep_used(&mut self) -> Result<(), Error> {
+        let now = monotonic();
+        let ending: HashSet<Address> = self
+            .datapath
+            .addresses()?
+            .iter()
+            .flatten()
+            .filter(|(_, entry)| (now..now + SOON).contains(&entry.vpn_until))
+            .map(|(address, _)| address)
+            .collect();
+        if ending.is_empty() {
+            return Ok(());
+        }
+        let tick = self.config.tick;
+        let mut used: HashSet<_> = self
+            .datapath
+            .flows()?
+            .iter()
+            .flatten()
+            .filter(|(key, entry)| !entry.is_over(key.protocol, tick))
+            .map(|(key, _)| key.remote)
+            .filter(|remote| ending.contains(remote))
+            .collect();
+        if used.len() < ending.len() {
+            let sockets = sockets::remotes(self.settings.routing.mark).map_err(Error::Sockets)?;
+            used.extend(sockets.into_iter().filter(|remote| ending.contains(remote)));
+        }
+        if !used.is_empty() {
+            self.datapath.extend(&used, now, now + GRACE)?;
+        }
+        tracing::debug!(
+            "{} of {} addresses stay while flows use them",
+            used.len(),
+            ending.len()
+        );
+        Ok(())
+    }
+
+    /// Removes addresses and names that expired that long ago.
+    pub(super) fn make_room(&mut self, long: u64) -> Result<(), Error> {
+        let now = monotonic();
+        let before = now.saturating_sub(long);
+        let mut addresses = self.datapath.addresses()?;
+        let has_ended = |entry: &AddrEntry| entry.vpn_until.max(entry.direct_until) < before;
+        let expired: Vec<_> = addresses
+            .iter()
+            .flatten()
+            .filter_map(|(address, entry)| has_ended(&entry).then_some(address))
+            .collect();
+        for address in &expired {
+            // Whoever was learned anew since stays; gone already is as good.
+            if addresses
+                .get(address, 0)
+                .is_ok_and(|entry| has_ended(&entry))
+            {
+                let _ = addresses.remove(address);
+            }
+        }
+        let mut names = self.datapath.names()?;
+        let has_ended = |entry: &NameEntry| entry.until < before;
+        let forgotten: Vec<_> = names
+            .iter()
+            .flatten()
+            .filter_map(|(key, entry)| has_ended(&entry).then_some(key))
+            .collect();
+        for key in &forgotten {
+            if names.get(key, 0).is_ok_and(|entry| has_ended(&entry)) {
+                let _ = names.remove(key);
+            }
+        }
+        tracing::debug!(
+            "{} addresses and {} names that had expired made room",
+            expired.len(),
+            forgotten.len()
+        );
+        Ok(())
+    }
+}
