@@ -1,5 +1,4 @@
 //! Connections ended on the real kernel: a process's, and a container's behind a bridge and a masquerade.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 use std::{
     fs,
