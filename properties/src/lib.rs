@@ -6,8 +6,14 @@
 pub mod config;
 pub mod dns;
 pub mod domain;
+pub mod http;
+pub mod list;
+mod opening;
 pub mod packet;
+pub mod quic;
 pub mod seeds;
+pub mod stream;
+pub mod tls;
 
 /// A parser's property and the name of its fuzz target, which is also the folder of its seeds in `fuzz/corpus`.
 pub type Target = (&'static str, fn(&[u8]));
@@ -17,5 +23,10 @@ pub const TARGETS: &[Target] = &[
     ("config", config::check),
     ("dns", dns::check),
     ("domain", domain::check),
+    ("http", http::check),
+    ("list", list::check),
     ("packet", packet::check),
+    ("quic", quic::check),
+    ("stream", stream::check),
+    ("tls", tls::check),
 ];

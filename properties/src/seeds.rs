@@ -1,6 +1,14 @@
 //! The seeds of the fuzz targets, as `cargo run -p steer-properties` writes them to `fuzz/corpus`.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
 
 use crate::dns;
 
@@ -21,7 +29,62 @@ pub fn made() -> Vec<Seed> {
         }
     }
     seeds.extend(packets());
+    seeds.extend(hellos());
+    seeds.extend(streams(&mut rng));
     seeds
+}
+
+/// The hellos of rustls's client, for TCP and for QUIC; an octet behind those for TCP says where they are cut.
+fn hellos() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (kind, versions) in [
+        ("tls12", &[&TLS12][..]),
+        ("tls13", &[&TLS13]),
+        ("both", ALL_VERSIONS),
+    ] {
+        for (named, name) in [("named", "www.example.com"), ("address", "192.0.2.1")] {
+            let hello = hello(versions, name);
+            let recut = hello[5..].chunks(60).flat_map(record).collect();
+            for (how, mut octets) in [("", hello.clone()), ("-in-records", recut)] {
+                octets.push(128);
+                seeds.push(("tls", format!("{kind}-{named}{how}"), octets));
+            }
+            let bare = [&[1; 8], &hello[5..]].concat();
+            seeds.push(("quic", format!("{kind}-{named}"), bare));
+        }
+    }
+    seeds
+}
+
+fn hello(versions: &[&'static SupportedProtocolVersion], name: &str) -> Vec<u8> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("ring has these versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).expect("it is a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client begins");
+    let mut octets = Vec::new();
+    client.write_tls(&mut octets).expect("memory takes it");
+    octets
+}
+
+fn record(part: &[u8]) -> Vec<u8> {
+    [&[22, 3, 1, 0, part.len() as u8], part].concat()
+}
+
+/// Made-up answers behind their lengths, as DNS over TCP has them.
+fn streams(rng: &mut Rng) -> Vec<Seed> {
+    let stream = |number: usize| {
+        let mut octets = (number as u64).to_le_bytes().to_vec();
+        for _ in 0..number {
+            let message = dns::generate(rng).octets;
+            octets.extend((message.len() as u16).to_be_bytes());
+            octets.extend(message);
+        }
+        ("stream", format!("answers-{number}"), octets)
+    };
+    (1..6).map(stream).collect()
 }
 
 fn packets() -> Vec<Seed> {
