@@ -136,6 +136,7 @@ impl Engine {
         self.settings.rules = settings.rules;
         self.settings.files = settings.files;
         self.settings.resolve = settings.resolve;
+        let lists = mem::replace(&mut self.settings.lists, settings.lists);
         notes.extend(self.know());
         self.report.reloaded(&Reloaded {
             before,
@@ -144,6 +145,12 @@ impl Engine {
             anew: decided.anew,
             gone: decided.gone,
         });
+        let others = self
+            .settings
+            .lists
+            .iter()
+            .filter(|list| !lists.contains(list));
+        others.for_each(|list| self.report.list(list));
         notes.iter().for_each(|note| self.report.note(note));
         Ok(())
     }

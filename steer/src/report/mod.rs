@@ -13,7 +13,7 @@ use std::{
 use steer_common::stats::{Action, Outcome, Stats};
 
 use crate::{
-    config::{Output, Settings},
+    config::{ListSummary, Output, Settings},
     engine::Rulebook,
     events::{Event, Late, Learned, Name, STEER, Steered, protocol},
     host::{Bridge, Cgroup, Host},
@@ -160,6 +160,13 @@ impl Report {
             counted(rules, "rule"),
             took.as_millis()
         ));
+    }
+
+    /// What a list came to when it was read again.
+    pub fn list(&self, list: &ListSummary) {
+        for line in summary::list(list) {
+            self.say(format_args!("{line}"));
+        }
     }
 
     /// Other rules could not be read or put in force.

@@ -70,7 +70,7 @@ fn bridge(bridge: &Bridge) -> String {
 }
 
 /// What a list came to, and what is wrong with it.
-fn list(list: &ListSummary) -> Vec<String> {
+pub fn list(list: &ListSummary) -> Vec<String> {
     let what = match list.verdict {
         Verdict::Vpn => "via vpn",
         Verdict::Direct => "direct",

@@ -3,6 +3,8 @@
 use std::{
     env,
     fs::{self, File},
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -10,8 +12,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    libc,
+    pty::openpty,
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, setsid},
 };
 
 use super::{
@@ -29,6 +34,7 @@ pub struct Steer {
     child: Child,
     log: PathBuf,
     config: Option<PathBuf>,
+    terminal: Option<OwnedFd>,
 }
 
 impl Steer {
@@ -47,6 +53,11 @@ impl Steer {
     /// Asks it to read its files again.
     pub fn hang_up(&self) -> Result<()> {
         self.signal(Signal::SIGHUP)
+    }
+
+    /// Closes the terminal that [`Lab::steer_on_terminal`] gave it.
+    pub fn close_terminal(&mut self) -> Result<()> {
+        self.terminal.take().map(drop).context("it has no terminal")
     }
 
     /// Its process.
@@ -158,6 +169,23 @@ impl Lab {
         args: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Steer> {
+        self.steer_spawned(config, args, environment, false)
+    }
+
+    /// Starts `steer run` as a user does in a terminal, and waits until it is ready.
+    pub fn steer_on_terminal(&self, config: &str) -> Result<Steer> {
+        let mut steer = self.steer_spawned(config, &[], &[], true)?;
+        steer.wait_ready()?;
+        Ok(steer)
+    }
+
+    fn steer_spawned(
+        &self,
+        config: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        on_terminal: bool,
+    ) -> Result<Steer> {
         let log = self.unused("steer", "log");
         let output = File::create(&log)?;
         let binary = if environment.is_empty() {
@@ -172,8 +200,17 @@ impl Lab {
             command.arg("--config").arg(file);
         }
         command.args(args).envs(environment.iter().copied());
+        let mut terminal = None;
+        command.stdin(Stdio::null());
+        if on_terminal {
+            let pair = openpty(None, None).context("cannot make a terminal")?;
+            fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+            terminal = Some(pair.master);
+            command.stdin(pair.slave);
+            // SAFETY: between fork and exec these are system calls only.
+            unsafe { command.pre_exec(take_terminal) };
+        }
         let child = command
-            .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
@@ -182,6 +219,7 @@ impl Lab {
             child,
             log,
             config: file,
+            terminal,
         })
     }
 
@@ -220,6 +258,16 @@ impl Lab {
             .find(|file| !file.exists())
             .unwrap_or_default()
     }
+}
+
+/// Begins a session of its own, with the standard input for its terminal.
+fn take_terminal() -> io::Result<()> {
+    setsid()?;
+    // SAFETY: the file is open, and the call takes a number and no pointer.
+    if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn said(log: &Path) -> String {

@@ -17,4 +17,5 @@ mod no_race;
 mod reload;
 mod resolved_before;
 mod start_errors;
+mod terminal;
 mod vpn_down;

@@ -101,6 +101,41 @@ fn a_changed_file_is_taken_over_without_a_signal() -> Result<()> {
 }
 
 #[test]
+fn a_list_that_changes_is_taken_over_and_one_that_goes_changes_nothing() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let folder = tempfile::tempdir()?;
+    let list = folder.path().join("blocked.txt");
+    fs::write(&list, "a.plain.example\n")?;
+    let config = lab.config().replace(
+        "[rules]\n",
+        &format!("[rules]\nlists = [{{ path = \"{}\" }}]\n", list.display()),
+    );
+    let steer = lab.lab.steer(&config, &[])?;
+    let number = lab.numbers(1)?;
+    let all_take = |right| -> Result<()> {
+        for (who, client) in &mut lab.clients()? {
+            resolve(client, lookup(number, "plain", false))?;
+            let (_, path) = open(client, server(number, false))?;
+            assert_eq!(path, right, "{who}: {}", steer.output());
+        }
+        Ok(())
+    };
+    all_take(Path::Direct)?;
+    fs::write(
+        &list,
+        "a.plain.example\nb.plain.example\nplain.example\nnot a name\n",
+    )?;
+    taken_over(&steer, 1)?;
+    steer.wait_said("passed over: ")?;
+    all_take(Path::Vpn)?;
+    fs::remove_file(&list)?;
+    said_times(&steer, "not reloaded, the rules stay as they were: ", 1)?;
+    all_take(Path::Vpn)?;
+    steer.terminate()?;
+    lab.done()
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_is_told() -> Result<()> {
     let mut lab = Shared::unsteered()?;
     let mut steer = lab.steer()?;
