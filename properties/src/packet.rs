@@ -47,7 +47,9 @@ fn parse(octets: &[u8], leftover: u8) -> Option<Packet> {
     let mut head = Head::new();
     head.buffer().fill(leftover);
     head.buffer()[..octets.len()].copy_from_slice(octets);
-    head.parse(octets.len() as u32)
+    let mut packet = Packet::new(Address::default(), Address::default(), 0);
+    head.parse(octets.len() as u32, &mut packet)
+        .map(|()| packet)
 }
 
 fn v4(octets: &[u8]) -> IpAddr {

@@ -66,6 +66,25 @@ pub struct Packet {
     pub acknowledgment: u32,
 }
 
+impl Packet {
+    /// A packet of which nothing tells its flow.
+    #[inline(always)]
+    pub const fn new(source: Address, destination: Address, protocol: u32) -> Self {
+        Self {
+            source,
+            destination,
+            source_port: Port::new(0),
+            destination_port: Port::new(0),
+            protocol,
+            place: Place::Stateless,
+            payload: 0,
+            payload_size: 0,
+            sequence: 0,
+            acknowledgment: 0,
+        }
+    }
+}
+
 /// TCP's protocol number.
 pub const TCP: u32 = IpProto::Tcp as u32;
 /// UDP's protocol number.
@@ -89,44 +108,37 @@ impl Head {
         &mut self.octets[..SIZE]
     }
 
-    /// Reads the headers in the first `size` octets; `None` if they contradict themselves or are cut off.
+    /// Reads the headers in the first `size` octets into `packet`; `None` if they contradict themselves or are cut off.
     #[inline(always)]
-    pub fn parse(&mut self, size: u32) -> Option<Packet> {
+    pub fn parse(&mut self, size: u32, packet: &mut Packet) -> Option<()> {
         match self.octets[0] >> 4 {
-            4 => self.v4(size),
-            6 => self.v6(size),
+            4 => self.v4(size, packet),
+            6 => self.v6(size, packet),
             _ => None,
         }
     }
 
     #[inline(always)]
-    fn v4(&self, size: u32) -> Option<Packet> {
+    fn v4(&self, size: u32, packet: &mut Packet) -> Option<()> {
         const FRAGMENT_OFFSET: u16 = 0x1fff;
         let header = u32::from(self.octets[0] & 0x0f) * 4;
         if header < 20 || header > size {
             return None;
         }
-        let packet = Packet {
-            source: Address::v4(self.array(12)),
-            destination: Address::v4(self.array(16)),
-            source_port: Port::default(),
-            destination_port: Port::default(),
-            protocol: u32::from(self.octets[9]),
-            place: Place::Stateless,
-            payload: 0,
-            payload_size: 0,
-            sequence: 0,
-            acknowledgment: 0,
-        };
+        *packet = Packet::new(
+            Address::v4(self.array(12)),
+            Address::v4(self.array(16)),
+            u32::from(self.octets[9]),
+        );
         if u16::from_be_bytes(self.array(6)) & FRAGMENT_OFFSET != 0 {
-            return Some(packet);
+            return Some(());
         }
         let total = u32::from(u16::from_be_bytes(self.array(2)));
         self.transport(packet, header, size, total)
     }
 
     #[inline(always)]
-    fn v6(&mut self, size: u32) -> Option<Packet> {
+    fn v6(&mut self, size: u32, packet: &mut Packet) -> Option<()> {
         const FRAGMENT_OFFSET: u16 = 0xfff8;
         const HOP_BY_HOP: u32 = IpProto::HopOpt as u32;
         const ROUTING: u32 = IpProto::Ipv6Route as u32;
@@ -142,28 +154,21 @@ impl Head {
             0 => u32::MAX,
             payload => HEADER + u32::from(payload),
         };
-        let mut packet = Packet {
-            source: Address::new(self.array(8)),
-            destination: Address::new(self.array(24)),
-            source_port: Port::default(),
-            destination_port: Port::default(),
-            protocol: u32::from(self.octets[6]),
-            place: Place::Stateless,
-            payload: 0,
-            payload_size: 0,
-            sequence: 0,
-            acknowledgment: 0,
-        };
+        *packet = Packet::new(
+            Address::new(self.array(8)),
+            Address::new(self.array(24)),
+            u32::from(self.octets[6]),
+        );
         for _ in 0..EXTENSIONS {
             let header = self.header.get();
             if header + 8 > size {
-                return Some(packet);
+                return Some(());
             }
             let octets = match packet.protocol {
                 HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(self.octet(header + 1)) + 1) * 8,
                 FRAGMENT => {
                     if u16::from_be_bytes(self.array(header + 2)) & FRAGMENT_OFFSET != 0 {
-                        return Some(packet);
+                        return Some(());
                     }
                     8
                 }
@@ -172,25 +177,25 @@ impl Head {
             packet.protocol = u32::from(self.octet(header));
             self.header.set(header + octets);
         }
-        Some(packet)
+        Some(())
     }
 
     #[inline(always)]
-    fn transport(&self, packet: Packet, at: u32, size: u32, total: u32) -> Option<Packet> {
+    fn transport(&self, packet: &mut Packet, at: u32, size: u32, total: u32) -> Option<()> {
         match packet.protocol {
             TCP => self.tcp(packet, at, size, total),
             UDP => self.udp(packet, at, size),
             ICMP => self.icmp(packet, at, size, Icmpv4Type::Echo as u8),
             ICMPV6 => self.icmp(packet, at, size, Icmpv6Type::EchoRequest as u8),
-            _ => Some(Packet {
-                place: Place::Unknown,
-                ..packet
-            }),
+            _ => {
+                packet.place = Place::Unknown;
+                Some(())
+            }
         }
     }
 
     #[inline(always)]
-    fn tcp(&self, packet: Packet, at: u32, size: u32, total: u32) -> Option<Packet> {
+    fn tcp(&self, packet: &mut Packet, at: u32, size: u32, total: u32) -> Option<()> {
         const FIN: u8 = 0x01;
         const SYN: u8 = 0x02;
         const RST: u8 = 0x04;
@@ -199,56 +204,51 @@ impl Head {
             return None;
         }
         let flags = self.octet(at + 13);
-        let place = if flags & (FIN | RST) != 0 {
+        packet.place = if flags & (FIN | RST) != 0 {
             Place::Last
         } else if flags & (SYN | ACK) == SYN {
             Place::First
         } else {
             Place::Later
         };
-        let mut packet = self.with_ports(packet, at, place);
+        self.ports(packet, at);
         packet.sequence = u32::from_be_bytes(self.array(at + 4));
         packet.acknowledgment = u32::from_be_bytes(self.array(at + 8));
         packet.payload = at + u32::from(self.octet(at + 12) >> 4) * 4;
         packet.payload_size = total.saturating_sub(packet.payload);
-        Some(packet)
+        Some(())
     }
 
     #[inline(always)]
-    fn udp(&self, packet: Packet, at: u32, size: u32) -> Option<Packet> {
+    fn udp(&self, packet: &mut Packet, at: u32, size: u32) -> Option<()> {
         const HEADER: u32 = 8;
         if at + HEADER > size {
             return None;
         }
         let octets = u32::from(u16::from_be_bytes(self.array(at + 4)));
-        let mut packet = self.with_ports(packet, at, Place::Unknown);
+        packet.place = Place::Unknown;
+        self.ports(packet, at);
         packet.payload = at + HEADER;
         packet.payload_size = octets.saturating_sub(HEADER);
-        Some(packet)
+        Some(())
     }
 
     /// Only an echo request begins anything; its replies and all errors belong to flows of others.
     #[inline(always)]
-    fn icmp(&self, packet: Packet, at: u32, size: u32, echo: u8) -> Option<Packet> {
+    fn icmp(&self, packet: &mut Packet, at: u32, size: u32, echo: u8) -> Option<()> {
         if at + 8 > size {
             return None;
         }
-        let place = if self.octet(at) == echo {
-            Place::Stateless
-        } else {
-            Place::Later
-        };
-        Some(Packet { place, ..packet })
+        if self.octet(at) != echo {
+            packet.place = Place::Later;
+        }
+        Some(())
     }
 
     #[inline(always)]
-    fn with_ports(&self, packet: Packet, at: u32, place: Place) -> Packet {
-        Packet {
-            source_port: Port::new(u16::from_be_bytes(self.array(at))),
-            destination_port: Port::new(u16::from_be_bytes(self.array(at + 2))),
-            place,
-            ..packet
-        }
+    fn ports(&self, packet: &mut Packet, at: u32) {
+        packet.source_port = Port::new(u16::from_be_bytes(self.array(at)));
+        packet.destination_port = Port::new(u16::from_be_bytes(self.array(at + 2)));
     }
 
     #[inline(always)]

@@ -208,14 +208,18 @@ pub mod source {
     pub const HELLO: u32 = 2;
 }
 
-/// Value of `HELLOS`: a connection whose name is awaited.
+/// Value of `HELLOS`: a connection whose name is awaited, or the rest of whose DNS answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HelloEntry {
     /// [`HelloEntry::BEGINS`] or one of the others.
     pub state: u32,
-    /// Sequence number of the first octet that the client sends.
+    /// Sequence number of the first octet that the client sends, or of the answer's length.
     pub first: u32,
+    /// Octets of the answer with its length.
+    pub size: u32,
+    /// Padding.
+    pub zero: u32,
 }
 
 impl HelloEntry {
@@ -328,6 +332,11 @@ pub struct Config {
     pub nets: u32,
     /// Not zero: a connection that turns out to be for the VPN when it goes direct already is stopped and reset.
     pub reset: u32,
+    /// Not zero: user space is given the answers of which no rule speaks, because it has rules that the kernel cannot
+    /// read.
+    pub patterns: u32,
+    /// Padding.
+    pub zero: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -412,13 +421,17 @@ pub struct Late {
     pub by: NameEntry,
 }
 
-/// A piece of what a connection begins with, in `SEGMENTS`; its octets follow in the same entry.
+/// Octets of a packet for user space, in `SEGMENTS`; they follow in the same entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The connection; both ends as the segment has them, also for a process's.
+    /// The flow as its sender has it, also a process's.
     pub flow: FlowKey,
-    /// Sequence number of the first octet that the client sent.
+    /// What it is a piece of: one of [`piece`].
+    pub kind: u32,
+    /// Not zero: [`FlowKey::origin`] is a socket's cookie, and not a bridge's index.
+    pub process: u32,
+    /// Sequence number of the first octet of the whole.
     pub first: u32,
     /// Sequence number of the first octet here.
     pub sequence: u32,
@@ -426,14 +439,24 @@ pub struct Piece {
     pub acknowledgment: u32,
     /// Octets that follow, [`PIECE`] at most.
     pub size: u32,
-    /// Not zero: the connection takes the VPN.
+    /// Not zero: the flow takes the VPN.
     pub by_vpn: u32,
     /// Padding.
     pub zero: u32,
 }
 
 /// Most octets in one [`Piece`].
-pub const PIECE: usize = 2048;
+pub const PIECE: usize = 4096;
+
+/// What a [`Piece`] is of.
+pub mod piece {
+    /// What a connection begins with.
+    pub const HELLO: u32 = 0;
+    /// A DNS answer over TCP, behind its length.
+    pub const STREAM: u32 = 1;
+    /// A DNS answer that was asked for, whole, of whose names no rule speaks.
+    pub const ANSWER: u32 = 2;
+}
 
 macro_rules! layout {
     ($($kind:ty = $size:literal),+ $(,)?) => {$(
@@ -455,12 +478,12 @@ layout! {
     FlowEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 152,
+    Config = 160,
     Learned = 336,
     Steered = 64,
-    HelloEntry = 8,
+    HelloEntry = 16,
     Late = 368,
-    Piece = 72,
+    Piece = 80,
 }
 
 #[cfg(test)]

@@ -77,16 +77,10 @@ impl Model {
 
 fn packet(protocol: u32, place: Place, port: u16) -> Packet {
     Packet {
-        source: CONTAINER,
-        destination: SERVER,
         source_port: Port::new(40_000),
         destination_port: Port::new(port),
-        protocol,
         place,
-        payload: 0,
-        payload_size: 0,
-        sequence: 0,
-        acknowledgment: 0,
+        ..Packet::new(CONTAINER, SERVER, protocol)
     }
 }
 

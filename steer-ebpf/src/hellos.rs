@@ -8,21 +8,20 @@ use steer_common::{
     packet::{Packet, Place, TCP},
     stats::Outcome,
     tls,
-    types::{FlowKey, HelloEntry, Late, Origin, PIECE, Piece, Port, Verdict, event, source},
+    types::{FlowKey, HelloEntry, Late, Origin, Port, Verdict, event, piece, source},
 };
 
 use crate::{
     lessons,
-    maps::{EVENTS, HELLOS, Lesson, SEGMENTS, Scratch, Slot, config, count},
+    maps::{EVENTS, HELLOS, Lesson, Scratch, Slot, config, count},
     names,
+    pieces::{self, What},
     skb::Skb,
     tables::{ANY, Maps},
 };
 
 /// Octets of a connection within which its name is looked for.
 const FAR: u32 = 65_536;
-/// Pieces of a segment that user space is given.
-const PIECES: u32 = 8;
 /// Octets of a name in text form, and a zero behind it.
 const TEXT: u32 = 254;
 
@@ -109,6 +108,7 @@ fn begins(skb: Skb, key: &FlowKey, first: u32) {
     let entry = HelloEntry {
         state: HelloEntry::BEGINS,
         first,
+        ..HelloEntry::default()
     };
     if !skb.is_of_process() {
         let _ = HELLOS.insert(key, entry, ANY);
@@ -229,45 +229,13 @@ fn in_pieces(
     let Scratch { packet, rest, .. } = slot.scratch()?;
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
-    for _ in 0..PIECES {
-        let Scratch { packet, rest, .. } = slot.scratch()?;
-        let (at, left) = (rest.at.get(), rest.left.get());
-        if left == 0 {
-            break;
-        }
-        let Some(mut reserved) = SEGMENTS.reserve_untyped::<Copied>(0) else {
-            count(Outcome::EventLost);
-            break;
-        };
-        let copied = reserved.as_mut_ptr();
-        // SAFETY: the entry is exclusive until it is submitted; any octets are what its buffer may hold.
-        let octets = unsafe { &mut (*copied).octets };
-        let most = left.min(PIECE as u32);
-        let Some(size) = skb.octets(octets, at, most) else {
-            reserved.discard(0);
-            break;
-        };
-        // SAFETY: as above, and each field is written.
-        unsafe {
-            (*copied).piece.flow = FlowKey::of(key.origin, packet);
-            (*copied).piece.first = entry.first;
-            (*copied).piece.sequence = packet.sequence.wrapping_add(at - packet.payload);
-            (*copied).piece.acknowledgment = packet.acknowledgment;
-            (*copied).piece.size = size;
-            (*copied).piece.by_vpn = u32::from(by_vpn);
-            (*copied).piece.zero = 0;
-        }
-        reserved.submit(0);
-        rest.at.set(at + size);
-        rest.left.set(left.wrapping_sub(size));
-    }
-    Ok(())
-}
-
-#[repr(C)]
-struct Copied {
-    piece: Piece,
-    octets: [u8; PIECE],
+    let what = What {
+        origin: key.origin,
+        kind: piece::HELLO,
+        first: entry.first,
+        by_vpn: u32::from(by_vpn),
+    };
+    pieces::copy(skb, slot, &what)
 }
 
 #[inline(always)]

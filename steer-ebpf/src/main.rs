@@ -15,6 +15,7 @@ mod hellos;
 mod lessons;
 mod maps;
 mod names;
+mod pieces;
 mod skb;
 mod sockets;
 mod tables;

@@ -60,7 +60,7 @@ pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]
-pub static SEGMENTS: RingBuf<Piece, 1_048_576> = RingBuf::new();
+pub static SEGMENTS: RingBuf<Piece, 2_097_152> = RingBuf::new();
 /// From the cookie of a socket that user space asks about to that of its network namespace.
 #[btf_map]
 pub static NETNS: HashMap<u64, u64, 1> = HashMap::new();
@@ -76,7 +76,10 @@ pub struct Scratch {
     pub message: Message,
     pub head: Head,
     pub packet: Packet,
-    pub rest: Rest,
+    /// What of a segment was not read yet.
+    pub rest: Part,
+    /// Where the DNS message at hand stands.
+    pub place: Part,
     pub lesson: Lesson,
     pub opening: Opening<OPENING>,
     pub hello: Hello,
@@ -86,9 +89,9 @@ pub struct Scratch {
     users: u64,
 }
 
-/// What of a TCP segment was not read yet: how far from the IP header it begins, and its octets.
+/// A part of a packet: how far from the IP header it begins, and its octets.
 #[repr(C)]
-pub struct Rest {
+pub struct Part {
     pub at: slot::Slot,
     pub left: slot::Slot,
 }

@@ -4,14 +4,18 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::Match,
     dns::{self, Hashed, Message, Role, Step},
-    packet::{Packet, TCP, UDP},
+    packet::{TCP, UDP},
     stats::{Action, Outcome},
-    types::{Address, Config, Origin, Port, QueryEntry, QueryKey, Verdict, source},
+    types::{
+        Address, Config, FlowKey, HelloEntry, Origin, Port, QueryEntry, QueryKey, Verdict, piece,
+        source,
+    },
 };
 
 use crate::{
     lessons::{self, FULL},
-    maps::{Lesson, QUERIES, RULESETS, Scratch, Slot, config, count},
+    maps::{HELLOS, Lesson, QUERIES, RULESETS, Scratch, Slot, config, count},
+    pieces::{self, What},
     skb::Skb,
     tables::ANY,
 };
@@ -47,43 +51,123 @@ pub fn answers(skb: Skb, slot: Slot, origin: Origin) -> Result<bool, Outcome> {
     Ok(true)
 }
 
+/// Octets of a message's length over TCP (RFC 1035 section 4.2.2).
+const LENGTH: u32 = 2;
+
+/// A datagram is a message; each message of a TCP segment has its length in front.
 #[inline(always)]
 fn messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
-    let Packet {
-        protocol,
-        payload,
-        payload_size,
-        ..
-    } = slot.scratch()?.packet;
-    match protocol {
-        UDP => message(skb, slot, origin, side, payload, payload_size),
-        TCP => stream(skb, slot, origin, side),
-        _ => Ok(()),
-    }
-}
-
-/// Each message of a TCP segment has its length in front (RFC 1035 section 4.2.2).
-#[inline(always)]
-fn stream(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
-    const LENGTH: u32 = 2;
     let Scratch { packet, rest, .. } = slot.scratch()?;
+    if packet.payload_size == 0 {
+        return Ok(());
+    }
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
+    let key = FlowKey::of(origin, packet);
+    let mut without_length = match packet.protocol {
+        UDP => packet.payload_size,
+        TCP => rest_of_message(skb, slot, side, &key)?,
+        _ => return Ok(()),
+    };
     for _ in 0..MESSAGES {
         let rest = &mut slot.scratch()?.rest;
-        let (at, left) = (rest.at.get(), rest.left.get());
-        if left < LENGTH {
+        let (mut at, mut left) = (rest.at.get(), rest.left.get());
+        let size = if without_length != 0 {
+            without_length
+        } else if left >= LENGTH {
+            let size = skb.short(at).ok_or(Outcome::BadPacket)?;
+            if LENGTH + size > left {
+                return message_begins(skb, slot, side, &key, LENGTH + size);
+            }
+            at += LENGTH;
+            left -= LENGTH;
+            size
+        } else {
             break;
-        }
-        let size = skb.short(at).ok_or(Outcome::BadPacket)?;
-        let next = LENGTH + size;
-        if next > left {
-            break;
-        }
-        rest.at.set(at + next);
-        rest.left.set(left - next);
-        message(skb, slot, origin, side, at + LENGTH, size)?;
+        };
+        without_length = 0;
+        rest.at.set(at + size);
+        rest.left.set(left.wrapping_sub(size));
+        message(skb, slot, origin, side, at, size)?;
     }
+    Ok(())
+}
+
+/// A segment may begin within a message. The size of what is left of it, if only its length came before; else user space
+/// is given it.
+#[inline(always)]
+fn rest_of_message(skb: Skb, slot: Slot, side: Side, key: &FlowKey) -> Result<u32, Outcome> {
+    let Some(entry) = HELLOS.get_ptr(key) else {
+        return Ok(0);
+    };
+    // SAFETY: an element of a map stays readable until the program ends.
+    let HelloEntry { first, size, .. } = unsafe { *entry };
+    let Scratch { packet, rest, .. } = slot.scratch()?;
+    let (at, left) = (rest.at.get(), rest.left.get());
+    let from = packet.sequence.wrapping_sub(first);
+    // The same segment again, or one of another message.
+    if from == 0 || from >= size {
+        return Ok(0);
+    }
+    let missing = size - from;
+    if missing <= left {
+        // Gone already is as good.
+        let _ = HELLOS.remove(key);
+        if from == LENGTH {
+            return Ok(missing);
+        }
+        rest.left.set(missing);
+    }
+    to_user_space(skb, slot, side, key, first)?;
+    let rest = &mut slot.scratch()?.rest;
+    rest.at.set(at + missing);
+    rest.left.set(left.saturating_sub(missing));
+    Ok(0)
+}
+
+/// A message begins that goes on beyond the segment; with its length it has `size` octets.
+#[inline(always)]
+fn message_begins(
+    skb: Skb,
+    slot: Slot,
+    side: Side,
+    key: &FlowKey,
+    size: u32,
+) -> Result<(), Outcome> {
+    let Scratch { packet, rest, .. } = slot.scratch()?;
+    let first = packet
+        .sequence
+        .wrapping_add(rest.at.get().wrapping_sub(packet.payload));
+    let entry = HelloEntry {
+        state: HelloEntry::PIECES,
+        first,
+        size,
+        zero: 0,
+    };
+    HELLOS.insert(key, entry, ANY).map_err(|_| Outcome::Busy)?;
+    count(Outcome::InPieces);
+    to_user_space(skb, slot, side, key, first)
+}
+
+#[inline(always)]
+fn to_user_space(
+    skb: Skb,
+    slot: Slot,
+    side: Side,
+    key: &FlowKey,
+    first: u32,
+) -> Result<(), Outcome> {
+    let rest = &mut slot.scratch()?.rest;
+    if side == Side::Server {
+        let what = What {
+            origin: key.origin,
+            kind: piece::STREAM,
+            first,
+            by_vpn: 0,
+        };
+        pieces::copy(skb, slot, &what)?;
+    }
+    rest.left.set(0);
     Ok(())
 }
 
@@ -97,18 +181,27 @@ fn message(
     at: u32,
     size: u32,
 ) -> Result<(), Outcome> {
-    let message = &mut slot.scratch()?.message;
-    let result = skb.message(message, at, size).and_then(|()| match side {
-        Side::Client => ask(skb, slot, origin),
-        Side::Server => learn(skb, slot, origin),
-    });
-    let outcome = result.unwrap_or_else(|outcome| outcome);
+    let Scratch { message, place, .. } = slot.scratch()?;
+    place.at.set(at);
+    place.left.set(size);
+    let outcome = match (skb.message(message, at, size), side) {
+        (Err(outcome), _) => outcome,
+        (Ok(()), Side::Client) => either(ask(skb, slot, origin)),
+        (Ok(()), Side::Server) => either(learn(skb, slot, origin)),
+    };
     match outcome.action() {
         Action::Drop => Err(outcome),
         Action::Pass | Action::Steer => {
             count(outcome);
             Ok(())
         }
+    }
+}
+
+#[inline(always)]
+fn either(result: Result<Outcome, Outcome>) -> Outcome {
+    match result {
+        Ok(outcome) | Err(outcome) => outcome,
     }
 }
 
@@ -156,6 +249,9 @@ fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
         return Err(Outcome::OtherName);
     }
     let outcome = learn_asked(slot, origin, query.name)?;
+    if outcome == Outcome::NoRule && config()?.patterns != 0 {
+        to_patterns(skb, slot, origin)?;
+    }
     // One question teaches once; the entry may have made room for another already.
     let _ = QUERIES.remove(&key);
     Ok(outcome)
@@ -194,6 +290,26 @@ fn learn_asked(slot: Slot, origin: Origin, name: u64) -> Result<Outcome, Outcome
         _ if verdict == Verdict::VPN => Err(Outcome::HeldBack),
         _ => Ok(Outcome::CutShort),
     }
+}
+
+/// Gives user space the message at hand, which may have rules that the kernel cannot read.
+#[inline(always)]
+fn to_patterns(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
+    let Scratch { rest, place, .. } = slot.scratch()?;
+    let (at, left) = (rest.at.get(), rest.left.get());
+    rest.at.set(place.at.get());
+    rest.left.set(place.left.get());
+    let what = What {
+        origin,
+        kind: piece::ANSWER,
+        first: 0,
+        by_vpn: 0,
+    };
+    pieces::copy(skb, slot, &what)?;
+    let rest = &mut slot.scratch()?.rest;
+    rest.at.set(at);
+    rest.left.set(left);
+    Ok(())
 }
 
 #[inline(always)]

@@ -165,13 +165,8 @@ extern "C" fn parse(slot: u32, size: u32) -> u32 {
     let Ok(scratch) = Slot(slot).scratch() else {
         return 0;
     };
-    match scratch.head.parse(size) {
-        Some(packet) => {
-            scratch.packet = packet;
-            1
-        }
-        None => 0,
-    }
+    let parsed = scratch.head.parse(size, &mut scratch.packet);
+    u32::from(parsed.is_some())
 }
 
 /// A number that the compiler knows nothing about, so that it keeps the bounds check which the verifier needs to see.

@@ -10,7 +10,7 @@ use steer_common::{
 
 use crate::{
     CLIENT, SERVER, flow,
-    kernel::{DROP, Kernel, MARK, NEXT},
+    kernel::{DROP, Kernel, Lent, MARK, NEXT},
     packet::{ACK, FIN, SYN, Segment, tcp},
 };
 
@@ -71,7 +71,7 @@ fn begins(kernel: &mut Kernel, port: u16) -> (i32, u32) {
 }
 
 /// A table with one name for each path.
-fn kernel() -> Kernel {
+fn kernel() -> Lent {
     let mut kernel = Kernel::new();
     kernel.blocks("vpn.example");
     kernel.rule("direct.example", Verdict::DIRECT);
@@ -172,22 +172,6 @@ fn a_hello_in_pieces_is_not_one_without_a_name() {
         assert_eq!(piece.first, SYN_SEQUENCE.wrapping_add(1));
         assert_eq!(piece.by_vpn, 0);
     }
-}
-
-#[test]
-fn a_segment_larger_than_a_piece_comes_in_several() {
-    let mut kernel = kernel();
-    let opening = hello(None, 5_000);
-    begins(&mut kernel, 443);
-    sends(&mut kernel, 443, 1, ACK, &opening[..3_300]);
-    let pieces = kernel.pieces();
-    assert_eq!(pieces.len(), 2);
-    let joined: Vec<u8> = pieces
-        .iter()
-        .flat_map(|(_, octets)| octets.clone())
-        .collect();
-    assert_eq!(joined, &opening[..3_300]);
-    assert_eq!(pieces[1].0.sequence, SYN_SEQUENCE.wrapping_add(1 + 2048));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! The programs in the kernel, with tables of their own.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    sync::Mutex,
+};
 
 use aya::{
-    maps::{MapData, RingBuf},
+    maps::{HashMap, LpmTrie, MapData, RingBuf},
     programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
 use steer::{
@@ -14,8 +18,8 @@ use steer_common::{
     stats::{Outcome, Stats},
     suffix::{Key, hash_name},
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, NetEntry, PORTS, Piece, Port, RuleEntry,
-        V4_PREFIX, Verdict,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, NameEntry, NameKey, NetEntry,
+        PORTS, Piece, Port, QueryEntry, QueryKey, RuleEntry, V4_PREFIX, Verdict,
     },
 };
 
@@ -35,12 +39,52 @@ const KEY: Key = Key([3, 4]);
 pub struct Kernel {
     pub datapath: Datapath,
     config: Config,
+    /// What was counted for others.
+    counted: Stats,
     events: RingBuf<MapData>,
     segments: RingBuf<MapData>,
 }
 
+/// Programs that no test has now. Loading them takes the verifier long, in a guest without KVM above all.
+static SPARE: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
+
+/// Programs and tables, lent to one test. Who fails does not give them back.
+pub struct Lent(Option<Kernel>);
+
+impl Deref for Lent {
+    type Target = Kernel;
+
+    fn deref(&self) -> &Kernel {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Kernel {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(mut kernel) = self.0.take()
+            && !std::thread::panicking()
+        {
+            kernel.clear();
+            SPARE.lock().unwrap().push(kernel);
+        }
+    }
+}
+
 impl Kernel {
-    pub fn new() -> Self {
+    /// With empty tables.
+    #[expect(clippy::new_ret_no_self, reason = "what is lent goes back by itself")]
+    pub fn new() -> Lent {
+        let spare = SPARE.lock().unwrap().pop();
+        Lent(Some(spare.unwrap_or_else(Self::load)))
+    }
+
+    fn load() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "the kernel programs can only be run by root: run `cargo xtask test`, which asks for it"
@@ -53,12 +97,26 @@ impl Kernel {
             },
         )
         .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
+        let config = Self::config();
+        datapath.configure(&config).unwrap();
+        let events = datapath.take_events().unwrap();
+        let segments = datapath.take_segments().unwrap();
+        Self {
+            datapath,
+            config,
+            counted: Stats::default(),
+            events,
+            segments,
+        }
+    }
+
+    fn config() -> Config {
         let only = |number| {
             let mut ports = [Port::default(); PORTS];
             ports[0] = Port::new(number);
             ports
         };
-        let config = Config {
+        Config {
             key: KEY,
             netns: 1,
             floor: 60_000_000_000,
@@ -71,15 +129,33 @@ impl Kernel {
             tls_ports: only(443),
             http_ports: only(80),
             ..Config::default()
-        };
-        datapath.configure(&config).unwrap();
-        let events = datapath.take_events().unwrap();
-        let segments = datapath.take_segments().unwrap();
-        Self {
-            datapath,
-            config,
-            events,
-            segments,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.empty::<u64, RuleEntry>("RULES");
+        self.empty::<Address, AddrEntry>("ADDRS");
+        self.empty::<NameKey, NameEntry>("NAMES");
+        self.empty::<FlowKey, FlowEntry>("FLOWS");
+        self.empty::<FlowKey, FlowEntry>("DIRECT");
+        self.empty::<QueryKey, QueryEntry>("QUERIES");
+        self.empty::<FlowKey, HelloEntry>("HELLOS");
+        let nets = self.datapath.ebpf_mut().map_mut("NETS").unwrap();
+        let mut nets = LpmTrie::<_, Address, NetEntry>::try_from(nets).unwrap();
+        for key in nets.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            nets.remove(&key).unwrap();
+        }
+        self.configured(|_| Self::config());
+        self.counted = self.datapath.stats().unwrap();
+        self.events();
+        self.pieces();
+    }
+
+    fn empty<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
+        let map = self.datapath.ebpf_mut().map_mut(name).unwrap();
+        let mut map = HashMap::<_, K, V>::try_from(map).unwrap();
+        for key in map.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            map.remove(&key).unwrap();
         }
     }
 
@@ -326,7 +402,7 @@ impl Kernel {
 
     /// How often an outcome was counted.
     pub fn counted(&self, outcome: Outcome) -> u64 {
-        self.datapath.stats().unwrap().counter(outcome)
+        self.datapath.stats().unwrap().counter(outcome) - self.counted.counter(outcome)
     }
 
     /// The names that gave an address a verdict.

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use steer_common::{stats::Outcome, types::Verdict};
+use steer_common::{
+    stats::Outcome,
+    types::{Config, Verdict, piece},
+};
 
 use crate::{
     CLIENT, RESOLVER, SERVER,
@@ -80,6 +83,99 @@ fn each_message_of_a_segment_is_read() {
     assert_eq!(kernel.counted(Outcome::Asked), 3);
     for (id, verdict) in [(7, Verdict::VPN), (8, Verdict::NONE), (9, Verdict::VPN)] {
         assert_eq!(kernel.verdict(address(id)), verdict, "message {id}");
+    }
+}
+
+/// The octets in segments, cut at these places, one behind the other.
+fn in_segments<'a>(
+    from_client: bool,
+    octets: &'a [u8],
+    cuts: &'a [usize],
+) -> impl Iterator<Item = Vec<u8>> + 'a {
+    let from = std::iter::once(0).chain(cuts.iter().copied());
+    let to = cuts.iter().copied().chain([octets.len()]);
+    from.zip(to).map(move |(from, to)| {
+        let segment = segment(from_client, (CLIENT, RESOLVER), &octets[from..to]);
+        Segment {
+            sequence: segment.sequence + from as u32,
+            ..segment
+        }
+        .frame()
+    })
+}
+
+#[test]
+fn a_message_behind_its_length_alone_is_read_in_the_kernel() {
+    let mut kernel = Kernel::new();
+    kernel.blocks("blocked.example");
+    let answers = [Answer::Address(address(1), 60)];
+    let ask = with_length(&question(7, "blocked.example"));
+    let reply = with_length(&answer(7, "blocked.example", &answers));
+    for frame in in_segments(true, &ask, &[2]) {
+        kernel.run("bridge_ingress", &frame, 0);
+    }
+    for frame in in_segments(false, &reply, &[2]) {
+        kernel.run("bridge_egress", &frame, 0);
+    }
+    assert_eq!(kernel.verdict(address(1)), Verdict::VPN);
+}
+
+#[test]
+fn user_space_is_given_an_answer_in_pieces_and_the_next_is_read_in_the_kernel() {
+    let mut kernel = Kernel::new();
+    kernel.blocks("blocked.example");
+    let names = ["a.blocked.example", "b.blocked.example"];
+    let mut asks = Vec::new();
+    let mut replies = Vec::new();
+    let mut whole = Vec::new();
+    for (id, name) in (7u16..).zip(names) {
+        asks.extend(with_length(&question(id, name)));
+        let answers = [Answer::Address(address(id as u8), 60)];
+        let reply = with_length(&answer(id, name, &answers));
+        whole.push(reply.clone());
+        replies.extend(reply);
+    }
+    kernel.run(
+        "bridge_ingress",
+        &segment(true, (CLIENT, RESOLVER), &asks).frame(),
+        0,
+    );
+    for frame in in_segments(false, &replies, &[20, 30]) {
+        kernel.run("bridge_egress", &frame, 0);
+    }
+    assert_eq!(kernel.verdict(address(7)), Verdict::NONE);
+    assert_eq!(kernel.verdict(address(8)), Verdict::VPN);
+    let pieces = kernel.pieces();
+    let joined: Vec<u8> = pieces
+        .iter()
+        .flat_map(|(_, octets)| octets.clone())
+        .collect();
+    assert_eq!(joined, whole[0]);
+    for (piece, _) in pieces {
+        assert_eq!((piece.kind, piece.first), (piece::STREAM, 1000));
+    }
+}
+
+#[test]
+fn user_space_is_given_answers_of_no_rule_if_it_has_rules_for_them() {
+    for patterns in [0, 1] {
+        let mut kernel = Kernel::new();
+        kernel.blocks("blocked.example");
+        kernel.configured(|config| Config { patterns, ..config });
+        for name in ["blocked.example", "other.example"] {
+            let octets = answer(7, name, &[Answer::Address(address(1), 60)]);
+            resolve(&mut kernel, name, &octets);
+            let given: Vec<_> = kernel
+                .pieces()
+                .into_iter()
+                .map(|(_, octets)| octets)
+                .collect();
+            if patterns == 1 && name == "other.example" {
+                assert_eq!(given, [octets]);
+            } else {
+                assert_eq!(given, [] as [Vec<u8>; 0]);
+            }
+        }
     }
 }
 

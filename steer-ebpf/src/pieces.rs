@@ -1,0 +1,70 @@
+//! Octets of packets for user space, where the kernel cannot read on.
+
+use steer_common::{
+    stats::Outcome,
+    types::{FlowKey, Origin, PIECE, Piece},
+};
+
+use crate::{
+    maps::{SEGMENTS, Scratch, Slot, count},
+    skb::Skb,
+};
+
+/// Pieces of a packet that user space is given.
+const PIECES: u32 = 8;
+
+/// What pieces are of.
+pub struct What {
+    pub origin: Origin,
+    pub kind: u32,
+    pub first: u32,
+    pub by_vpn: u32,
+}
+
+/// Gives user space the rest at hand of a packet.
+#[inline(always)]
+pub fn copy(skb: Skb, slot: Slot, what: &What) -> Result<(), Outcome> {
+    for _ in 0..PIECES {
+        let Scratch { packet, rest, .. } = slot.scratch()?;
+        let (at, left) = (rest.at.get(), rest.left.get());
+        if left == 0 {
+            break;
+        }
+        let Some(mut reserved) = SEGMENTS.reserve_untyped::<Copied>(0) else {
+            count(Outcome::EventLost);
+            break;
+        };
+        let copied = reserved.as_mut_ptr();
+        // SAFETY: the entry is exclusive until it is submitted; any octets are what its buffer may hold.
+        let octets = unsafe { &mut (*copied).octets };
+        let Some(size) = skb.octets(octets, at, left.min(PIECE as u32)) else {
+            reserved.discard(0);
+            break;
+        };
+        // SAFETY: as above, and each field is written.
+        unsafe {
+            let piece = &raw mut (*copied).piece;
+            (*piece).flow = FlowKey::of(what.origin, packet);
+            (*piece).kind = what.kind;
+            (*piece).process = u32::from(skb.is_of_process());
+            (*piece).first = what.first;
+            (*piece).sequence = packet
+                .sequence
+                .wrapping_add(at.wrapping_sub(packet.payload));
+            (*piece).acknowledgment = packet.acknowledgment;
+            (*piece).size = size;
+            (*piece).by_vpn = what.by_vpn;
+            (*piece).zero = 0;
+        }
+        reserved.submit(0);
+        rest.at.set(at + size);
+        rest.left.set(left.wrapping_sub(size));
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct Copied {
+    piece: Piece,
+    octets: [u8; PIECE],
+}
