@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub use shared::Shared;
-pub use zone::{Forged, MANY};
+pub use zone::{Forged, HUGE, MANY};
 
 /// The port that the echo servers listen on.
 pub const PORT: u16 = 8443;
