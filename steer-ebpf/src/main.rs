@@ -16,6 +16,7 @@ mod lessons;
 mod maps;
 mod names;
 mod pieces;
+mod reenter;
 mod skb;
 mod sockets;
 mod tables;

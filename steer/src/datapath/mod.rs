@@ -9,6 +9,7 @@ mod learn;
 mod link;
 mod netns;
 mod pins;
+mod reenter;
 mod rules;
 
 use std::path::Path;

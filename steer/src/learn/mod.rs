@@ -5,6 +5,7 @@ pub mod hello;
 pub mod messages;
 pub mod quic;
 pub mod raw;
+pub mod reinject;
 pub mod reset;
 pub mod stream;
 mod table;

@@ -1,4 +1,5 @@
-//! Connections ended on the real kernel: a process's, and a container's behind a bridge and a masquerade.
+//! Connections ended and held packets sent on, on the real kernel: a process's, and a container's behind a bridge and a
+//! masquerade.
 
 use std::{
     fs,
@@ -17,6 +18,8 @@ use steer::{
 use steer_common::packet::{Head, TCP};
 
 use netns::{Namespace, add_link, ip, set_rp_filter, sh};
+
+mod held;
 
 #[path = "../route/netns.rs"]
 #[expect(dead_code, reason = "the tests of routing need more of it")]
