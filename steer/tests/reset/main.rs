@@ -15,7 +15,10 @@ use steer::{
     host::netns::socket_cookie,
     learn::reset::{Connection, Ended, Owner, Resets},
 };
-use steer_common::packet::{Head, TCP};
+use steer_common::{
+    packet::{Head, Packet, TCP},
+    types::Address,
+};
 
 use netns::{Namespace, add_link, ip, set_rp_filter, sh};
 
@@ -135,9 +138,10 @@ impl Lab {
             let buffer = head.buffer();
             buffer.fill(0);
             let size = recv(self.packets.as_raw_fd(), buffer, MsgFlags::empty())?;
-            let Some(packet) = head.parse(size as u32) else {
+            let mut packet = Packet::new(Address::default(), Address::default(), 0);
+            if head.parse(size as u32, &mut packet).is_none() {
                 continue;
-            };
+            }
             let to = SocketAddr::new(packet.destination.to_ip(), packet.destination_port.number());
             if packet.protocol == TCP && to == remote && packet.payload_size > 0 {
                 return Ok(Hello {
