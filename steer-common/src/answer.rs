@@ -26,18 +26,40 @@ pub fn teach(
     message: &mut Message,
     key: &Key,
     rule: impl Fn(u64) -> Option<RuleEntry>,
+    each: impl FnMut(&Found),
+) -> Result<Taught, Error> {
+    let judge = |message: &mut Message| {
+        let mut matched = Match::default();
+        message.hash_name(key, |hash, whole| {
+            if let Some(entry) = rule(hash) {
+                matched.suffix(hash, whole, &entry);
+            }
+        });
+        matched
+    };
+    teach_by(message, key, judge, each)
+}
+
+/// Reads an answer as [`teach`] does, whoever judges the name that was read last.
+///
+/// # Errors
+/// When there is no question in it.
+pub fn teach_by(
+    message: &mut Message,
+    key: &Key,
+    mut judge: impl FnMut(&mut Message) -> Match,
     mut each: impl FnMut(&Found),
 ) -> Result<Taught, Error> {
     message.read_question()?;
-    let mut matched = Match::default();
-    let name = matches(message, key, &rule, &mut matched);
+    let name = message.hash_name(key, |_, _| {});
+    let mut matched = judge(message);
     let mut whole = true;
     if matched.verdict == Verdict::NONE {
         let end = walk(message, |message, step, _| {
             if step == Step::Alias {
                 message.begin_alias();
                 message.read_name()?;
-                matches(message, key, &rule, &mut matched);
+                matched = judge(message);
             }
             Ok(matched.verdict == Verdict::NONE)
         });
@@ -56,20 +78,6 @@ pub fn teach(
         name,
         matched,
         whole,
-    })
-}
-
-/// Hashes the name that was read, and looks each of its suffixes up.
-fn matches(
-    message: &mut Message,
-    key: &Key,
-    rule: impl Fn(u64) -> Option<RuleEntry>,
-    matched: &mut Match,
-) -> u64 {
-    message.hash_name(key, |hash, whole| {
-        if let Some(entry) = rule(hash) {
-            matched.suffix(hash, whole, &entry);
-        }
     })
 }
 

@@ -374,6 +374,15 @@ impl Message {
         self.hash
     }
 
+    /// The labels of the name that was read, the first one first.
+    pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.labels.get()).map(|label| {
+            let start = usize::from(self.starts[(label & (LABELS - 1)) as usize]);
+            let size = usize::from(self.octets[start]);
+            &self.octets[start + 1..start + 1 + size]
+        })
+    }
+
     /// Begins to take a name in from text, as if it were the question's, by [`Self::take_octet`].
     #[inline(always)]
     pub fn begin_text(&mut self) {

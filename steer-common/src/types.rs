@@ -411,6 +411,10 @@ pub struct Late {
     pub kind: u32,
     /// Not zero: it was stopped before that was sent, and waits for its reset.
     pub stopped: u32,
+    /// Not zero: [`FlowKey::origin`] is a socket's cookie, and not a bridge's index.
+    pub process: u32,
+    /// Padding.
+    pub zero: u32,
     /// The connection; both ends as the segment has them, also for a process's.
     pub flow: FlowKey,
     /// Sequence number of the segment.
@@ -482,7 +486,7 @@ layout! {
     Learned = 336,
     Steered = 64,
     HelloEntry = 16,
-    Late = 368,
+    Late = 376,
     Piece = 80,
 }
 

@@ -88,7 +88,12 @@ pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outc
     if from == 0 && entry.state == HelloEntry::BEGINS {
         skb.opening(slot)?;
         match read(slot.0, kind) {
-            NAME => match judge(slot.0, key.origin, u32::from(by_vpn)) {
+            NAME => match judge(
+                slot.0,
+                key.origin,
+                u32::from(by_vpn),
+                u32::from(skb.is_of_process()),
+            ) {
                 STOP => {
                     entry.state = HelloEntry::STOPPED;
                     return Err(Outcome::LateStopped);
@@ -174,7 +179,7 @@ const STOP: u32 = 2;
 /// Acts on the name that a connection begins with, and says what becomes of the connection.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32) -> u32 {
+extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32 {
     let name = names::hash_name(slot, 1);
     let (Ok(config), Ok(scratch)) = (config(), Slot(slot).scratch()) else {
         return PASS;
@@ -209,7 +214,7 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32) -> u32 {
     if by_vpn != 0 || (Maps { config }).address(&packet.destination).verdict != Verdict::VPN {
         return PASS;
     }
-    tell_late(packet, lesson, config.reset);
+    tell_late(packet, lesson, config.reset, process);
     if config.reset != 0 { STOP } else { TOO_LATE }
 }
 
@@ -239,7 +244,7 @@ fn in_pieces(
 }
 
 #[inline(always)]
-fn tell_late(packet: &Packet, lesson: &Lesson, stopped: u32) {
+fn tell_late(packet: &Packet, lesson: &Lesson, stopped: u32, process: u32) {
     let Some(mut entry) = EVENTS.reserve_untyped::<Late>(0) else {
         count(Outcome::EventLost);
         return;
@@ -249,6 +254,8 @@ fn tell_late(packet: &Packet, lesson: &Lesson, stopped: u32) {
     unsafe {
         (*told).kind = event::LATE;
         (*told).stopped = stopped;
+        (*told).process = process;
+        (*told).zero = 0;
         (*told).flow = FlowKey::of(lesson.by.origin, packet);
         (*told).sequence = packet.sequence;
         (*told).acknowledgment = packet.acknowledgment;

@@ -69,6 +69,7 @@ impl Tables for Maps {
             && address.is_steerable()
             && let Some(nets) = NETSETS.get(0)
             && let Some(net) = nets.get(&Key::new(ADDRESS_BITS, *address))
+            && net.verdict != Verdict::NONE
         {
             let NetEntry { rule, verdict, .. } = *net;
             return self.allowed(Match { verdict, rule });

@@ -28,10 +28,19 @@ impl Name {
     }
 
     fn from_wire(wire: &[u8]) -> Self {
-        let mut text = String::with_capacity(wire.len());
         let mut rest = wire;
-        while let Some((&length, after)) = rest.split_first() {
+        Self::from_labels(std::iter::from_fn(|| {
+            let (&length, after) = rest.split_first()?;
             let (label, next) = after.split_at(usize::from(length).min(after.len()));
+            rest = next;
+            Some(label)
+        }))
+    }
+
+    /// The name of these labels, the first one first.
+    pub fn from_labels<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut text = String::new();
+        for label in labels {
             if !text.is_empty() {
                 text.push('.');
             }
@@ -42,12 +51,16 @@ impl Name {
                     text.push_str(&format!("\\{octet:03}"));
                 }
             }
-            rest = next;
         }
         if text.is_empty() {
             text.push('.');
         }
         Self(text)
+    }
+
+    /// The name in text, which has only letters, digits, hyphens and underscores in its labels.
+    pub fn from_text(text: &str) -> Self {
+        Self::from_labels(text.split('.').map(str::as_bytes))
     }
 }
 
@@ -75,8 +88,8 @@ pub struct Learned {
     pub name: Name,
     /// The address.
     pub address: IpAddr,
-    /// Whether it takes the VPN; else a rule says direct.
-    pub vpn: bool,
+    /// What the rule says; none if a flow to an address that takes the VPN began with a name that no rule speaks of.
+    pub verdict: types::Verdict,
     /// Seconds, as the answer has it.
     pub ttl: u32,
     /// Hash of the suffix whose rule matched.
@@ -111,6 +124,8 @@ pub struct Late {
     pub rule: u64,
     /// Whose: a socket's cookie or a bridge's index.
     pub origin: types::Origin,
+    /// Whether it is a socket's.
+    pub process: bool,
     /// The near side.
     pub local: (IpAddr, u16),
     /// The far side.
@@ -159,6 +174,7 @@ impl From<types::Late> for Late {
             name: Name::of(&event.by),
             rule: event.by.rule,
             origin: flow.origin,
+            process: event.process != 0,
             local: (flow.local.to_ip(), flow.local_port.number()),
             remote: (flow.remote.to_ip(), flow.remote_port.number()),
             sequence: event.sequence,
@@ -174,7 +190,7 @@ impl From<types::Learned> for Learned {
         Self {
             name: Name::of(by),
             address: event.address.to_ip(),
-            vpn: by.verdict == types::Verdict::VPN,
+            verdict: by.verdict,
             ttl: by.ttl,
             rule: by.rule,
             contested_by: (event.contested_by != 0).then_some(event.contested_by),

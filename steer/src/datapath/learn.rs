@@ -9,7 +9,10 @@ use aya::{
 use steer_common::{
     decide::{self, Match},
     dns, suffix,
-    types::{AddrEntry, Address, Config, Learned, NameEntry, NameKey, Origin, Verdict, event},
+    types::{
+        AddrEntry, Address, Config, FlowKey, HelloEntry, Learned, NameEntry, NameKey, Origin,
+        QueryEntry, QueryKey, Verdict, event,
+    },
 };
 
 use super::{Datapath, error::Error, in_map};
@@ -140,6 +143,62 @@ impl Datapath {
             .map_err(in_map("NAMES"))?;
         }
         Ok(())
+    }
+}
+
+impl Datapath {
+    /// The names that gave an address a verdict, or began flows to it without one.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn names_of(&mut self, address: Address) -> Result<Vec<NameEntry>, Error> {
+        let names = self.names()?;
+        let keys = names.keys().flatten();
+        Ok(keys
+            .filter(|key| key.address == address)
+            .filter_map(|key| names.get(&key, 0).ok())
+            .collect())
+    }
+
+    /// Looks no more for the name of a connection.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn forget_hello(&mut self, key: &FlowKey) -> Result<(), Error> {
+        // Gone already is as good.
+        let _ = self.hash_mut::<FlowKey, HelloEntry>("HELLOS")?.remove(key);
+        Ok(())
+    }
+
+    /// Stops a connection, whose first octet has that sequence number: nothing that its client sends goes on.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn stop_hello(&mut self, key: &FlowKey, first: u32) -> Result<(), Error> {
+        let entry = HelloEntry {
+            state: HelloEntry::STOPPED,
+            first,
+            ..HelloEntry::default()
+        };
+        self.hash_mut::<FlowKey, HelloEntry>("HELLOS")?
+            .insert(key, entry, 0)
+            .map_err(in_map("HELLOS"))
+    }
+
+    /// Whether a question about a name is on its way; from now on it is answered.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn take_query(&mut self, key: &QueryKey, name: u64, tick: u32) -> Result<bool, Error> {
+        let mut queries = self.hash_mut::<QueryKey, QueryEntry>("QUERIES")?;
+        let asked = queries
+            .get(key, 0)
+            .is_ok_and(|query| query.name == name && query.is_awaited(tick));
+        if asked {
+            // Gone already is as good.
+            let _ = queries.remove(key);
+        }
+        Ok(asked)
     }
 }
 

@@ -8,10 +8,10 @@ use steer_common::{
     types::{Address, Verdict, source},
 };
 
-use super::{Engine, Error, upkeep::monotonic};
+use super::{Engine, Error};
 use crate::{
     datapath::Lesson,
-    events::{Event, STEER},
+    events::STEER,
     prefetch::{self, Failure, Prefetch, Resolved},
 };
 
@@ -111,35 +111,23 @@ impl Engine {
     }
 
     /// Grants the addresses of a name what an answer with them would. Says how many there are.
-    ///
-    /// What a program writes into the same entry at that very moment may be lost; as all that is granted here is the VPN,
-    /// that can be the time of another answer, or a direct verdict, which decides nothing beside it.
     fn teach(&mut self, resolved: &Resolved) -> Result<usize, Error> {
         let name = resolved.name.as_str();
         let matched = Match {
             verdict: Verdict::VPN,
             rule: hash_name(&self.config.key, name),
         };
-        let now = monotonic();
         let mut count = 0;
         for &(ip, ttl) in &resolved.addresses {
-            let address = Address::from(ip);
-            if !address.is_steerable() {
-                continue;
-            }
-            count += 1;
-            let lesson = Lesson {
+            let learned = self.learn(&Lesson {
                 name,
                 matched,
-                address,
+                address: Address::from(ip),
                 ttl,
                 source: source::RESOLVED,
                 origin: STEER,
-            };
-            if let Some(news) = self.datapath.learn(&lesson, &self.config, now)? {
-                let learned = Event::Learned(news.into());
-                self.report.event(&learned, &self.rulebook, &self.bridges);
-            }
+            })?;
+            count += usize::from(learned);
         }
         Ok(count)
     }

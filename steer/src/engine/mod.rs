@@ -7,7 +7,9 @@ mod files;
 mod follow;
 mod inherit;
 mod known;
+mod learn;
 mod lifetimes;
+mod pieces;
 mod reload;
 mod rulebook;
 mod sockets;
@@ -33,7 +35,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use self::{degrade::Lacks, known::Known, reload::Reload, stage::Stage, terminal::Terminal};
+use self::{
+    degrade::Lacks, known::Known, pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
+};
 pub use self::{
     error::Error,
     rulebook::{Rulebook, Ruling},
@@ -94,6 +98,9 @@ struct Engine {
     datapath: Datapath,
     routing: Routing,
     events: AsyncFd<RingBuf<MapData>>,
+    pieces: Pieces,
+    /// When the other names of a contested address were looked for last.
+    contested: Option<std::time::Instant>,
     log: Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>,
     config: Config,
     watch: Watch,
@@ -163,6 +170,7 @@ impl Engine {
             tls_ports: ports(&settings.sni.ports),
             http_ports: ports(&settings.sni.http_ports),
             nets: u32::from(!nets.is_empty()),
+            patterns: u32::from(rulebook.rules().has_patterns()),
             ..Config::default()
         };
         // Before it is pinned: whoever goes on with what this run leaves, at whatever moment, finds key and tick there.
@@ -176,6 +184,7 @@ impl Engine {
                 .push(format!("what a killed run left is begun anew: {why}"));
         }
         let events = watched(datapath.take_events()?)?;
+        let pieces = Pieces::new(watched(datapath.take_segments()?)?);
         let counted = datapath.stats()?;
 
         Stage::Routing.begin()?;
@@ -184,6 +193,8 @@ impl Engine {
             datapath,
             routing,
             events,
+            pieces,
+            contested: None,
             log,
             config,
             watch,
@@ -244,17 +255,16 @@ impl Engine {
         loop {
             let looking = look.unwrap_or_else(|| Instant::now() + SECOND_LOOK);
             tokio::select! {
-                told = self.events.readable_mut() => {
-                    let mut told = told.map_err(Error::Events)?;
-                    // A bounded number, so that a flood of them keeps nothing else waiting.
-                    for _ in 0..EVENTS_AT_ONCE {
-                        let Some(item) = told.get_inner_mut().next() else {
-                            told.clear_ready();
-                            break;
-                        };
-                        if let Some(event) = Event::read(&item) {
-                            self.report.event(&event, &self.rulebook, &self.bridges);
-                        }
+                told = drain(&mut self.events, EVENTS_AT_ONCE, Event::read) => {
+                    for event in told? {
+                        let told = self.tell(&event);
+                        self.go_on(told);
+                    }
+                }
+                given = self.pieces.next() => {
+                    for given in given? {
+                        let taken = self.take_piece(&given);
+                        self.go_on(taken);
                     }
                 }
                 resolved = self.known.next() => {
@@ -291,6 +301,7 @@ impl Engine {
                     self.go_on(kept);
                 }
                 _ = second.tick() => {
+                    self.pieces.expire();
                     let counted = self.count();
                     self.go_on(counted);
                     let followed = self.follow_cgroups();
@@ -381,6 +392,25 @@ impl Signals {
             }
         }
     }
+}
+
+/// Waits for entries of a ring buffer, and takes them: at most so many, so that a flood of them keeps nothing else
+/// waiting.
+async fn drain<T>(
+    ring: &mut AsyncFd<RingBuf<MapData>>,
+    most: usize,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, Error> {
+    let mut ready = ring.readable_mut().await.map_err(Error::Events)?;
+    let mut taken = Vec::new();
+    for _ in 0..most {
+        let Some(entry) = ready.get_inner_mut().next() else {
+            ready.clear_ready();
+            break;
+        };
+        taken.extend(read(&entry));
+    }
+    Ok(taken)
 }
 
 /// To wait for a ring buffer of the programs, or for changes of files.

@@ -115,6 +115,7 @@ impl Engine {
         } = fresh;
         self.datapath.replace_rules(&rules)?;
         self.config.nets = u32::from(nets);
+        self.config.patterns = u32::from(rulebook.rules().has_patterns());
         self.datapath.configure(&self.config)?;
         let before = self.rulebook.rules().len();
         self.rulebook = rulebook;

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steer_common::stats::{Action, Outcome, Stats};
+use steer_common::{
+    stats::{Action, Outcome, Stats},
+    types::{NameEntry, Verdict},
+};
 
 use crate::{
     config::{ListSummary, Output, Settings},
@@ -128,6 +131,8 @@ impl Report {
     /// What the programs told.
     pub fn event(&mut self, event: &Event, rules: &Rulebook, bridges: &[Bridge]) {
         match event {
+            // It is told as contested.
+            Event::Learned(learned) if learned.verdict == Verdict::NONE => {}
             Event::Learned(learned) => {
                 self.learned += 1;
                 self.remember(learned);
@@ -230,7 +235,11 @@ impl Report {
     }
 
     fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
-        let path = if learned.vpn { "vpn" } else { "direct" };
+        let path = if learned.verdict == Verdict::VPN {
+            "vpn"
+        } else {
+            "direct"
+        };
         self.say(format_args!(
             "learned  {} {} → {path} (rule {}, ttl {} s, asked {})",
             learned.name,
@@ -272,6 +281,30 @@ impl Report {
             late.name,
             rules.domain(late.rule).unwrap_or("of another run"),
             place(late.origin, bridges)
+        ));
+    }
+
+    /// An address has names of both paths. `names` are all that it is known by, if they were looked for.
+    pub fn contested(&self, learned: &Learned, rule: u64, names: &[NameEntry], rules: &Rulebook) {
+        let by = |rule| rules.domain(rule).unwrap_or("of another run");
+        let this = match learned.verdict {
+            Verdict::NONE => "by no rule".to_owned(),
+            _ => format!("by rule {}", by(learned.rule)),
+        };
+        let others: Vec<_> = names
+            .iter()
+            .filter(|entry| entry.verdict != learned.verdict && entry.rule == rule)
+            .map(|entry| Name::of(entry).to_string())
+            .collect();
+        let others = match others.as_slice() {
+            [] => String::new(),
+            names => format!(" of {}", names.join(", ")),
+        };
+        self.say(format_args!(
+            "contested {}: it is {}'s {this}, and by rule {}{others}; the VPN wins",
+            learned.address,
+            learned.name,
+            by(rule),
         ));
     }
 

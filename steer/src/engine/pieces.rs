@@ -1,0 +1,264 @@
+//! What the programs cannot read on: they give it to user space, which is not before the packet.
+//!
+//! These are what connections begin with in several segments or records, DNS answers over TCP in several segments, and,
+//! where there are rules by keyword or regular expression, the answers of which no other rule speaks.
+
+use std::{net::SocketAddr, time::Instant};
+
+use aya::maps::{MapData, RingBuf};
+use steer_common::{
+    answer,
+    decide::Match,
+    dns::{self, Role},
+    packet::TCP,
+    types::{FlowKey, Piece, QueryKey, Verdict, piece, source},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{Engine, Error, drain};
+use crate::{
+    config::Late,
+    datapath::Lesson,
+    error::sentence,
+    events::{self, Event, Name, segment},
+    learn::{
+        hello::{Greeting, Greetings},
+        messages::{Message, Messages},
+        reset::{Connection, Owner, Resets},
+        stream::{Limits, Outcome, Segment, Streams},
+    },
+};
+
+/// Pieces that are taken before anything else has its turn.
+const AT_ONCE: usize = 64;
+
+/// What is put together of pieces, and how connections are ended.
+pub(super) struct Pieces {
+    ring: AsyncFd<RingBuf<MapData>>,
+    hellos: Streams<FlowKey, Greetings>,
+    answers: Streams<FlowKey, Messages>,
+    message: Box<dns::Message>,
+    resets: Resets,
+}
+
+/// A piece and its octets.
+pub(super) type Given = (Piece, Vec<u8>);
+
+impl Pieces {
+    pub(super) fn new(ring: AsyncFd<RingBuf<MapData>>) -> Self {
+        Self {
+            ring,
+            hellos: Streams::new(Greetings::new(), Limits::default()),
+            answers: Streams::new(Messages, Limits::default()),
+            message: Box::default(),
+            resets: Resets::new(),
+        }
+    }
+
+    /// The next pieces. May be dropped and called again without loss.
+    pub(super) async fn next(&mut self) -> Result<Vec<Given>, Error> {
+        drain(&mut self.ring, AT_ONCE, |entry| {
+            segment(entry).map(|(piece, octets)| (piece, octets.to_vec()))
+        })
+        .await
+    }
+
+    /// Gives up what is waited for no more.
+    pub(super) fn expire(&mut self) {
+        let now = Instant::now();
+        let hellos = self.hellos.expire(now).len();
+        let answers = self.answers.expire(now).len();
+        if hellos + answers > 0 {
+            tracing::debug!("{hellos} hellos and {answers} answers were never whole");
+        }
+    }
+}
+
+impl Engine {
+    /// Reads on where the programs could not.
+    pub(super) fn take_piece(&mut self, (piece, octets): &Given) -> Result<(), Error> {
+        if piece.kind == piece::ANSWER {
+            return self.take_answer(piece, octets, true);
+        }
+        let segment = Segment {
+            first: piece.first,
+            sequence: piece.sequence,
+            octets,
+        };
+        let now = Instant::now();
+        if piece.kind == piece::STREAM {
+            for (_, outcome) in self.pieces.answers.segment(&piece.flow, segment, now) {
+                if let Outcome::Found(Message::Whole(message)) = outcome {
+                    self.take_answer(piece, &message, false)?;
+                }
+            }
+            return Ok(());
+        }
+        for (flow, outcome) in self.pieces.hellos.segment(&piece.flow, segment, now) {
+            match outcome {
+                Outcome::Found(Greeting::Named { name, .. }) if flow == piece.flow => {
+                    self.greeted(piece, name.as_str())?;
+                }
+                Outcome::Found(_) => self.datapath.forget_hello(&hello(piece, &flow))?,
+                Outcome::GivenUp(why) => {
+                    tracing::debug!("the name of a connection is not looked for any more: {why}");
+                    self.datapath.forget_hello(&hello(piece, &flow))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection began with a name.
+    fn greeted(&mut self, piece: &Piece, name: &str) -> Result<(), Error> {
+        let flow = &piece.flow;
+        let key = hello(piece, flow);
+        let ruling = self.rulebook.decide(name);
+        let verdict = ruling.map_or(Verdict::NONE, |ruling| ruling.verdict);
+        let Some(ruling) = ruling.filter(|_| verdict == Verdict::VPN || piece.by_vpn != 0) else {
+            return Ok(self.datapath.forget_hello(&key)?);
+        };
+        self.learn(&Lesson {
+            name,
+            matched: Match {
+                verdict,
+                rule: ruling.rule,
+            },
+            address: flow.remote,
+            ttl: 0,
+            source: source::HELLO,
+            origin: flow.origin,
+        })?;
+        // As in the programs: a rule for networks, or the user's choice while the VPN is down, may send the next try where
+        // this one goes.
+        let again = self
+            .rulebook
+            .rules()
+            .decide_address(flow.remote.to_ip())
+            .is_some();
+        if piece.by_vpn != 0 || again || self.config.open != 0 {
+            return Ok(self.datapath.forget_hello(&key)?);
+        }
+        let late = events::Late {
+            name: Name::from_text(name),
+            rule: ruling.rule,
+            origin: flow.origin,
+            process: piece.process != 0,
+            local: (flow.local.to_ip(), flow.local_port.number()),
+            remote: (flow.remote.to_ip(), flow.remote_port.number()),
+            sequence: piece.sequence.wrapping_add(piece.size),
+            acknowledgment: piece.acknowledgment,
+            stopped: self.settings.sni.late == Late::Reset,
+        };
+        if late.stopped {
+            self.datapath.stop_hello(&key, piece.first)?;
+        } else {
+            self.datapath.forget_hello(&key)?;
+        }
+        self.tell(&Event::Late(late))
+    }
+
+    /// Ends a connection that was stopped, so that its client tries again at once.
+    pub(super) fn end(&mut self, late: &events::Late) {
+        let ended = self.pieces.resets.end(&Connection {
+            owner: if late.process {
+                Owner::Socket(late.origin)
+            } else {
+                Owner::Bridge
+            },
+            local: SocketAddr::from(late.local),
+            remote: SocketAddr::from(late.remote),
+            sequence: late.sequence,
+            acknowledgment: late.acknowledgment,
+        });
+        match ended {
+            Ok(how) => tracing::debug!("{} to {}: {how:?}", late.name, late.remote.0),
+            Err(error) => self.report.trouble(&sentence(&error)),
+        }
+    }
+
+    /// A DNS answer, of which the programs have seen that it was `asked` for, or could not.
+    fn take_answer(&mut self, piece: &Piece, octets: &[u8], asked: bool) -> Result<(), Error> {
+        let message = &mut self.pieces.message;
+        let size = octets.len().min(dns::SIZE);
+        message.buffer()[..size].copy_from_slice(&octets[..size]);
+        message.filled(size as u32);
+        if message.role() != Role::Answer {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        let rulebook = &self.rulebook;
+        let judge = |message: &mut dns::Message| {
+            let ruling = rulebook.decide(&Name::from_labels(message.labels()).to_string());
+            ruling.map_or(Match::default(), |ruling| Match {
+                verdict: ruling.verdict,
+                rule: ruling.rule,
+            })
+        };
+        let taught = answer::teach_by(message, &rulebook.key(), judge, |record| {
+            found.push(*record);
+        });
+        let Ok(taught) = taught else {
+            return Ok(());
+        };
+        if !asked {
+            let key = question(piece, message.id());
+            if !self
+                .datapath
+                .take_query(&key, taught.name, self.config.tick)?
+            {
+                return Ok(());
+            }
+        }
+        if taught.matched.verdict == Verdict::NONE {
+            return Ok(());
+        }
+        // The question's name again: an alias may have been read last.
+        if self.pieces.message.read_question().is_err() {
+            return Ok(());
+        }
+        let name = Name::from_labels(self.pieces.message.labels()).to_string();
+        for record in found {
+            self.learn(&Lesson {
+                name: &name,
+                matched: taught.matched,
+                address: record.address,
+                ttl: record.ttl,
+                source: source::RESOLVED,
+                origin: piece.flow.origin,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// How a connection goes in `HELLOS`: a process's by its socket alone.
+fn hello(piece: &Piece, flow: &FlowKey) -> FlowKey {
+    if piece.process == 0 {
+        return *flow;
+    }
+    FlowKey {
+        origin: flow.origin,
+        protocol: TCP,
+        ..FlowKey::default()
+    }
+}
+
+/// What the question of an answer goes by; a process's by its socket alone.
+fn question(piece: &Piece, id: u16) -> QueryKey {
+    let flow = &piece.flow;
+    let key = QueryKey {
+        origin: flow.origin,
+        id,
+        ..QueryKey::default()
+    };
+    if piece.process != 0 {
+        return key;
+    }
+    QueryKey {
+        client: flow.remote,
+        client_port: flow.remote_port,
+        server: flow.local,
+        ..key
+    }
+}
