@@ -352,3 +352,18 @@ fn an_answer_that_finds_no_room_is_held_back() {
         assert_eq!(came, outcome, "{name}");
     }
 }
+
+#[test]
+fn a_name_that_finds_no_room_is_counted_and_its_address_has_the_verdict() {
+    let mut kernel = Kernel::new();
+    kernel.blocks("blocked.example");
+    kernel.fill_names();
+    let server: IpAddr = SERVER.parse().unwrap();
+    let octets = answer(7, "blocked.example", &[Answer::Address(server, 60)]);
+    assert_eq!(
+        resolve(&mut kernel, "blocked.example", &octets),
+        Outcome::Learned
+    );
+    assert_eq!(kernel.verdict(server), Verdict::VPN);
+    assert_eq!(kernel.counted(Outcome::NamesFull), 1);
+}

@@ -298,7 +298,12 @@ impl Kernel {
             .filter(|&outcome| counted(outcome, &after) != counted(outcome, &before))
             .collect();
         if came.len() > 1 {
-            came.retain(|&outcome| !matches!(outcome, Outcome::Left | Outcome::Contested));
+            came.retain(|&outcome| {
+                !matches!(
+                    outcome,
+                    Outcome::Left | Outcome::Contested | Outcome::NamesFull
+                )
+            });
         }
         assert_eq!(came.len(), 1, "one outcome: {came:?}");
         came[0]
@@ -396,6 +401,29 @@ impl Kernel {
                     0,
                 )
                 .is_err()
+        });
+        assert!(full.is_some());
+    }
+
+    pub fn fill_names(&mut self) {
+        let entry = NameEntry {
+            until: u64::MAX,
+            learned: 0,
+            rule: 0,
+            origin: 0,
+            verdict: Verdict::VPN,
+            source: 0,
+            ttl: 0,
+            size: 0,
+            name: [0; 32],
+        };
+        let mut names = self.datapath.names().unwrap();
+        let full = (0..).find(|&name| {
+            let key = NameKey {
+                name,
+                ..NameKey::default()
+            };
+            names.insert(key, entry, 0).is_err()
         });
         assert!(full.is_some());
     }
