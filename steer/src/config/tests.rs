@@ -515,7 +515,7 @@ fn lists_are_read_from_beside_the_file() {
         "{list}:3: \"bad name\" is not a domain: ' ' cannot be part of a name; letters, digits, hyphens and underscores can"
     );
     assert_eq!(blocked.complaints, [complaint]);
-    assert_eq!(settings.rules.own().count(), 1);
+    assert_eq!(settings.rules.own().len(), 1);
 }
 
 #[test]

@@ -2,10 +2,16 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie};
+use aya::maps::{ArrayOfMaps, LpmTrie, Map, MapData, MapError, lpm_trie};
 use steer_common::types::{Address, NetEntry, RuleEntry};
 
-use super::{Datapath, Net, Room, adopt::data, bpf::Kind, error::Error, in_map};
+use super::{
+    Datapath, Net, Room,
+    adopt::data,
+    bpf::{self, Kind},
+    error::Error,
+    in_map,
+};
 
 const RULES: &str = "RULES";
 const NETS: &str = "NETS";
@@ -137,9 +143,13 @@ fn make(name: &'static str, kind: &Kind, entries: u32) -> Result<MapData, Error>
 }
 
 fn fill_rules(map: &mut Map, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
-    let mut map: HashMap<_, u64, RuleEntry> = HashMap::try_from(map).map_err(in_map(RULES))?;
-    for (hash, entry) in rules {
-        map.insert(hash, entry, 0).map_err(in_map(RULES))?;
+    /// Entries that one call takes.
+    const AT_ONCE: usize = 4096;
+    let map = data(map).ok_or(Error::Missing { name: RULES })?;
+    for chunk in rules.chunks(AT_ONCE) {
+        let (hashes, entries): (Vec<u64>, Vec<RuleEntry>) = chunk.iter().copied().unzip();
+        bpf::update_batch(map.fd().as_fd(), &hashes, &entries)
+            .map_err(|source| in_map(RULES)(MapError::IoError(source)))?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Rules from all sources become one set without contradictions.
 
 use super::list::Parsed;
-use super::set::{Held, Slot, Source};
+use super::set::{Held, Source};
+use super::table::NameTable;
 use super::text::TextSet;
 use super::{Net, Rule, RuleSet, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, HashSet, btree_map};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Brings rules from all sources together.
@@ -16,26 +17,18 @@ use std::sync::Arc;
 /// holds.
 #[derive(Debug, Default)]
 pub struct Builder {
-    text: String,
-    staged: Vec<Staged>,
+    names: NameTable,
     sources: Vec<Source>,
-    nets: Vec<(Net, Held)>,
+    nets: BTreeMap<Net, Held>,
     texts: Vec<(TextPattern, Held)>,
-}
-
-/// A rule about names, before it has met the others.
-#[derive(Clone, Copy, Debug)]
-struct Staged {
-    start: u32,
-    length: u8,
-    held: Held,
 }
 
 impl Builder {
     /// Adds a rule.
     ///
     /// # Errors
-    /// There are too many.
+    /// The user contradicts themselves: the same names with both verdicts, in one file or on one command line. Or there are
+    /// too many.
     pub fn add(&mut self, rule: Rule) -> Result<(), BuildError> {
         let (source, line) = Source::of(rule.origin);
         let mut held = Held {
@@ -49,7 +42,7 @@ impl Builder {
                 held.scope = pattern.scope;
                 self.name(pattern.domain.as_str(), held)?;
             }
-            Subject::Addresses(net) => self.nets.push((net, held)),
+            Subject::Addresses(net) => self.net(net, held)?,
             Subject::Text(text) => self.texts.push((text, held)),
         }
         Ok(())
@@ -72,16 +65,16 @@ impl Builder {
             verdict,
             scope,
         };
-        self.staged.reserve(parsed.names.len());
+        self.names.reserve(parsed.names.len());
         for (name, scope, line) in parsed.names.iter() {
             self.name(name, held(line, verdict, scope))?;
         }
         for (name, scope, line) in parsed.exceptions.iter() {
             self.name(name, held(line, Verdict::Direct, scope))?;
         }
-        let nets = parsed.nets.into_iter();
-        self.nets
-            .extend(nets.map(|(net, line)| (net, held(line, verdict, Scope::Exact))));
+        for (net, line) in parsed.nets {
+            self.net(net, held(line, verdict, Scope::Exact))?;
+        }
         let texts = parsed.texts.into_iter();
         self.texts
             .extend(texts.map(|(text, line)| (text, held(line, verdict, Scope::Exact))));
@@ -91,64 +84,15 @@ impl Builder {
     /// The rules as a whole.
     ///
     /// # Errors
-    /// The user contradicts themselves: the same names with both verdicts, in one file or on one command line. Or what is to
-    /// be looked for in names is more than can be.
+    /// What is to be looked for in names is more than can be.
     pub fn build(self) -> Result<RuleSet, BuildError> {
         let Self {
-            text,
-            mut staged,
+            mut names,
             sources,
             nets,
             mut texts,
         } = self;
-        let name = |staged: &Staged| {
-            let start = staged.start as usize;
-            &text[start..start + usize::from(staged.length)]
-        };
-        // Stable, so that of two equal rules the first holds.
-        staged.sort_by(|a, b| name(a).cmp(name(b)));
-        let mut slots: Vec<Slot> = Vec::new();
-        for group in staged.chunk_by(|a, b| name(a) == name(b)) {
-            let first = group[0];
-            let mut slot = Slot {
-                start: first.start,
-                length: first.length,
-                exact: None,
-                below: None,
-            };
-            for Staged { held, .. } in group {
-                let shown = || {
-                    let prefix = held.scope.prefix();
-                    format!("{prefix}{}", name(&first))
-                };
-                if held.scope != Scope::Below {
-                    settle(&mut slot.exact, *held, &sources, shown)?;
-                }
-                if held.scope != Scope::Exact {
-                    settle(&mut slot.below, *held, &sources, shown)?;
-                }
-            }
-            slots.push(slot);
-        }
-        drop(staged);
-        slots.shrink_to_fit();
-
-        let mut ranges: BTreeMap<Net, Held> = BTreeMap::new();
-        for (net, held) in nets {
-            match ranges.entry(net) {
-                btree_map::Entry::Vacant(free) => {
-                    free.insert(held);
-                }
-                btree_map::Entry::Occupied(mut taken) => {
-                    let mut holder = Some(*taken.get());
-                    settle(&mut holder, held, &sources, || net.to_string())?;
-                    if let Some(holder) = holder {
-                        taken.insert(holder);
-                    }
-                }
-            }
-        }
-
+        names.shrink();
         // What is found first wins, so they stand in the order of their say.
         texts.sort_by_key(|(_, held)| {
             let authority = sources[usize::from(held.source)].authority();
@@ -157,18 +101,25 @@ impl Builder {
         let mut known = HashSet::new();
         texts.retain(|(text, _)| known.insert(text.clone()));
         let found = TextSet::new(texts.iter().map(|(text, _)| text))?;
-        Ok(RuleSet::new(text, slots, sources, ranges, texts, found))
+        Ok(RuleSet::new(names, sources, nets, texts, found))
     }
 
     fn name(&mut self, name: &str, held: Held) -> Result<(), BuildError> {
-        let too_many = |_| BuildError::TooManyNames;
-        self.staged.push(Staged {
-            start: self.text.len().try_into().map_err(too_many)?,
-            // A domain has 253 octets at most.
-            length: name.len() as u8,
-            held,
-        });
-        self.text.push_str(name);
+        let slot = self.names.slot_mut(name).ok_or(BuildError::TooManyNames)?;
+        let shown = || format!("{}{name}", held.scope.prefix());
+        if held.scope != Scope::Below {
+            settle(&mut slot.exact, held, &self.sources, shown)?;
+        }
+        if held.scope != Scope::Exact {
+            settle(&mut slot.below, held, &self.sources, shown)?;
+        }
+        Ok(())
+    }
+
+    fn net(&mut self, net: Net, held: Held) -> Result<(), BuildError> {
+        let mut holder = self.nets.get(&net).copied();
+        settle(&mut holder, held, &self.sources, || net.to_string())?;
+        self.nets.extend(holder.map(|holder| (net, holder)));
         Ok(())
     }
 

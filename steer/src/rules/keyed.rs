@@ -26,26 +26,23 @@ impl Keyed {
     }
 
     pub(super) fn by(rules: &RuleSet, hash: impl Fn(By<'_>) -> u64) -> Result<Self, HashCollision> {
-        let domain = |place: u32| rules.domain(place as usize).unwrap_or_default().to_owned();
-        let mut hashed: Vec<(u64, u32, RuleEntry)> = (0..)
-            .zip(rules.entries())
-            .map(|(place, (name, entry))| (hash(By::Domain(name)), place, entry))
+        let mut hashes: Vec<(u64, u32)> = rules
+            .entries()
+            .zip(0..)
+            .map(|((name, _), place)| (hash(By::Domain(name)), place))
             .collect();
-        hashed.sort_unstable_by_key(|&(hash, place, _)| (hash, place));
-        if let Some([(_, first, _), (_, second, _)]) =
-            hashed.array_windows().find(|[a, b]| a.0 == b.0)
-        {
+        hashes.sort_unstable();
+        let domain = |place: u32| rules.domain(place as usize).unwrap_or_default().to_owned();
+        if let Some([first, second]) = hashes.array_windows().find(|[a, b]| a.0 == b.0) {
             return Err(HashCollision {
-                first: domain(*first),
-                second: domain(*second),
+                first: domain(first.1),
+                second: domain(second.1),
             });
         }
+        let entry = |&(hash, place): &(u64, u32)| Some((hash, rules.entry(place as usize)?));
         let mut keyed = Self {
-            entries: hashed
-                .iter()
-                .map(|&(hash, _, entry)| (hash, entry))
-                .collect(),
-            places: hashed.iter().map(|&(_, place, _)| place).collect(),
+            entries: hashes.iter().filter_map(entry).collect(),
+            places: hashes.iter().map(|&(_, place)| place).collect(),
             others: BTreeMap::new(),
         };
         let nets = rules

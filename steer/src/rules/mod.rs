@@ -8,6 +8,7 @@ mod names;
 mod net;
 mod preset;
 mod set;
+mod table;
 mod text;
 
 pub use build::{BuildError, Builder, Conflict};
@@ -52,7 +53,7 @@ impl From<Verdict> for types::Verdict {
 }
 
 /// What a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A domain: looked up in the kernel, before the application sees the answer.
     Names(Pattern),

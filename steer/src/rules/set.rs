@@ -1,6 +1,7 @@
 //! Rules without contradictions, and what they say.
 
 use super::build::{BuildError, Builder};
+use super::table::{NameTable, Slot};
 use super::text::TextSet;
 use super::{Domain, Net, Pattern, Rule, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
@@ -32,28 +33,15 @@ pub enum By<'a> {
     Text(&'a TextPattern),
 }
 
-/// Rules without contradictions, ready to be looked up: a million names take some 50 octets each.
+/// Rules without contradictions, ready to be looked up: a million names take some 60 octets each.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
-    text: String,
-    /// In the order of their names.
-    slots: Vec<Slot>,
+    names: NameTable,
     sources: Vec<Source>,
     nets: BTreeMap<Net, Held>,
     /// Those before win over those after.
     texts: Vec<(TextPattern, Held)>,
     found: TextSet,
-}
-
-/// The verdicts anchored at one domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) start: u32,
-    pub(super) length: u8,
-    /// For the domain itself.
-    pub(super) exact: Option<Held>,
-    /// For every name below it that no longer suffix decides.
-    pub(super) below: Option<Held>,
 }
 
 /// A verdict that holds, and which rule gave it.
@@ -91,16 +79,14 @@ impl RuleSet {
     }
 
     pub(super) fn new(
-        text: String,
-        slots: Vec<Slot>,
+        names: NameTable,
         sources: Vec<Source>,
         nets: BTreeMap<Net, Held>,
         texts: Vec<(TextPattern, Held)>,
         found: TextSet,
     ) -> Self {
         Self {
-            text,
-            slots,
+            names,
             sources,
             nets,
             texts,
@@ -121,20 +107,17 @@ impl RuleSet {
     }
 
     fn decide_by_domain(&self, name: &str) -> Option<Judgement<'_>> {
-        let found = |slot: &Slot, held: Option<Held>| {
-            Some(self.judgement(held?, By::Domain(self.name(slot))))
-        };
-        if let Some(slot) = self.slot(name)
-            && slot.exact.is_some()
+        if let Some((domain, slot)) = self.names.slot(name)
+            && let Some(held) = slot.exact
         {
-            return found(slot, slot.exact);
+            return Some(self.judgement(held, By::Domain(domain)));
         }
         let mut rest = name;
         while let Some((_, suffix)) = rest.split_once('.') {
-            if let Some(slot) = self.slot(suffix)
-                && slot.below.is_some()
+            if let Some((domain, slot)) = self.names.slot(suffix)
+                && let Some(held) = slot.below
             {
-                return found(slot, slot.below);
+                return Some(self.judgement(held, By::Domain(domain)));
             }
             rest = suffix;
         }
@@ -151,16 +134,19 @@ impl RuleSet {
         })
     }
 
-    /// The domains with their verdicts as the kernel's map has them, in the alphabet's order.
+    /// The domains with their verdicts as the kernel's map has them, in the order in which they came.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, RuleEntry)> {
-        self.slots
-            .iter()
-            .map(|slot| (self.name(slot), slot.kernel()))
+        self.names.iter().map(|(name, slot)| (name, slot.kernel()))
+    }
+
+    /// The verdicts at a place in the order of [`Self::entries`].
+    pub(super) fn entry(&self, place: usize) -> Option<RuleEntry> {
+        self.names.get(place).map(|(_, slot)| slot.kernel())
     }
 
     /// The domain at a place in the order of [`Self::entries`].
     pub fn domain(&self, place: usize) -> Option<&str> {
-        self.slots.get(place).map(|slot| self.name(slot))
+        self.names.get(place).map(|(name, _)| name)
     }
 
     /// The ranges of addresses with their verdicts.
@@ -182,14 +168,15 @@ impl RuleSet {
         !self.texts.is_empty()
     }
 
-    /// What holds of domains, as patterns: those of both verdicts that a user would write to get this rule set, in the
-    /// alphabet's order.
+    /// What holds of domains, as patterns: those of both verdicts that a user would write to get this rule set, in the order
+    /// in which their domains came.
     pub fn patterns(&self) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
         self.patterns_of(|_| true)
     }
 
-    /// What holds of what the user or a preset wrote, rather than a list, which may have a million of them.
-    pub fn own(&self) -> impl Iterator<Item = (Subject, Judgement<'_>)> {
+    /// What holds of what the user or a preset wrote, rather than a list, which may have a million of them; in the alphabet's
+    /// order.
+    pub fn own(&self) -> Vec<(Subject, Judgement<'_>)> {
         let own = |held: Held| !matches!(self.source(held), Source::List(_));
         let by_list = |judgement: &Judgement<'_>| matches!(judgement.origin, Origin::List { .. });
         let names = self
@@ -201,18 +188,17 @@ impl RuleSet {
         let texts = self
             .texts()
             .map(|(text, judgement)| (Subject::Text(text.clone()), judgement));
-        names.chain(
-            nets.chain(texts)
-                .filter(move |(_, judgement)| !by_list(judgement)),
-        )
+        let others = nets.chain(texts).filter(|(_, by)| !by_list(by));
+        let mut own: Vec<_> = names.chain(others).collect();
+        own.sort_by(|(a, _), (b, _)| a.cmp(b));
+        own
     }
 
     fn patterns_of(
         &self,
         meant: impl Fn(Held) -> bool + Copy,
     ) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
-        self.slots.iter().flat_map(move |slot| {
-            let name = self.name(slot);
+        self.names.iter().flat_map(move |(name, slot)| {
             let pattern = move |scope, held: Held| {
                 let domain = Domain::normal(name);
                 let judgement = self.judgement(held, By::Domain(name));
@@ -237,38 +223,28 @@ impl RuleSet {
     /// The names that a rule sends through the VPN as such, not only those below them, save those of lists, in the
     /// alphabet's order.
     pub fn chosen_for_vpn(&self) -> impl Iterator<Item = &str> {
-        self.slots.iter().filter_map(|slot| {
+        let chosen = self.names.iter().filter_map(|(name, slot)| {
             let exact = slot.exact.filter(|held| held.verdict == Verdict::Vpn)?;
-            match self.sources.get(usize::from(exact.source))? {
+            match self.source(exact) {
                 Source::List(_) => None,
                 Source::Flag(_) | Source::File(_) | Source::Preset(_) | Source::Default => {
-                    Some(self.name(slot))
+                    Some(name)
                 }
             }
-        })
+        });
+        let mut chosen: Vec<_> = chosen.collect();
+        chosen.sort_unstable();
+        chosen.into_iter()
     }
 
     /// How many domains carry a verdict: the number of entries that the kernel's map needs.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.names.len()
     }
 
     /// Whether nothing is decided at all.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.nets.is_empty() && self.texts.is_empty()
-    }
-
-    fn slot(&self, name: &str) -> Option<&Slot> {
-        let place = self
-            .slots
-            .binary_search_by(|slot| self.name(slot).cmp(name))
-            .ok()?;
-        self.slots.get(place)
-    }
-
-    fn name(&self, slot: &Slot) -> &str {
-        let start = slot.start as usize;
-        &self.text[start..start + usize::from(slot.length)]
+        self.names.len() == 0 && self.nets.is_empty() && self.texts.is_empty()
     }
 
     fn judgement<'a>(&self, held: Held, by: By<'a>) -> Judgement<'a> {
@@ -285,7 +261,7 @@ impl RuleSet {
 }
 
 impl PartialEq for RuleSet {
-    /// The same rules, from the same places.
+    /// The same rules, from the same places and in the same order.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
             && self.patterns().eq(other.patterns())
