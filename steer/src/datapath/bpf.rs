@@ -208,7 +208,7 @@ fn open<T: Attributes>(attributes: &mut T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts entries into a hash map, many in one call, which takes a third less time than one by one (5.6 and later).
+/// Puts entries into a hash map, many in one call (5.6 and later).
 ///
 /// # Errors
 /// When the map is full. Entries before the one that found no room are in it.
