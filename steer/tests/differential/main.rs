@@ -17,12 +17,15 @@ mod packet;
 use std::{
     collections::BTreeMap,
     env,
+    net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use fastrand::Rng;
-use nix::time::{ClockId, clock_gettime};
-use steer_common::{stats::Outcome, types::Verdict};
+use steer_common::{
+    stats::Outcome,
+    types::{NameEntry, Verdict},
+};
 use steer_properties::dns::{self, Lesson, Made};
 
 use crate::{
@@ -86,7 +89,6 @@ fn run(kernel: &mut Kernel, made: &Made) -> Lesson {
     let question = message::question(dns::ID, &made.asked);
     let frame = udp(CLIENT, PORT, RESOLVER, 53, &question);
     assert_eq!(kernel.run("bridge_ingress", &frame, 0), (NEXT, 0));
-    let before = now();
     let frame = udp(RESOLVER, 53, CLIENT, PORT, &made.octets);
     let outcome = kernel.outcome(|kernel| {
         let (action, mark) = kernel.run("bridge_egress", &frame, 0);
@@ -96,27 +98,44 @@ fn run(kernel: &mut Kernel, made: &Made) -> Lesson {
         );
     });
     kernel.learned_names();
+    let granted = take_names(kernel);
     let mut learned = kernel.datapath.addresses().unwrap();
-    let mut lesson = Lesson {
-        outcome,
-        addresses: BTreeMap::new(),
-    };
     let entries: Vec<_> = learned.iter().map(Result::unwrap).collect();
-    for (address, entry) in entries {
-        learned.remove(&address).unwrap();
+    for (address, entry) in &entries {
+        learned.remove(address).unwrap();
         let ends = [
             (entry.vpn_until, Verdict::VPN),
             (entry.direct_until, Verdict::DIRECT),
         ];
         let given: Vec<_> = ends.into_iter().filter(|(until, _)| *until != 0).collect();
-        assert_eq!(given.len(), 1, "{} has verdicts {given:?}", address.to_ip());
-        // The program looked at the clock less than a second after this.
-        let seconds = ((given[0].0 - before) / SECOND) as u32;
-        lesson
-            .addresses
-            .insert(address.to_ip(), (seconds, given[0].1));
+        let address = address.to_ip();
+        let named = granted
+            .get(&address)
+            .map(|(name, _)| (name.until, name.verdict));
+        assert_eq!(given, named.into_iter().collect::<Vec<_>>(), "{address}");
     }
-    lesson
+    assert_eq!(granted.len(), entries.len(), "NAMES and ADDRS differ");
+    let addresses = granted
+        .into_iter()
+        .map(|(address, (name, seconds))| (address, (seconds, name.verdict)));
+    Lesson {
+        outcome,
+        addresses: addresses.collect(),
+    }
+}
+
+/// By which name each address was learned, and for how many seconds; forgets it.
+fn take_names(kernel: &mut Kernel) -> BTreeMap<IpAddr, (NameEntry, u32)> {
+    let mut names = kernel.datapath.names().unwrap();
+    let entries: Vec<_> = names.iter().map(Result::unwrap).collect();
+    for (key, _) in &entries {
+        names.remove(key).unwrap();
+    }
+    let granted = entries.into_iter().map(|(key, entry)| {
+        let seconds = (entry.until - entry.learned) / SECOND;
+        (key.address.to_ip(), (entry, seconds as u32))
+    });
+    granted.collect()
 }
 
 /// The kernel's grant by the tests' configuration.
@@ -126,11 +145,6 @@ fn granted(lesson: &Lesson) -> Lesson {
         *ttl = FLOOR.max(*ttl);
     }
     granted
-}
-
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
-    time.tv_sec() as u64 * SECOND + time.tv_nsec() as u64
 }
 
 /// How often what came.
