@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use steer_tests::{
     fixture::{Fixture, fresh},
-    lab::{Curl, Ran, Request, plan::Path},
+    lab::{Curl, Request, plan::Path},
 };
 
-const NAMES: [&str; 2] = ["*.fresh.example", "*.plain.example"];
+use crate::{NAMES, answered};
 
 /// What a client is to speak.
 struct Wanted {
@@ -106,11 +106,5 @@ fn the_system_resolver_over_tcp_teaches() -> Result<()> {
         assert_eq!(seen[index].path, Path::Vpn, "{name}: {:?}", seen[index]);
     }
     assert_eq!(lab.resolver.asked(), [], "questions by UDP");
-    Ok(())
-}
-
-fn answered(ran: Ran) -> Result<()> {
-    let said = ran.said();
-    ensure!(ran.ok() && !ran.stdout.trim().is_empty(), "curl: {said}");
     Ok(())
 }
