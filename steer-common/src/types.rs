@@ -460,6 +460,8 @@ pub mod piece {
     pub const STREAM: u32 = 1;
     /// A DNS answer that was asked for, whole, of whose names no rule speaks.
     pub const ANSWER: u32 = 2;
+    /// What a connection goes on to send that was stopped: its reset has not arrived, or was too old.
+    pub const STOPPED: u32 = 3;
 }
 
 macro_rules! layout {

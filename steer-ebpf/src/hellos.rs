@@ -72,18 +72,18 @@ pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outc
     // SAFETY: an element of a map stays readable and writable until the program ends, and of one connection one segment
     // is sent at a time.
     let entry = unsafe { &mut *entry };
+    let from = packet.sequence.wrapping_sub(entry.first);
     match entry.state {
-        HelloEntry::STOPPED => return Err(Outcome::LateStopped),
+        HelloEntry::STOPPED => {}
+        // Far on, or an octet before the first: a probe that asks whether anybody is there.
+        HelloEntry::BEGINS | HelloEntry::PIECES if from >= FAR => {
+            if from < u32::MAX / 2 {
+                return forget(key, Outcome::Nameless);
+            }
+            return Ok(());
+        }
         HelloEntry::BEGINS | HelloEntry::PIECES => {}
         _ => return Ok(()),
-    }
-    let from = packet.sequence.wrapping_sub(entry.first);
-    if from >= FAR {
-        // Far on, or an octet before the first: a probe that asks whether anybody is there.
-        if from < u32::MAX / 2 {
-            return forget(key, Outcome::Nameless);
-        }
-        return Ok(());
     }
     if from == 0 && entry.state == HelloEntry::BEGINS {
         skb.opening(slot)?;
@@ -105,7 +105,7 @@ pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outc
             _ => {}
         }
     }
-    in_pieces(skb, slot, key, entry, by_vpn)
+    to_user_space(skb, slot, key, entry, by_vpn)
 }
 
 #[inline(always)]
@@ -218,29 +218,38 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
     if config.reset != 0 { STOP } else { TOO_LATE }
 }
 
-/// Gives user space what the segment carries.
+/// Gives user space what the segment carries; an error if that must not go on.
 #[inline(always)]
-fn in_pieces(
+fn to_user_space(
     skb: Skb,
     slot: Slot,
     key: &FlowKey,
     entry: &mut HelloEntry,
     by_vpn: bool,
 ) -> Result<(), Outcome> {
-    if entry.state != HelloEntry::PIECES {
+    if entry.state == HelloEntry::BEGINS {
         entry.state = HelloEntry::PIECES;
         count(Outcome::InPieces);
     }
+    let stopped = entry.state == HelloEntry::STOPPED;
     let Scratch { packet, rest, .. } = slot.scratch()?;
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
     let what = What {
         origin: key.origin,
-        kind: piece::HELLO,
+        kind: if stopped {
+            piece::STOPPED
+        } else {
+            piece::HELLO
+        },
         first: entry.first,
         by_vpn: u32::from(by_vpn),
     };
-    pieces::copy(skb, slot, &what)
+    pieces::copy(skb, slot, &what)?;
+    if stopped {
+        return Err(Outcome::LateStopped);
+    }
+    Ok(())
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,14 @@ pub enum Ask {
         connection: usize,
         /// How many.
         bytes: usize,
+    },
+    /// Send these octets on a connection, each piece in a segment of its own, and read their echo; [`Told::Done`], or
+    /// an error if the connection ends before.
+    Greet {
+        /// What [`Told::Opened`] said.
+        connection: usize,
+        /// The pieces.
+        pieces: Vec<Vec<u8>>,
     },
     /// Send a datagram to each from one unconnected socket and read each answer before the next;
     /// [`Told::SeenEach`].
@@ -154,6 +163,13 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
                 .context("there is no such connection")?;
             exchange(stream, bytes).map(|()| Told::Done)
         }
+        Ask::Greet { connection, pieces } => {
+            let stream = held
+                .connections
+                .get_mut(connection)
+                .context("there is no such connection")?;
+            greet(stream, &pieces).map(|()| Told::Done)
+        }
         Ask::Send { server, connected } => send(server, connected).map(|_| Told::Done),
         Ask::Datagram { server, connected } => {
             answered(&send(server, connected)?, server).map(Told::Seen)
@@ -262,6 +278,19 @@ fn exchange(stream: &mut TcpStream, bytes: usize) -> Result<()> {
         stream.read_exact(echo)?;
     }
     ensure!(echo == sent, "the echo differs");
+    Ok(())
+}
+
+fn greet(stream: &mut TcpStream, pieces: &[Vec<u8>]) -> Result<()> {
+    stream.set_nodelay(true)?;
+    for piece in pieces {
+        stream.write_all(piece)?;
+        // Else the kernel may send two pieces as one.
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut echo = vec![0; pieces.iter().map(Vec::len).sum()];
+    stream.read_exact(&mut echo)?;
+    ensure!(echo == pieces.concat(), "the echo differs");
     Ok(())
 }
 

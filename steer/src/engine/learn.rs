@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Error, upkeep::monotonic};
+use super::{Engine, Error, pieces::owner, upkeep::monotonic};
 use crate::{
     datapath::Lesson,
-    events::{Event, Learned},
+    events::{Event, Late, Learned},
+    learn::reset::Connection,
 };
 
 /// Looks for the other names of a contested address are that far apart, for each goes through the whole table of names.
@@ -30,7 +31,7 @@ impl Engine {
     pub(super) fn tell(&mut self, event: &Event) -> Result<(), Error> {
         self.report.event(event, &self.rulebook, &self.bridges);
         match event {
-            Event::Late(late) if late.stopped => self.end(late),
+            Event::Late(late) if late.stopped => self.end(&connection(late)),
             Event::Learned(learned) => {
                 if let Some(rule) = learned.contested_by {
                     self.tell_contested(learned, rule)?;
@@ -52,5 +53,16 @@ impl Engine {
         self.report
             .contested(learned, rule, &others, &self.rulebook);
         Ok(())
+    }
+}
+
+/// A connection that was stopped by its name.
+fn connection(late: &Late) -> Connection {
+    Connection {
+        owner: owner(late.process, late.origin),
+        local: late.local.into(),
+        remote: late.remote.into(),
+        sequence: late.sequence,
+        acknowledgment: late.acknowledgment,
     }
 }

@@ -3,7 +3,7 @@
 //! These are what connections begin with in several segments or records, DNS answers over TCP in several segments, and,
 //! where there are rules by keyword or regular expression, the answers of which no other rule speaks.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use aya::maps::{MapData, RingBuf};
 use steer_common::{
@@ -11,7 +11,7 @@ use steer_common::{
     decide::Match,
     dns::{self, Role},
     packet::TCP,
-    types::{FlowKey, Piece, QueryKey, Verdict, piece, source},
+    types::{FlowKey, Origin, Piece, QueryKey, Verdict, piece, source},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -77,8 +77,13 @@ impl Pieces {
 impl Engine {
     /// Reads on where the programs could not.
     pub(super) fn take_piece(&mut self, (piece, octets): &Given) -> Result<(), Error> {
-        if piece.kind == piece::ANSWER {
-            return self.take_answer(piece, octets, true);
+        match piece.kind {
+            piece::ANSWER => return self.take_answer(piece, octets, true),
+            piece::STOPPED => {
+                self.end(&connection(piece));
+                return Ok(());
+            }
+            _ => {}
         }
         let segment = Segment {
             first: piece.first,
@@ -159,20 +164,9 @@ impl Engine {
     }
 
     /// Ends a connection that was stopped, so that its client tries again at once.
-    pub(super) fn end(&mut self, late: &events::Late) {
-        let ended = self.pieces.resets.end(&Connection {
-            owner: if late.process {
-                Owner::Socket(late.origin)
-            } else {
-                Owner::Bridge
-            },
-            local: SocketAddr::from(late.local),
-            remote: SocketAddr::from(late.remote),
-            sequence: late.sequence,
-            acknowledgment: late.acknowledgment,
-        });
-        match ended {
-            Ok(how) => tracing::debug!("{} to {}: {how:?}", late.name, late.remote.0),
+    pub(super) fn end(&mut self, connection: &Connection) {
+        match self.pieces.resets.end(connection) {
+            Ok(how) => tracing::debug!("{} to {}: {how:?}", connection.local, connection.remote),
             Err(error) => self.report.trouble(&sentence(&error)),
         }
     }
@@ -229,6 +223,27 @@ impl Engine {
             })?;
         }
         Ok(())
+    }
+}
+
+/// A connection that was stopped at a piece.
+fn connection(piece: &Piece) -> Connection {
+    let flow = &piece.flow;
+    Connection {
+        owner: owner(piece.process != 0, flow.origin),
+        local: (flow.local.to_ip(), flow.local_port.number()).into(),
+        remote: (flow.remote.to_ip(), flow.remote_port.number()).into(),
+        sequence: piece.sequence,
+        acknowledgment: piece.acknowledgment,
+    }
+}
+
+/// Whose a connection is.
+pub(super) fn owner(process: bool, origin: Origin) -> Owner {
+    if process {
+        Owner::Socket(origin)
+    } else {
+        Owner::Bridge
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use steer::events::Event;
 use steer_common::{
     stats::Outcome,
-    types::{Config, Verdict},
+    types::{Config, Verdict, piece},
 };
 
 use crate::{
@@ -93,11 +93,14 @@ fn a_late_connection_is_stopped_and_the_next_takes_the_vpn() {
         assert_eq!(sends(&mut kernel, port, 1, ACK, &opening), (DROP, 0));
         assert_eq!(kernel.verdict(server()), Verdict::VPN);
         assert_eq!(kernel.learned_names(), ["a.vpn.example"]);
+        assert_eq!(kernel.pieces().len(), 0);
         assert_eq!(
             sends(&mut kernel, port, 1, ACK, &opening),
             (DROP, 0),
             "sent again"
         );
+        let kinds: Vec<_> = kernel.pieces().iter().map(|(p, _)| p.kind).collect();
+        assert_eq!(kinds, [piece::STOPPED], "it may need another reset");
         assert_eq!(sends(&mut kernel, port, 1, FIN | ACK, &[]), (NEXT, 0));
         assert_eq!(begins(&mut kernel, port), (NEXT, MARK), "the next try");
         assert_eq!(sends(&mut kernel, port, 1, ACK, &opening), (NEXT, MARK));

@@ -6,6 +6,7 @@ mod changes;
 mod crash;
 mod datagrams;
 mod dns_over_tcp;
+mod first_packet;
 mod flows_keep_their_path;
 mod forged_answers;
 mod host_as_before;
