@@ -200,6 +200,7 @@ impl Head {
         const SYN: u8 = 0x02;
         const RST: u8 = 0x04;
         const ACK: u8 = 0x10;
+        const HEADER: u32 = 20;
         if at + 14 > size {
             return None;
         }
@@ -214,7 +215,11 @@ impl Head {
         self.ports(packet, at);
         packet.sequence = u32::from_be_bytes(self.array(at + 4));
         packet.acknowledgment = u32::from_be_bytes(self.array(at + 8));
-        packet.payload = at + u32::from(self.octet(at + 12) >> 4) * 4;
+        let header = u32::from(self.octet(at + 12) >> 4) * 4;
+        if header < HEADER {
+            return None;
+        }
+        packet.payload = at + header;
         packet.payload_size = total.saturating_sub(packet.payload);
         Some(())
     }

@@ -94,7 +94,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Learning")]
     pub no_resolve: bool,
 
-    /// Read TLS and QUIC to this port for the server's name [default: 443]. Repeatable; replaces the file's
+    /// Read TLS to this port for the server's name [default: 443]. Repeatable; replaces the file's
     #[arg(long = "sni-port", value_name = "PORT", value_parser = port, help_heading = "Learning")]
     pub sni_ports: Vec<u16>,
 
@@ -102,7 +102,7 @@ pub struct RunArgs {
     #[arg(long = "http-port", value_name = "PORT", value_parser = port, help_heading = "Learning")]
     pub http_ports: Vec<u16>,
 
-    /// Read neither TLS, QUIC nor HTTP: names come from the DNS alone
+    /// Read neither TLS nor HTTP: names come from the DNS alone
     #[arg(long, conflicts_with_all = ["sni_ports", "http_ports", "late"], help_heading = "Learning")]
     pub no_sni: bool,
 

@@ -9,7 +9,7 @@ const PORTS_MAX: usize = steer_common::types::PORTS;
 /// Which flows are read for the name in their first packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sni {
-    /// Ports of TLS over TCP and of QUIC, in rising order, each once; none: no ClientHello is read.
+    /// Ports of TLS over TCP, in rising order, each once; none: no ClientHello is read.
     pub ports: Vec<u16>,
     /// Ports of HTTP/1 over TCP, likewise; none: no Host is read.
     pub http_ports: Vec<u16>,

@@ -144,7 +144,7 @@ impl FromStr for Pattern {
 
 /// Why a text is no domain pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is not a domain: {why}")]
+#[error("\"{}\" is not a domain: {why}", text.escape_debug())]
 pub struct PatternError {
     text: String,
     why: Why,
