@@ -393,7 +393,20 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
         .map_err(|error| Error::Object(Box::new(error)))
 }
 
+/// Loads a program. The verifier gives up when a signal comes meanwhile (EAGAIN), and is then asked again.
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    const TRIES: u32 = 10;
+    for _ in 1..TRIES {
+        match try_load(program) {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    try_load(program)
+}
+
+fn try_load(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::SchedClassifier(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),

@@ -43,7 +43,8 @@ impl Engine {
             .filter(|remote| ending.contains(remote))
             .collect();
         if used.len() < ending.len() {
-            let sockets = sockets::remotes(self.settings.routing.mark).map_err(Error::Sockets)?;
+            let sockets = sockets::remotes(self.settings.routing.mark)
+                .map_err(|errno| Error::Sockets(errno.into()))?;
             used.extend(sockets.into_iter().filter(|remote| ending.contains(remote)));
         }
         if !used.is_empty() {

@@ -2,21 +2,17 @@
 //!
 //! A process's connection is marked once, when it begins, and leaves no other trace however long it idles.
 
-use std::io;
-
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use nix::{errno::Errno, sys::socket::AddressFamily};
 use steer_common::{
     packet::{TCP, UDP},
     types::Address,
 };
 
-use crate::route::Mark;
+use crate::{
+    host::sock_diag::{SockDiag, Sockets},
+    route::Mark,
+};
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// Octets of `struct nlmsghdr`.
-const HEADER: usize = 16;
 /// Octets of `struct inet_diag_msg`, and where the far address and the family are in it.
 const MESSAGE: usize = 72;
 const REMOTE: usize = 24;
@@ -25,58 +21,20 @@ const INET_DIAG_MARK: u16 = 15;
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 8;
 
 /// The far addresses of this network namespace's sockets that have the mark.
-pub(super) fn remotes(mark: Mark) -> io::Result<Vec<Address>> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+pub(super) fn remotes(mark: Mark) -> Result<Vec<Address>, Errno> {
+    let list = SockDiag::open()?;
     let mut remotes = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         for protocol in [TCP, UDP] {
-            socket.send(&request(family, protocol), 0)?;
-            read(&socket, mark, &mut remotes)?;
+            let sockets = Sockets {
+                family,
+                protocol,
+                states: STATES,
+            };
+            list.each(sockets, |body| remotes.extend(remote(body, mark)))?;
         }
     }
     Ok(remotes)
-}
-
-/// A dump of `struct inet_diag_req_v2`.
-fn request(family: libc::c_int, protocol: u32) -> Vec<u8> {
-    const SOCKET_ID: usize = 48;
-    const FLAGS: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    let mut body = vec![family as u8, protocol as u8, 0, 0];
-    body.extend(STATES.to_ne_bytes());
-    body.extend([0; SOCKET_ID]);
-    let length = (HEADER + body.len()) as u32;
-    let mut octets = length.to_ne_bytes().to_vec();
-    octets.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    octets.extend(FLAGS.to_ne_bytes());
-    octets.extend([0; 8]);
-    octets.extend(body);
-    octets
-}
-
-fn read(socket: &Socket, mark: Mark, remotes: &mut Vec<Address>) -> io::Result<()> {
-    loop {
-        let (octets, _) = socket.recv_from_full()?;
-        let mut rest = &octets[..];
-        while let Some((length, kind)) = number(rest, 0).zip(short(rest, 4)) {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let body = rest.get(HEADER..length).ok_or_else(cut_short)?;
-            match kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => {
-                    let code = number(body, 0).ok_or_else(cut_short)?.cast_signed();
-                    // A kernel without the module for this protocol.
-                    if code == -libc::ENOENT {
-                        return Ok(());
-                    }
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                _ => remotes.extend(remote(body, mark)),
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
 }
 
 /// The far address of a socket in a message about it, if it has the mark.
@@ -107,13 +65,6 @@ fn number(octets: &[u8], at: usize) -> Option<u32> {
 fn short(octets: &[u8], at: usize) -> Option<u16> {
     let octets = octets.get(at..at + 2)?.try_into().ok()?;
     Some(u16::from_ne_bytes(octets))
-}
-
-fn cut_short() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "a message of netlink is cut short",
-    )
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod docker;
 pub mod link;
 pub mod netns;
 pub mod requirements;
+pub mod sock_diag;
 pub mod vpn;
 
 use crate::config::Settings;

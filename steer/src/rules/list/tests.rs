@@ -67,7 +67,7 @@ fn a_bad_line_is_told_with_its_number_and_counted() {
             "2 \"a..b\" is not a domain: it has an empty label between two dots",
             "3 \"https://x.example/\" is not a domain: give the host name alone, without a scheme such as https://",
             "4 \"203.0.113.1/24\" is not a range of addresses: it has bits beyond its prefix; write 203.0.113.0/24 for the range, or the address without a slash for it alone",
-            "6 \"\u{fffd}[2J.example\" is not a domain: '\\u{1b}' cannot be part of a name; letters, digits, hyphens and underscores can",
+            "6 \"\\u{1b}[2J.example\" is not a domain: '\\u{1b}' cannot be part of a name; letters, digits, hyphens and underscores can",
         ]
     );
     let parsed = parse_text(
