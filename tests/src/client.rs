@@ -286,7 +286,7 @@ fn greet(stream: &mut TcpStream, pieces: &[Vec<u8>]) -> Result<()> {
     for piece in pieces {
         stream.write_all(piece)?;
         // Else the kernel may send two pieces as one.
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(patience(Duration::from_millis(50)));
     }
     let mut echo = vec![0; pieces.iter().map(Vec::len).sum()];
     stream.read_exact(&mut echo)?;
