@@ -58,6 +58,8 @@ const TARGETS: &[Target] = &[
             "first_packet::a_late_connection_may_go_on",
             "lab::",
             "lifetimes::",
+            "names::an_answer_in_fragments",
+            "no_race::two_thousand",
             "reload::a_bad_file",
             "reload::a_changed_file",
             "reload::a_list_that_changes",
