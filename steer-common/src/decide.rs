@@ -111,6 +111,16 @@ impl FlowKey {
             protocol: packet.protocol,
         }
     }
+
+    /// A process's connection in `HELLOS`: by its socket alone, for its ends are translated on the way out.
+    #[inline(always)]
+    pub fn of_socket(cookie: Origin) -> Self {
+        Self {
+            origin: cookie,
+            protocol: TCP,
+            ..Self::default()
+        }
+    }
 }
 
 impl FlowEntry {

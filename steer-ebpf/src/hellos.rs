@@ -1,8 +1,7 @@
 //! Names that connections begin with: they tell what no answer of the DNS could.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
-    decide::{Match, Tables as _},
+    decide::Tables as _,
     http,
     opening::{Name, Step},
     packet::{Packet, Place, TCP},
@@ -29,22 +28,12 @@ const NEITHER: u32 = 0;
 const TLS: u32 = 1;
 const HTTP: u32 = 2;
 
-/// How a process's connection goes in `HELLOS`: by its socket alone, for its ends are translated on the way out.
-#[inline(always)]
-pub fn of_process(cookie: Origin) -> FlowKey {
-    FlowKey {
-        origin: cookie,
-        protocol: TCP,
-        ..FlowKey::default()
-    }
-}
-
 /// A process connects to a port.
 #[inline(always)]
 pub fn connects(cookie: Origin, port: Port) {
     if kind(port) != NEITHER {
         // Without room its name is not read, as if it had none.
-        let _ = HELLOS.insert(&of_process(cookie), HelloEntry::default(), ANY);
+        let _ = HELLOS.insert(&FlowKey::of_socket(cookie), HelloEntry::default(), ANY);
     }
 }
 
@@ -190,21 +179,13 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
         packet,
         ..
     } = scratch;
-    let Match { verdict, rule } = lesson.matched;
+    let verdict = lesson.matched.verdict;
     if by_vpn == 0 && verdict != Verdict::VPN {
         return PASS;
     }
-    lesson.name = name;
     lesson.found.address = packet.destination;
     lesson.found.ttl = 0;
-    // SAFETY: the helper has no arguments.
-    lesson.by.learned = unsafe { bpf_ktime_get_ns() };
-    lesson.by.rule = rule;
-    lesson.by.origin = origin;
-    lesson.by.verdict = verdict;
-    lesson.by.source = source::HELLO;
-    lesson.by.size = message.name_size();
-    lesson.by.name = *message.name();
+    lesson.begin(message, name, origin, source::HELLO);
     if verdict == Verdict::NONE {
         lessons::note_stranger(slot);
     } else {

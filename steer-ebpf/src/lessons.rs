@@ -1,15 +1,33 @@
 //! Addresses learned by a name, with what tells later where their verdict comes from.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide,
+    dns::Message,
     stats::Outcome,
-    types::{AddrEntry, Learned, NameKey, Verdict, event},
+    types::{AddrEntry, Learned, NameKey, Origin, Verdict, event},
 };
 
 use crate::{
     maps::{ADDRS, EVENTS, Lesson, NAMES, Scratch, Slot, config, count},
     tables::ANY,
 };
+
+impl Lesson {
+    /// Begins a lesson about the name in a message, which was hashed and matched.
+    #[inline(always)]
+    pub fn begin(&mut self, message: &Message, name: u64, origin: Origin, source: u32) {
+        self.name = name;
+        // SAFETY: the helper has no arguments.
+        self.by.learned = unsafe { bpf_ktime_get_ns() };
+        self.by.rule = self.matched.rule;
+        self.by.origin = origin;
+        self.by.verdict = self.matched.verdict;
+        self.by.source = source;
+        self.by.size = message.name_size();
+        self.by.name = *message.name();
+    }
+}
 
 /// There was no room for the address.
 pub const FULL: u32 = 1;

@@ -169,7 +169,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
             return Err(Outcome::WrongPath);
         }
         let by_vpn = skb.mark() & config.mask == config.mark;
-        let key = hellos::of_process(cookie);
+        let key = FlowKey::of_socket(cookie);
         hellos::see(skb, slot, &key, by_vpn)?;
         Ok(Outcome::Left)
     })

@@ -1,6 +1,5 @@
 //! DNS questions remembered, and their answers learned before the client sees them.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide::Match,
     dns::{self, Hashed, Message, Role, Step},
@@ -268,7 +267,7 @@ fn learn_asked(slot: Slot, origin: Origin, name: u64) -> Result<Outcome, Outcome
     let Scratch {
         message, lesson, ..
     } = slot.scratch()?;
-    let Match { verdict, rule } = lesson.matched;
+    let verdict = lesson.matched.verdict;
     if verdict == Verdict::NONE {
         return if read == DONE {
             Ok(Outcome::NoRule)
@@ -276,14 +275,7 @@ fn learn_asked(slot: Slot, origin: Origin, name: u64) -> Result<Outcome, Outcome
             Err(Outcome::BadMessage)
         };
     }
-    lesson.name = name;
-    lesson.by.learned = now();
-    lesson.by.rule = rule;
-    lesson.by.origin = origin;
-    lesson.by.verdict = verdict;
-    lesson.by.source = source::ANSWER;
-    lesson.by.size = message.name_size();
-    lesson.by.name = *message.name();
+    lesson.begin(message, name, origin, source::ANSWER);
     match learn_addresses(slot.0) {
         DONE => Ok(Outcome::Learned),
         FULL => Err(Outcome::AddrsFull),
@@ -310,12 +302,6 @@ fn to_patterns(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
     rest.at.set(at);
     rest.left.set(left);
     Ok(())
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no arguments.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// What a question and its answer have in common: client, its port and server tell those on a bridge apart.

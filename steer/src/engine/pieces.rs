@@ -10,7 +10,6 @@ use steer_common::{
     answer,
     decide::Match,
     dns::{self, Role},
-    packet::TCP,
     types::{FlowKey, Origin, Piece, QueryKey, Verdict, piece, source},
 };
 use tokio::io::unix::AsyncFd;
@@ -250,12 +249,9 @@ pub(super) fn owner(process: bool, origin: Origin) -> Owner {
 /// How a connection goes in `HELLOS`: a process's by its socket alone.
 fn hello(piece: &Piece, flow: &FlowKey) -> FlowKey {
     if piece.process == 0 {
-        return *flow;
-    }
-    FlowKey {
-        origin: flow.origin,
-        protocol: TCP,
-        ..FlowKey::default()
+        *flow
+    } else {
+        FlowKey::of_socket(flow.origin)
     }
 }
 
