@@ -1,5 +1,6 @@
 //! Names that connections begin with: they tell what no answer of the DNS could.
 
+use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     decide::Tables as _,
     http,
@@ -17,12 +18,13 @@ use crate::{
     pieces::{self, What},
     skb::Skb,
     tables::{ANY, Maps},
+    turns::{TURNS, turns},
 };
 
 /// Octets of a connection within which its name is looked for.
 const FAR: u32 = 65_536;
-/// Octets of a name in text form, and a zero behind it.
-const TEXT: u32 = 254;
+/// More than a name in text form and a zero behind it have octets.
+const TEXT: u32 = 256;
 
 const NEITHER: u32 = 0;
 const TLS: u32 = 1;
@@ -39,7 +41,7 @@ pub fn connects(cookie: Origin, port: Port) {
 
 /// A TCP segment that a client sends; an error if it must not go on. `by_vpn` says which way it goes.
 #[inline(always)]
-pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outcome> {
+pub fn see(skb: Skb, slot: Slot, origin: Origin, by_vpn: bool) -> Result<(), Outcome> {
     let packet = &slot.scratch()?.packet;
     if packet.protocol != TCP {
         return Ok(());
@@ -48,6 +50,44 @@ pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outc
     if kind == NEITHER {
         return Ok(());
     }
+    slot.kept(segment(
+        skb.context(),
+        slot.0,
+        origin,
+        u32::from(by_vpn),
+        kind,
+    ))
+}
+
+/// Zero, or what [`Slot::kept`] takes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn segment(
+    skb: *mut __sk_buff,
+    slot: u32,
+    origin: Origin,
+    by_vpn: u32,
+    kind: u32,
+) -> u32 {
+    let slot = Slot(slot);
+    slot.keep(see_segment(skb, slot, origin, by_vpn, kind))
+}
+
+#[inline(always)]
+fn see_segment(
+    skb: *mut __sk_buff,
+    slot: Slot,
+    origin: Origin,
+    by_vpn: u32,
+    kind: u32,
+) -> Result<(), Outcome> {
+    let skb = Skb::at_hand(skb, slot)?;
+    let packet = &slot.scratch()?.packet;
+    let key = &if skb.is_of_process() {
+        FlowKey::of_socket(origin)
+    } else {
+        FlowKey::of(origin, packet)
+    };
     if packet.place == Place::First {
         begins(skb, key, packet.sequence.wrapping_add(1));
         return Ok(());
@@ -77,12 +117,7 @@ pub fn see(skb: Skb, slot: Slot, key: &FlowKey, by_vpn: bool) -> Result<(), Outc
     if from == 0 && entry.state == HelloEntry::BEGINS {
         skb.opening(slot)?;
         match read(slot.0, kind) {
-            NAME => match judge(
-                slot.0,
-                key.origin,
-                u32::from(by_vpn),
-                u32::from(skb.is_of_process()),
-            ) {
+            NAME => match judge(slot.0, key.origin, by_vpn, u32::from(skb.is_of_process())) {
                 STOP => {
                     entry.state = HelloEntry::STOPPED;
                     return Err(Outcome::LateStopped);
@@ -206,7 +241,7 @@ fn to_user_space(
     slot: Slot,
     key: &FlowKey,
     entry: &mut HelloEntry,
-    by_vpn: bool,
+    by_vpn: u32,
 ) -> Result<(), Outcome> {
     if entry.state == HelloEntry::BEGINS {
         entry.state = HelloEntry::PIECES;
@@ -224,9 +259,9 @@ fn to_user_space(
             piece::HELLO
         },
         first: entry.first,
-        by_vpn: u32::from(by_vpn),
+        by_vpn,
     };
-    pieces::copy(skb, slot, &what)?;
+    pieces::copy(skb, slot, what)?;
     if stopped {
         return Err(Outcome::LateStopped);
     }
@@ -249,7 +284,7 @@ fn tell_late(packet: &Packet, lesson: &Lesson, stopped: u32, process: u32) {
         (*told).flow = FlowKey::of(lesson.by.origin, packet);
         (*told).sequence = packet.sequence;
         (*told).acknowledgment = packet.acknowledgment;
-        (*told).by = lesson.by;
+        lessons::put(&raw mut (*told).by, &lesson.by);
     }
     entry.submit(0);
 }
@@ -275,14 +310,16 @@ extern "C" fn read_tls(slot: u32) -> u32 {
         return NONE;
     };
     let mut step = number(slot, hello.begin(opening));
-    for _ in 0..tls::STEPS {
+    for _ in 0..tls::STEPS / TURNS {
         if step != ON {
             return step;
         }
-        step = step_tls(slot);
+        step = steps_tls(slot);
     }
-    MORE
+    if step == ON { MORE } else { step }
 }
+
+turns!(steps_tls, step_tls while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -300,14 +337,16 @@ extern "C" fn read_http(slot: u32) -> u32 {
         return NONE;
     };
     request.begin();
-    for _ in 0..http::STEPS {
-        let step = step_http(slot);
+    for _ in 0..http::STEPS / TURNS {
+        let step = steps_http(slot);
         if step != ON {
             return step;
         }
     }
     MORE
 }
+
+turns!(steps_http, step_http while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -346,13 +385,15 @@ extern "C" fn take_name(slot: u32) -> u32 {
         return NONE;
     };
     scratch.message.begin_text();
-    for _ in 0..TEXT {
-        if take_octet(slot) != ON {
+    for _ in 0..TEXT / TURNS {
+        if take_octets(slot) != ON {
             break;
         }
     }
     NAME
 }
+
+turns!(take_octets, take_octet while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

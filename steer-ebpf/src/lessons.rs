@@ -3,9 +3,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steer_common::{
     decide,
-    dns::Message,
+    dns::{self, Message},
     stats::Outcome,
-    types::{AddrEntry, Learned, NameKey, Origin, Verdict, event},
+    types::{AddrEntry, Learned, NameEntry, NameKey, Origin, Verdict, event},
 };
 
 use crate::{
@@ -132,6 +132,30 @@ fn record(lesson: &Lesson) -> bool {
     false
 }
 
+/// Writes part by part, for as a whole the compiler would move it octet by octet.
+///
+/// # Safety
+/// `to` is valid for writes, and not within `by`.
+#[inline(always)]
+pub unsafe fn put(to: *mut NameEntry, by: &NameEntry) {
+    const HALF: usize = size_of::<dns::Name>() / 2;
+    // SAFETY: the caller's promise; the halves lie within the name.
+    unsafe {
+        (*to).until = by.until;
+        (*to).learned = by.learned;
+        (*to).rule = by.rule;
+        (*to).origin = by.origin;
+        (*to).verdict = by.verdict;
+        (*to).source = by.source;
+        (*to).ttl = by.ttl;
+        (*to).size = by.size;
+        let to = (&raw mut (*to).name).cast::<[u64; HALF / 8]>();
+        let from = (&raw const by.name).cast::<[u64; HALF / 8]>();
+        to.copy_from_nonoverlapping(from, 1);
+        to.add(1).copy_from_nonoverlapping(from.add(1), 1);
+    }
+}
+
 #[inline(always)]
 fn tell(lesson: &Lesson, contested_by: u64) {
     let Some(mut entry) = EVENTS.reserve_untyped::<Learned>(0) else {
@@ -146,7 +170,7 @@ fn tell(lesson: &Lesson, contested_by: u64) {
         (*event).zero = 0;
         (*event).contested_by = contested_by;
         (*event).address = lesson.found.address;
-        (*event).by = lesson.by;
+        put(&raw mut (*event).by, &lesson.by);
     }
     entry.submit(0);
 }

@@ -20,6 +20,7 @@ mod reenter;
 mod skb;
 mod sockets;
 mod tables;
+mod turns;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock_addr, classifier},
@@ -140,8 +141,7 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     let outcome = decide::outgoing(&Maps { config }, origin, packet);
     let outcome = Slot::SOFTIRQ.forget(outcome)?;
     let by_vpn = outcome.action() == Action::Steer;
-    let key = FlowKey::of(origin, packet);
-    hellos::see(skb, Slot::SOFTIRQ, &key, by_vpn)?;
+    hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
     Ok(outcome)
 }
 
@@ -169,8 +169,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
             return Err(Outcome::WrongPath);
         }
         let by_vpn = skb.mark() & config.mask == config.mark;
-        let key = FlowKey::of_socket(cookie);
-        hellos::see(skb, slot, &key, by_vpn)?;
+        hellos::see(skb, slot, cookie, by_vpn)?;
         Ok(Outcome::Left)
     })
 }

@@ -21,6 +21,8 @@ use steer_common::{
     },
 };
 
+use crate::pieces::What;
+
 /// `BPF_F_NO_PREALLOC`: memory is taken as entries come.
 const ON_DEMAND: usize = 1;
 /// Buffers of a CPU: the first for programs that run with softirqs off, the others for those that run in a task.
@@ -84,6 +86,9 @@ pub struct Scratch {
     pub opening: Opening<OPENING>,
     pub hello: Hello,
     pub request: Request,
+    /// How far from its beginning the IP header of the packet at hand stands.
+    pub ip: slot::Slot,
+    pub what: What,
     outcome: Outcome,
     index: u32,
     users: u64,
@@ -100,6 +105,8 @@ pub struct Part {
 #[repr(C)]
 pub struct Lesson {
     pub matched: Match,
+    /// Whether the suffixes of the name that is hashed are looked up.
+    pub matching: slot::Slot,
     /// Hash of the name that the lesson is about.
     pub name: u64,
     pub found: Found,
@@ -148,6 +155,27 @@ impl Slot {
     #[inline(always)]
     pub fn forget(self, outcome: Outcome) -> Result<Outcome, Outcome> {
         Ok(forget(&mut self.scratch()?.outcome, outcome))
+    }
+
+    /// A result as a global function can return it: zero if it is well. [`Self::kept`] has it again.
+    #[inline(always)]
+    pub fn keep(self, result: Result<(), Outcome>) -> u32 {
+        let Err(outcome) = result else {
+            return 0;
+        };
+        if let Ok(scratch) = self.scratch() {
+            scratch.outcome = outcome;
+        }
+        1
+    }
+
+    /// The result that [`Self::keep`] made a number of.
+    #[inline(always)]
+    pub fn kept(self, number: u32) -> Result<(), Outcome> {
+        if number == 0 {
+            return Ok(());
+        }
+        Err(self.scratch()?.outcome)
     }
 
     /// Runs `work` with a buffer for programs that run in a task. Another task or a softirq may come between, so a CPU

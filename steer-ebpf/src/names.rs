@@ -1,5 +1,6 @@
 //! DNS questions remembered, and their answers learned before the client sees them.
 
+use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     decide::Match,
     dns::{self, Hashed, Message, Role, Step},
@@ -17,24 +18,23 @@ use crate::{
     pieces::{self, What},
     skb::Skb,
     tables::ANY,
+    turns::{TURNS, turns},
 };
 
 /// Messages of a TCP segment that are read.
 const MESSAGES: u32 = 4;
 
-/// Who sends a message.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
-}
+/// Who sends a message, as a global function can be given it.
+type Side = u32;
+const CLIENT: Side = 0;
+const SERVER: Side = 1;
 
 /// Remembers the DNS questions in a packet, so that their answers are believed; only one that must not pass is an error.
 #[inline(always)]
 pub fn questions(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
     let packet = &slot.scratch()?.packet;
     if packet.destination_port.number() == dns::PORT {
-        messages(skb, slot, origin, Side::Client)?;
+        read_messages(skb, slot, origin, CLIENT)?;
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ pub fn answers(skb: Skb, slot: Slot, origin: Origin) -> Result<bool, Outcome> {
     if packet.source_port.number() != dns::PORT {
         return Ok(false);
     }
-    messages(skb, slot, origin, Side::Server)?;
+    read_messages(skb, slot, origin, SERVER)?;
     Ok(true)
 }
 
@@ -55,19 +55,23 @@ const LENGTH: u32 = 2;
 
 /// A datagram is a message; each message of a TCP segment has its length in front.
 #[inline(always)]
-fn messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
-    let Scratch { packet, rest, .. } = slot.scratch()?;
-    if packet.payload_size == 0 {
-        return Ok(());
+fn read_messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+    let packet = &slot.scratch()?.packet;
+    let (at, size) = (packet.payload, packet.payload_size);
+    match packet.protocol {
+        _ if size == 0 => Ok(()),
+        UDP => read_message(skb, slot, origin, side, at, size),
+        TCP => read_segment(skb, slot, origin, side),
+        _ => Ok(()),
     }
+}
+
+#[inline(always)]
+fn read_segment(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+    let Scratch { packet, rest, .. } = slot.scratch()?;
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
-    let key = FlowKey::of(origin, packet);
-    let mut without_length = match packet.protocol {
-        UDP => packet.payload_size,
-        TCP => rest_of_message(skb, slot, side, &key)?,
-        _ => return Ok(()),
-    };
+    let mut without_length = rest_of_message(skb.context(), slot.0, origin, side);
     for _ in 0..MESSAGES {
         let rest = &mut slot.scratch()?.rest;
         let (mut at, mut left) = (rest.at.get(), rest.left.get());
@@ -76,7 +80,8 @@ fn messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outc
         } else if left >= LENGTH {
             let size = skb.short(at).ok_or(Outcome::BadPacket)?;
             if LENGTH + size > left {
-                return message_begins(skb, slot, side, &key, LENGTH + size);
+                let begins = message_begins(skb.context(), slot.0, origin, side, LENGTH + size);
+                return slot.kept(begins);
             }
             at += LENGTH;
             left -= LENGTH;
@@ -87,21 +92,31 @@ fn messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outc
         without_length = 0;
         rest.at.set(at + size);
         rest.left.set(left.wrapping_sub(size));
-        message(skb, slot, origin, side, at, size)?;
+        read_message(skb, slot, origin, side, at, size)?;
     }
     Ok(())
 }
 
 /// A segment may begin within a message. The size of what is left of it, if only its length came before; else user space
 /// is given it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rest_of_message(skb: *mut __sk_buff, slot: u32, origin: Origin, side: Side) -> u32 {
+    let slot = Slot(slot);
+    Skb::at_hand(skb, slot)
+        .and_then(|skb| read_rest(skb, slot, origin, side))
+        .unwrap_or(0)
+}
+
 #[inline(always)]
-fn rest_of_message(skb: Skb, slot: Slot, side: Side, key: &FlowKey) -> Result<u32, Outcome> {
+fn read_rest(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<u32, Outcome> {
+    let Scratch { packet, rest, .. } = slot.scratch()?;
+    let key = &FlowKey::of(origin, packet);
     let Some(entry) = HELLOS.get_ptr(key) else {
         return Ok(0);
     };
     // SAFETY: an element of a map stays readable until the program ends.
     let HelloEntry { first, size, .. } = unsafe { *entry };
-    let Scratch { packet, rest, .. } = slot.scratch()?;
     let (at, left) = (rest.at.get(), rest.left.get());
     let from = packet.sequence.wrapping_sub(first);
     // The same segment again, or one of another message.
@@ -117,22 +132,31 @@ fn rest_of_message(skb: Skb, slot: Slot, side: Side, key: &FlowKey) -> Result<u3
         }
         rest.left.set(missing);
     }
-    to_user_space(skb, slot, side, key, first)?;
+    to_user_space(skb, slot, side, origin, first)?;
     let rest = &mut slot.scratch()?.rest;
     rest.at.set(at + missing);
     rest.left.set(left.saturating_sub(missing));
     Ok(0)
 }
 
-/// A message begins that goes on beyond the segment; with its length it has `size` octets.
-#[inline(always)]
-fn message_begins(
-    skb: Skb,
-    slot: Slot,
+/// A message begins that goes on beyond the segment; with its length it has `size` octets. Zero, or what [`Slot::kept`]
+/// takes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn message_begins(
+    skb: *mut __sk_buff,
+    slot: u32,
+    origin: Origin,
     side: Side,
-    key: &FlowKey,
     size: u32,
-) -> Result<(), Outcome> {
+) -> u32 {
+    let slot = Slot(slot);
+    let skb = Skb::at_hand(skb, slot);
+    slot.keep(skb.and_then(|skb| await_rest(skb, slot, origin, side, size)))
+}
+
+#[inline(always)]
+fn await_rest(skb: Skb, slot: Slot, origin: Origin, side: Side, size: u32) -> Result<(), Outcome> {
     let Scratch { packet, rest, .. } = slot.scratch()?;
     let first = packet
         .sequence
@@ -143,9 +167,10 @@ fn message_begins(
         size,
         zero: 0,
     };
-    HELLOS.insert(key, entry, ANY).map_err(|_| Outcome::Busy)?;
+    let key = FlowKey::of(origin, packet);
+    HELLOS.insert(&key, entry, ANY).map_err(|_| Outcome::Busy)?;
     count(Outcome::InPieces);
-    to_user_space(skb, slot, side, key, first)
+    to_user_space(skb, slot, side, origin, first)
 }
 
 #[inline(always)]
@@ -153,26 +178,25 @@ fn to_user_space(
     skb: Skb,
     slot: Slot,
     side: Side,
-    key: &FlowKey,
+    origin: Origin,
     first: u32,
 ) -> Result<(), Outcome> {
     let rest = &mut slot.scratch()?.rest;
-    if side == Side::Server {
+    if side == SERVER {
         let what = What {
-            origin: key.origin,
+            origin,
             kind: piece::STREAM,
             first,
             by_vpn: 0,
         };
-        pieces::copy(skb, slot, &what)?;
+        pieces::copy(skb, slot, what)?;
     }
     rest.left.set(0);
     Ok(())
 }
 
-/// Counts what became of a message.
 #[inline(always)]
-fn message(
+fn read_message(
     skb: Skb,
     slot: Slot,
     origin: Origin,
@@ -180,13 +204,28 @@ fn message(
     at: u32,
     size: u32,
 ) -> Result<(), Outcome> {
-    let Scratch { message, place, .. } = slot.scratch()?;
+    let place = &mut slot.scratch()?.place;
     place.at.set(at);
     place.left.set(size);
-    let outcome = match (skb.message(message, at, size), side) {
-        (Err(outcome), _) => outcome,
-        (Ok(()), Side::Client) => either(ask(skb, slot, origin)),
-        (Ok(()), Side::Server) => either(learn(skb, slot, origin)),
+    slot.kept(message(skb.context(), slot.0, origin, side))
+}
+
+/// Reads the message at hand. Zero, or what [`Slot::kept`] takes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn message(skb: *mut __sk_buff, slot: u32, origin: Origin, side: Side) -> u32 {
+    let slot = Slot(slot);
+    slot.keep(Skb::at_hand(skb, slot).and_then(|skb| count_message(skb, slot, origin, side)))
+}
+
+/// Counts what became of a message.
+#[inline(always)]
+fn count_message(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+    let Scratch { message, place, .. } = slot.scratch()?;
+    let outcome = match skb.message(message, place.at.get(), place.left.get()) {
+        Err(outcome) => outcome,
+        Ok(()) if side == CLIENT => either(ask(skb, slot, origin)),
+        Ok(()) => either(learn(skb, slot, origin)),
     };
     match outcome.action() {
         Action::Drop => Err(outcome),
@@ -297,7 +336,7 @@ fn to_patterns(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
         first: 0,
         by_vpn: 0,
     };
-    pieces::copy(skb, slot, &what)?;
+    pieces::copy(skb, slot, what)?;
     let rest = &mut slot.scratch()?.rest;
     rest.at.set(at);
     rest.left.set(left);
@@ -353,14 +392,16 @@ extern "C" fn read_question(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_name(slot: u32) -> u32 {
-    for _ in 0..dns::NAME_STEPS {
-        let status = read_label(slot);
+    for _ in 0..dns::NAME_STEPS / TURNS {
+        let status = read_labels(slot);
         if status != MORE {
             return status;
         }
     }
     BAD
 }
+
+turns!(read_labels, read_label while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -381,8 +422,9 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     };
     lesson.matched = Match::default();
     if message.begin_hash(&config.key) {
-        for _ in 0..dns::LABELS {
-            if hash_word(slot, matching) == DONE {
+        lesson.matching.set(matching);
+        for _ in 0..dns::LABELS / TURNS {
+            if hash_words(slot) == DONE {
                 break;
             }
         }
@@ -390,9 +432,11 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     Slot(slot).scratch().map_or(0, |s| s.message.hash())
 }
 
+turns!(hash_words, hash_word while MORE);
+
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
+extern "C" fn hash_word(slot: u32) -> u32 {
     let Ok((_, message, lesson)) = at_hand(slot) else {
         return DONE;
     };
@@ -402,7 +446,7 @@ extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
     }
     let whole = hashed == Hashed::Name;
     let suffix = message.hash();
-    if matching != 0
+    if lesson.matching.get() != 0
         && let Some(rules) = RULESETS.get(0)
         && let Some(entry) = rules.get_ptr(&suffix)
     {
@@ -414,21 +458,22 @@ extern "C" fn hash_word(slot: u32, matching: u32) -> u32 {
 }
 
 /// Goes through the names that the question's name leads to, up to the first that a rule speaks of.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_alias(slot: u32) -> u32 {
+#[inline(always)]
+fn find_alias(slot: u32) -> u32 {
     match Slot(slot).scratch() {
         Ok(scratch) => scratch.message.begin_answers(),
         Err(_) => return BAD,
     }
-    for _ in 0..dns::STEPS {
-        let status = alias_step(slot);
+    for _ in 0..dns::STEPS / TURNS {
+        let status = alias_steps(slot);
         if status != MORE {
             return status;
         }
     }
     BAD
 }
+
+turns!(alias_steps, alias_step while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -444,9 +489,8 @@ extern "C" fn alias_step(slot: u32) -> u32 {
     }
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn match_alias(slot: u32) -> u32 {
+#[inline(always)]
+fn match_alias(slot: u32) -> u32 {
     match Slot(slot).scratch() {
         Ok(scratch) => scratch.message.begin_alias(),
         Err(_) => return BAD,
@@ -462,21 +506,22 @@ extern "C" fn match_alias(slot: u32) -> u32 {
     }
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn learn_addresses(slot: u32) -> u32 {
+#[inline(always)]
+fn learn_addresses(slot: u32) -> u32 {
     match Slot(slot).scratch() {
         Ok(scratch) => scratch.message.begin_answers(),
         Err(_) => return BAD,
     }
-    for _ in 0..dns::STEPS {
-        let status = learn_step(slot);
+    for _ in 0..dns::STEPS / TURNS {
+        let status = learn_steps(slot);
         if status != MORE {
             return status;
         }
     }
     BAD
 }
+
+turns!(learn_steps, learn_step while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -52,6 +52,19 @@ impl Skb {
         matches!(protocol, IPV4 | IPV6).then_some(skb)
     }
 
+    /// The packet at hand, whose headers were read.
+    #[inline(always)]
+    pub fn at_hand(skb: *mut __sk_buff, slot: Slot) -> Result<Self, Outcome> {
+        let ip = slot.scratch()?.ip.get();
+        Ok(Self { skb, ip })
+    }
+
+    /// What a global function is given of it; [`Self::at_hand`] has it again.
+    #[inline(always)]
+    pub fn context(self) -> *mut __sk_buff {
+        self.skb
+    }
+
     /// Whether a process sends or receives it.
     #[inline(always)]
     pub fn is_of_process(self) -> bool {
@@ -89,9 +102,10 @@ impl Skb {
     /// Reads its headers.
     #[inline(always)]
     pub fn packet(self, slot: Slot) -> Result<&'static Packet, Outcome> {
-        let buffer = slot.scratch()?.head.buffer();
+        let Scratch { head, ip, .. } = slot.scratch()?;
+        ip.set(self.ip);
         let size = self
-            .read(self.ip, buffer, packet::SIZE as u32)
+            .read(self.ip, head.buffer(), packet::SIZE as u32)
             .ok_or(Outcome::BadPacket)?;
         if parse(slot.0, size) == 0 {
             return Err(Outcome::BadPacket);
