@@ -2,10 +2,11 @@
 
 use crate::{
     dns,
-    packet::{Packet, Place, TCP},
+    packet::{Packet, Place, TCP, UDP},
     stats::Outcome,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, RuleEntry, TICK_SECONDS, Verdict,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Port, RuleEntry, TICK_SECONDS,
+        Verdict,
     },
 };
 
@@ -118,6 +119,18 @@ impl FlowKey {
         Self {
             origin: cookie,
             protocol: TCP,
+            ..Self::default()
+        }
+    }
+
+    /// A process's datagrams to somebody: its socket may send to others, and has no address of its own before it does.
+    #[inline(always)]
+    pub fn of_datagrams(cookie: Origin, remote: Address, port: Port) -> Self {
+        Self {
+            origin: cookie,
+            remote,
+            remote_port: port,
+            protocol: UDP,
             ..Self::default()
         }
     }

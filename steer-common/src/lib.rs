@@ -8,6 +8,7 @@ pub mod dns;
 pub mod http;
 pub mod opening;
 pub mod packet;
+pub mod quic;
 pub mod slot;
 pub mod stats;
 pub mod suffix;

@@ -140,6 +140,8 @@ outcomes! {
     Late, hello_late => Pass;
     /// The same, and it is stopped and reset, so that its next try takes the VPN.
     LateStopped, hello_late_stopped => Drop;
+    /// A packet that QUIC begins with waits until user space has read the name in it.
+    InitialHeld, quic_held => Drop;
     /// An event found no room in `EVENTS`, or a piece of what a connection began with in `SEGMENTS`.
     EventLost, event_lost => Pass;
     /// More programs were at work on one CPU than there are buffers: what was to be read is held back.

@@ -223,11 +223,11 @@ pub struct HelloEntry {
 }
 
 impl HelloEntry {
-    /// A process connects: its first segment has not been seen.
+    /// A process connects, or sends a datagram: nothing of it has been seen.
     pub const CONNECTS: u32 = 0;
     /// Nothing was sent yet.
     pub const BEGINS: u32 = 1;
-    /// User space puts the pieces of what was sent together.
+    /// User space reads what was sent.
     pub const PIECES: u32 = 2;
     /// It must not go on: what it began with is for the VPN.
     pub const STOPPED: u32 = 3;
@@ -314,6 +314,8 @@ pub struct Config {
     pub floor: u64,
     /// Nanoseconds that an address lives beyond its TTL, for clients that cache.
     pub grace: u64,
+    /// When user space said last that it is there. Times are nanoseconds of the monotonic clock.
+    pub heard: u64,
     /// The VPN's IPv6 address, for unconnected datagrams; unspecified while there is none.
     pub vpn6: [u8; 16],
     /// The VPN's IPv4 address, likewise.
@@ -348,7 +350,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -445,6 +447,10 @@ pub struct Piece {
     pub size: u32,
     /// Not zero: the flow takes the VPN.
     pub by_vpn: u32,
+    /// Octets of each datagram of a packet that is several; zero if it is one, or a segment.
+    pub datagram: u32,
+    /// The packet's mark.
+    pub mark: u32,
     /// Padding.
     pub zero: u32,
 }
@@ -462,6 +468,10 @@ pub mod piece {
     pub const ANSWER: u32 = 2;
     /// What a connection goes on to send that was stopped: its reset has not arrived, or was too old.
     pub const STOPPED: u32 = 3;
+    /// A packet that QUIC begins with, held until user space lets it go: from its Ethernet header on if it came over a
+    /// bridge, else from its IP header on. [`Piece::sequence`](super::Piece::sequence) counts from the datagram's first
+    /// octet, so that what is before is negative, and [`Piece::first`](super::Piece::first) is where it ends.
+    pub const INITIAL: u32 = 4;
 }
 
 macro_rules! layout {
@@ -484,12 +494,12 @@ layout! {
     FlowEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 160,
+    Config = 168,
     Learned = 336,
     Steered = 64,
     HelloEntry = 16,
     Late = 376,
-    Piece = 80,
+    Piece = 88,
 }
 
 #[cfg(test)]

@@ -147,6 +147,12 @@ fn begins(skb: Skb, key: &FlowKey, first: u32) {
     }
 }
 
+/// Whether a flow to a port begins with a ClientHello.
+#[inline(always)]
+pub fn is_tls(port: Port) -> bool {
+    kind(port) == TLS
+}
+
 #[inline(always)]
 fn kind(port: Port) -> u32 {
     kind_of(u32::from(port.number()))

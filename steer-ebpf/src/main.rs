@@ -12,6 +12,7 @@
 )]
 
 mod hellos;
+mod initials;
 mod lessons;
 mod maps;
 mod names;
@@ -31,7 +32,7 @@ use steer_common::{
     decide,
     packet::{Packet, UDP},
     stats::{Action, Outcome},
-    types::{Address, Config, FlowKey, Port},
+    types::{Address, Config, FlowKey},
 };
 
 use crate::{
@@ -54,6 +55,9 @@ macro_rules! log {
 
 /// `lo` has this index in every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// A packet from a cgroup is dropped, as if by a network in need of rest: its sender is told of no failure.
+const HELD: i32 = 2;
 
 /// A container sends.
 #[classifier]
@@ -78,15 +82,19 @@ pub fn bridge_egress(ctx: TcContext) -> i32 {
 }
 
 /// A process sends.
-#[cgroup_skb]
+#[cgroup_skb(egress)]
 pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
     let outcome = from_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
     log!(&ctx, "from a process", outcome);
+    if outcome == Outcome::InitialHeld {
+        count(outcome);
+        return HELD;
+    }
     allow(outcome)
 }
 
 /// A process receives.
-#[cgroup_skb]
+#[cgroup_skb(ingress)]
 pub fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
     let outcome = to_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
     log!(&ctx, "to a process", outcome);
@@ -142,6 +150,10 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     let outcome = Slot::SOFTIRQ.forget(outcome)?;
     let by_vpn = outcome.action() == Action::Steer;
     hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
+    if matches!(outcome, Outcome::Unmatched | Outcome::Left) {
+        let first = outcome == Outcome::Unmatched;
+        initials::see(skb, Slot::SOFTIRQ, origin, first)?;
+    }
     Ok(outcome)
 }
 
@@ -170,6 +182,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         }
         let by_vpn = skb.mark() & config.mask == config.mark;
         hellos::see(skb, slot, cookie, by_vpn)?;
+        initials::see(skb, slot, cookie, false)?;
         Ok(Outcome::Left)
     })
 }
@@ -194,14 +207,7 @@ fn strays(skb: Skb, packet: &Packet, config: &Config) -> bool {
     if packet.protocol != UDP || !is_vpn(&packet.source, config) {
         return false;
     }
-    let key = FlowKey {
-        origin: skb.cookie(),
-        local: Address::default(),
-        remote: packet.destination,
-        local_port: Port::default(),
-        remote_port: packet.destination_port,
-        protocol: UDP,
-    };
+    let key = FlowKey::of_datagrams(skb.cookie(), packet.destination, packet.destination_port);
     maps::FLOWS.get_ptr(&key).is_some()
 }
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
+    packet::UDP,
     stats::Outcome,
     types::{FlowKey, Origin, PIECE, Piece},
 };
@@ -74,6 +75,12 @@ extern "C" fn copy_piece(skb: *mut __sk_buff, slot: u32) -> u32 {
         (*piece).acknowledgment = packet.acknowledgment;
         (*piece).size = size;
         (*piece).by_vpn = what.by_vpn;
+        (*piece).datagram = if packet.protocol == UDP {
+            skb.part_size()
+        } else {
+            0
+        };
+        (*piece).mark = skb.mark();
         (*piece).zero = 0;
     }
     reserved.submit(0);

@@ -65,6 +65,26 @@ impl Skb {
         self.skb
     }
 
+    /// Octets in front of its IP header.
+    #[inline(always)]
+    pub fn before_ip(self) -> u32 {
+        self.ip
+    }
+
+    /// Whether it has a VLAN tag that does not stand in its octets.
+    #[inline(always)]
+    pub fn is_tagged(self) -> bool {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    /// Octets of each datagram or segment that it is to be sent as; zero if it is one.
+    #[inline(always)]
+    pub fn part_size(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).gso_size }
+    }
+
     /// Whether a process sends or receives it.
     #[inline(always)]
     pub fn is_of_process(self) -> bool {
@@ -141,7 +161,7 @@ impl Skb {
     /// Reads at most `most` octets from so many behind where the IP header begins.
     #[inline(always)]
     pub fn octets(self, buffer: &mut [u8], at: u32, most: u32) -> Option<u32> {
-        self.read(self.ip + at, buffer, most)
+        self.read(self.ip.wrapping_add(at), buffer, most)
     }
 
     /// A number of two octets in network order, so many octets behind where the IP header begins.

@@ -12,7 +12,7 @@ use steer_common::{
 };
 
 use crate::{
-    hellos,
+    hellos, initials,
     maps::{NETNS, config},
     tables::Maps,
 };
@@ -193,6 +193,9 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
         maps.tell(&flow(sock, remote), &matched);
         return Ok(Outcome::Begun);
     }
+    if sock.protocol() == UDP && matched.verdict == Verdict::NONE {
+        initials::begins(&FlowKey::of_datagrams(sock.cookie(), remote, sock.port()));
+    }
     // A datagram socket may connect again, to another place.
     if before & config.mask == config.mark && !sock.set_mark(others) {
         return Err(Outcome::NotMarked);
@@ -205,13 +208,15 @@ fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Outcome, Outcome
     if sock.is_elsewhere(maps.config) {
         return Ok(Outcome::OtherNetns);
     }
-    let key = FlowKey {
-        protocol: UDP,
-        ..flow(sock, remote)
-    };
+    let key = FlowKey::of_datagrams(sock.cookie(), remote, sock.port());
     match decide::datagram(maps, &key) {
         stopped if stopped.action() == Action::Drop => Err(stopped),
-        outcome => Ok(outcome),
+        outcome => {
+            if outcome == Outcome::Unmatched {
+                initials::begins(&key);
+            }
+            Ok(outcome)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! container's namespace and tells, line by line, what to ask for.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
@@ -63,6 +63,16 @@ pub enum Ask {
         server: SocketAddr,
         /// Whether to connect the socket first.
         connected: bool,
+    },
+    /// Send these octets from a new socket again and again, as QUIC does, and read the answer; from another new socket
+    /// if this one is ended meanwhile. [`Told::Seen`].
+    Insist {
+        /// Where to.
+        server: SocketAddr,
+        /// Whether to connect the socket first.
+        connected: bool,
+        /// What to send.
+        octets: Vec<u8>,
     },
 }
 
@@ -170,10 +180,15 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
                 .context("there is no such connection")?;
             greet(stream, &pieces).map(|()| Told::Done)
         }
-        Ask::Send { server, connected } => send(server, connected).map(|_| Told::Done),
+        Ask::Send { server, connected } => send(server, connected, b"hello").map(|_| Told::Done),
         Ask::Datagram { server, connected } => {
-            answered(&send(server, connected)?, server).map(Told::Seen)
+            answered(&send(server, connected, b"hello")?, server).map(Told::Seen)
         }
+        Ask::Insist {
+            server,
+            connected,
+            octets,
+        } => insist(server, connected, &octets).map(Told::Seen),
         Ask::Datagrams(servers) => {
             let first = servers.first().context("there is nowhere to send to")?;
             let socket = UdpSocket::bind(unspecified(*first))?;
@@ -294,16 +309,40 @@ fn greet(stream: &mut TcpStream, pieces: &[Vec<u8>]) -> Result<()> {
     Ok(())
 }
 
-fn send(server: SocketAddr, connected: bool) -> Result<UdpSocket> {
+fn send(server: SocketAddr, connected: bool, octets: &[u8]) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(unspecified(server))?;
     socket.set_read_timeout(Some(limit()))?;
     if connected {
         socket.connect(server)?;
-        socket.send(b"hello")?;
+        socket.send(octets)?;
     } else {
-        socket.send_to(b"hello", server)?;
+        socket.send_to(octets, server)?;
     }
     Ok(socket)
+}
+
+fn insist(server: SocketAddr, connected: bool, octets: &[u8]) -> Result<SocketAddr> {
+    let wait = patience(Duration::from_millis(300));
+    let start = Instant::now();
+    let mut socket = send(server, connected, octets)?;
+    loop {
+        socket.set_read_timeout(Some(wait))?;
+        let error = match answered(&socket, server) {
+            Ok(seen) => return Ok(seen),
+            Err(error) => error,
+        };
+        let ended = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionAborted);
+        ensure!(start.elapsed() < limit(), "{error:#}");
+        if ended {
+            socket = send(server, connected, octets)?;
+        } else if connected {
+            socket.send(octets)?;
+        } else {
+            socket.send_to(octets, server)?;
+        }
+    }
 }
 
 fn answered(socket: &UdpSocket, server: SocketAddr) -> Result<SocketAddr> {

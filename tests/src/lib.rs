@@ -7,3 +7,4 @@ pub mod client;
 pub mod fixture;
 pub mod lab;
 pub mod pace;
+pub mod quic;

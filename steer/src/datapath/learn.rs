@@ -10,8 +10,8 @@ use steer_common::{
     decide::{self, Match},
     dns, suffix,
     types::{
-        AddrEntry, Address, Config, FlowKey, HelloEntry, Learned, NameEntry, NameKey, Origin,
-        QueryEntry, QueryKey, Verdict, event,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
+        Origin, QueryEntry, QueryKey, Verdict, event,
     },
 };
 
@@ -167,6 +167,16 @@ impl Datapath {
     pub fn forget_hello(&mut self, key: &FlowKey) -> Result<(), Error> {
         // Gone already is as good.
         let _ = self.hash_mut::<FlowKey, HelloEntry>("HELLOS")?.remove(key);
+        Ok(())
+    }
+
+    /// Forgets that a flow goes the direct path, so that its next packet decides anew.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn forget_direct(&mut self, key: &FlowKey) -> Result<(), Error> {
+        // Gone already is as good.
+        let _ = self.hash_mut::<FlowKey, FlowEntry>("DIRECT")?.remove(key);
         Ok(())
     }
 

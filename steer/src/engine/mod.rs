@@ -6,6 +6,7 @@ mod error;
 mod files;
 mod follow;
 mod inherit;
+mod initials;
 mod known;
 mod learn;
 mod lifetimes;
@@ -36,7 +37,8 @@ use tokio::{
 };
 
 use self::{
-    degrade::Lacks, known::Known, pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
+    degrade::Lacks, initials::Initials, known::Known, pieces::Pieces, reload::Reload, stage::Stage,
+    terminal::Terminal,
 };
 pub use self::{
     error::Error,
@@ -99,6 +101,7 @@ struct Engine {
     routing: Routing,
     events: AsyncFd<RingBuf<MapData>>,
     pieces: Pieces,
+    initials: Initials,
     /// When the other names of a contested address were looked for last.
     contested: Option<std::time::Instant>,
     log: Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>,
@@ -194,6 +197,7 @@ impl Engine {
             routing,
             events,
             pieces,
+            initials: Initials::new(),
             contested: None,
             log,
             config,
@@ -220,6 +224,7 @@ impl Engine {
         engine.follow_vpn(Some(host.vpn.clone())).await?;
 
         Stage::Cgroups.begin()?;
+        engine.is_here()?;
         for cgroup in &host.cgroups {
             engine.datapath.attach_cgroup(&cgroup.path)?;
         }
@@ -302,6 +307,9 @@ impl Engine {
                 }
                 _ = second.tick() => {
                     self.pieces.expire();
+                    self.initials.expire();
+                    let heard = self.is_here();
+                    self.go_on(heard);
                     let counted = self.count();
                     self.go_on(counted);
                     let followed = self.follow_cgroups();

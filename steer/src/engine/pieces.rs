@@ -1,6 +1,6 @@
 //! What the programs cannot read on: they give it to user space, which is not before the packet.
 //!
-//! These are what connections begin with in several segments or records, DNS answers over TCP in several segments, and,
+//! These are what connections begin with in several segments or records, packets that QUIC begins with, DNS answers over TCP in several segments, and,
 //! where there are rules by keyword or regular expression, the answers of which no other rule speaks.
 
 use std::time::Instant;
@@ -62,6 +62,11 @@ impl Pieces {
         .await
     }
 
+    /// Ends a process's datagram socket, if it is connected.
+    pub(super) fn end_datagrams(&mut self, cookie: Origin) {
+        self.resets.end_datagrams(cookie);
+    }
+
     /// Gives up what is waited for no more.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
@@ -82,6 +87,7 @@ impl Engine {
                 self.end(&connection(piece));
                 return Ok(());
             }
+            piece::INITIAL => return self.take_initial(piece, octets),
             _ => {}
         }
         let segment = Segment {
@@ -133,14 +139,7 @@ impl Engine {
             source: source::HELLO,
             origin: flow.origin,
         })?;
-        // As in the programs: a rule for networks, or the user's choice while the VPN is down, may send the next try where
-        // this one goes.
-        let again = self
-            .rulebook
-            .rules()
-            .decide_address(flow.remote.to_ip())
-            .is_some();
-        if piece.by_vpn != 0 || again || self.config.open != 0 {
+        if piece.by_vpn != 0 || self.stays_direct(flow) {
             return Ok(self.datapath.forget_hello(&key)?);
         }
         let late = events::Late {
@@ -160,6 +159,13 @@ impl Engine {
             self.datapath.forget_hello(&key)?;
         }
         self.tell(&Event::Late(late))
+    }
+
+    /// Whether a flow of the VPN's goes direct all the same. As in the programs: a rule for networks, or the user's choice
+    /// while the VPN is down, may send the next try where this one goes.
+    pub(super) fn stays_direct(&self, flow: &FlowKey) -> bool {
+        let by_network = self.rulebook.rules().decide_address(flow.remote.to_ip());
+        by_network.is_some() || self.config.open != 0
     }
 
     /// Ends a connection that was stopped, so that its client tries again at once.

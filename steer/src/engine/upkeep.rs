@@ -51,6 +51,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Tells the programs that what they hold is read.
+    pub(super) fn is_here(&mut self) -> Result<(), Error> {
+        self.config.heard = monotonic();
+        Ok(self.datapath.configure(&self.config)?)
+    }
+
     /// Makes room at once where a table was full since `before`.
     pub(super) fn relieve(&mut self, before: &Stats, now: &Stats) -> Result<(), Error> {
         let full = [Outcome::AddrsFull, Outcome::NamesFull]

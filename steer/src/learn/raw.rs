@@ -184,6 +184,15 @@ pub(super) fn checksum(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -
         };
     }
     sum += words(payload);
+    folded(sum)
+}
+
+/// The checksum of an IPv4 header (RFC 791), of which the field itself is zero.
+pub(super) fn sum(header: &[u8]) -> u16 {
+    folded(words(header))
+}
+
+fn folded(mut sum: u64) -> u16 {
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
     }

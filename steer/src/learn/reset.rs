@@ -73,7 +73,7 @@ pub enum Error {
     },
 }
 
-/// Ends connections, in the network namespace in which it is first used.
+/// Ends connections, and connected datagram sockets, in the network namespace in which it is first used.
 #[derive(Debug, Default)]
 pub struct Resets {
     raw: RawSockets,
@@ -84,6 +84,11 @@ impl Resets {
     /// Nothing is opened yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Ends the connected datagram socket of that cookie: its client sees ECONNABORTED. Whether there was one.
+    pub fn end_datagrams(&mut self, cookie: u64) -> bool {
+        self.diag.destroy_datagrams(cookie)
     }
 
     /// Ends a connection that goes the direct path.

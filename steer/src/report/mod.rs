@@ -220,7 +220,9 @@ impl Report {
     pub fn counters(&self, before: &Stats, now: &Stats) {
         for &outcome in Outcome::ALL {
             let more = now.counter(outcome).wrapping_sub(before.counter(outcome));
+            // What waits for its name, or has begun with one, is told by itself.
             if more == 0
+                || matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
                 || !(outcome.action() == Action::Drop
                     || matches!(outcome, Outcome::EventLost | Outcome::NamesFull))
             {

@@ -374,6 +374,14 @@ impl Kernel {
             .unwrap();
     }
 
+    pub fn forgets_hello(&mut self, key: &FlowKey) {
+        self.datapath.forget_hello(key).unwrap();
+    }
+
+    pub fn forgets_direct(&mut self, key: &FlowKey) {
+        self.datapath.forget_direct(key).unwrap();
+    }
+
     pub fn fill_flows(&mut self) {
         let mut flows = self.datapath.flows().unwrap();
         let full = (0..).find(|&origin| {

@@ -6,6 +6,7 @@ mod aliases;
 mod answers;
 mod flows;
 mod hellos;
+mod initials;
 mod kernel;
 mod message;
 mod packet;

@@ -1,10 +1,13 @@
 //! Connections to addresses that no answer of the DNS told of: their first packets tell their names.
 
+use std::net::SocketAddr;
+
 use anyhow::{Result, ensure};
 use steer_tests::{
     client::{Ask, Told},
     fixture::{PORT, Shared, open, server},
     lab::{Client, plan::Path},
+    quic::initial,
 };
 
 /// A request for a name, whole or cut within it.
@@ -42,6 +45,30 @@ fn steered(late: &str) -> Result<Shared> {
     );
     lab.start_with(&config)?;
     Ok(lab)
+}
+
+fn quic(lab: &Shared) -> String {
+    let config = lab.config();
+    format!("{config}[sni]\nports = [{PORT}]\nhttp_ports = []\n")
+}
+
+fn steered_quic() -> Result<Shared> {
+    let mut lab = Shared::unsteered()?;
+    lab.start_with(&quic(&lab))?;
+    Ok(lab)
+}
+
+/// The path by which the server saw these octets, which are sent until it answers.
+fn insist(client: &mut Client, server: SocketAddr, connected: bool, octets: &[u8]) -> Result<Path> {
+    let ask = Ask::Insist {
+        server,
+        connected,
+        octets: octets.to_vec(),
+    };
+    match client.ask(&ask)? {
+        Told::Seen(seen) => Ok(Path::of(seen.ip())),
+        other => anyhow::bail!("told {other:?}"),
+    }
 }
 
 #[test]
@@ -109,5 +136,61 @@ fn a_late_connection_may_go_on_and_later_ones_take_the_vpn() -> Result<()> {
         }
     }
     lab.stop()?;
+    lab.done()
+}
+
+#[test]
+fn quic_takes_the_path_of_its_name_from_its_first_packet() -> Result<()> {
+    let mut lab = steered_quic()?;
+    for (who, client) in &mut lab.clients()? {
+        for v6 in [false, true] {
+            for connected in [false, true] {
+                for (zone, right) in [("fresh", Path::Vpn), ("plain", Path::Direct)] {
+                    let number = lab.numbers(1)?;
+                    let address = server(number, v6);
+                    let octets = initial(&format!("n{number}.{zone}.example"))?;
+                    let context = format!("{who}, v6 {v6}, connected {connected}, {zone}");
+                    let path = insist(client, address, connected, &octets)?;
+                    assert_eq!(path, right, "{context}");
+                    let mut seen = lab.contacts();
+                    seen.retain(|one| one.server == address && one.path() != right);
+                    assert!(seen.is_empty(), "{context}: some came otherwise: {seen:?}");
+                }
+            }
+        }
+    }
+    lab.stop()?;
+    lab.done()
+}
+
+#[test]
+fn quic_that_no_name_can_be_read_of_goes_on() -> Result<()> {
+    let mut lab = steered_quic()?;
+    let mut broken = initial("n1.fresh.example")?;
+    broken[600] ^= 1;
+    for (who, client) in &mut lab.clients()? {
+        for connected in [false, true] {
+            let address = server(lab.numbers(1)?, false);
+            let path = insist(client, address, connected, &broken)?;
+            assert_eq!(path, Path::Direct, "{who}, connected {connected}");
+        }
+    }
+    lab.stop()?;
+    lab.done()
+}
+
+#[test]
+fn quic_goes_on_when_steer_was_killed() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let steer = lab.lab.steer(&quic(&lab), &[])?;
+    let mut clients = lab.clients()?;
+    let plain = initial("n1.plain.example")?;
+    steer.kill()?;
+    for (who, client) in &mut clients {
+        let address = server(lab.numbers(1)?, false);
+        let path = insist(client, address, false, &plain)?;
+        assert_eq!(path, Path::Direct, "{who}");
+    }
+    lab.lab.steer_cleanup()?.stdout()?;
     lab.done()
 }

@@ -1,16 +1,20 @@
-//! Finding and destroying a process's TCP socket.
+//! Finding and destroying a process's socket.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use nix::{errno::Errno, sys::socket::AddressFamily};
-use steer_common::packet::TCP;
+use steer_common::packet::{TCP, UDP};
 
 use crate::host::sock_diag::{ANY_STATE, IDENTITY, Identity, SockDiag, Sockets};
 
 /// Where the socket's identity begins in an answer (`struct inet_diag_msg`).
 const IDENTITY_AT: usize = 4;
+/// Where the far port stands in it; zero if there is none.
+const REMOTE_PORT: usize = 2;
 /// Where the cookie stands in it: it is its last field.
 const COOKIE: usize = 40;
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// A socket to the kernel's list of sockets, opened when it is first needed.
 #[derive(Debug, Default)]
@@ -29,7 +33,7 @@ impl Diag {
             return false;
         }
         let told = identity(local, remote, cookie);
-        match self.kill(family_of(local.ip()), &told) {
+        match self.kill(tcp(family_of(local.ip())), &told) {
             Ok(()) => return true,
             Err(Errno::EOPNOTSUPP) => {
                 self.unsupported = true;
@@ -37,21 +41,32 @@ impl Diag {
             }
             Err(_) => {}
         }
-        [AddressFamily::Inet, AddressFamily::Inet6]
-            .into_iter()
-            .any(|family| {
-                let found = self.find(family, cookie).ok().flatten();
-                found.is_some_and(|identity| self.kill(family, &identity).is_ok())
-            })
+        FAMILIES.into_iter().any(|family| {
+            let found = self.find(tcp(family), cookie).ok().flatten();
+            found.is_some_and(|identity| self.kill(tcp(family), &identity).is_ok())
+        })
     }
 
-    fn kill(&mut self, family: AddressFamily, identity: &Identity) -> Result<(), Errno> {
-        self.socket()?.destroy(tcp(family), identity)
+    /// Destroys a process's datagram socket if it is connected; whether it was.
+    pub(super) fn destroy_datagrams(&mut self, cookie: u64) -> bool {
+        FAMILIES.into_iter().any(|family| {
+            let sockets = Sockets {
+                protocol: UDP,
+                ..tcp(family)
+            };
+            let found = self.find(sockets, cookie).ok().flatten();
+            let connected = found.filter(|identity| identity[REMOTE_PORT..][..2] != [0; 2]);
+            connected.is_some_and(|identity| self.kill(sockets, &identity).is_ok())
+        })
     }
 
-    fn find(&mut self, family: AddressFamily, cookie: u64) -> Result<Option<Identity>, Errno> {
+    fn kill(&mut self, sockets: Sockets, identity: &Identity) -> Result<(), Errno> {
+        self.socket()?.destroy(sockets, identity)
+    }
+
+    fn find(&mut self, sockets: Sockets, cookie: u64) -> Result<Option<Identity>, Errno> {
         let mut found = None;
-        self.socket()?.each(tcp(family), |body| {
+        self.socket()?.each(sockets, |body| {
             let identity: Option<Identity> = body
                 .get(IDENTITY_AT..)
                 .and_then(|rest| rest.first_chunk().copied());
