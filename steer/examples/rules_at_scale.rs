@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use steer::config::{ConfigFile, Overrides, Settings};
 use steer::datapath::{Datapath, Room};
+use steer::progress::Unseen;
 use steer::rules::Keyed;
 use steer_common::suffix::Key;
 
@@ -61,7 +62,7 @@ fn measure(count: usize) -> Result<()> {
     let keyed = Keyed::new(&settings.rules, &Key([1, 2]))?;
     let hashed = begun.elapsed();
     let after = resident()?;
-    datapath.set_rules(keyed.entries())?;
+    datapath.set_rules(keyed.entries(), &Unseen)?;
     let inserted = begun.elapsed();
     anyhow::ensure!(
         settings.rules.len() == count,

@@ -11,6 +11,7 @@ pub mod instance;
 pub mod learn;
 pub mod origin;
 pub mod prefetch;
+pub mod progress;
 pub mod report;
 pub mod route;
 pub mod rules;

@@ -1,7 +1,10 @@
 //! The command as a user meets it: exit codes, and one line for each failure.
 
-use std::fs;
-use std::process::{Command, Output};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::process::{Command, Output, Stdio};
+
+use nix::pty::openpty;
 
 fn steer(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_steer"))
@@ -98,4 +101,45 @@ fn cleanup_takes_the_numbers_of_the_run() {
         String::from_utf8(output.stderr).unwrap(),
         "steer: --table: routing table 254 is the system's own: set [routing] table to a free number, for example 7350\n"
     );
+}
+
+/// Runs it with a list of that many names and an interface that cannot be, and returns its standard error: a terminal's, if
+/// that is `seen`.
+fn told_of_a_list(names: usize, seen: bool) -> String {
+    let directory = tempfile::tempdir().expect("a made-up file or process works");
+    let list = directory.path().join("list.txt");
+    let text: String = (0..names).map(|n| format!("n{n}.example\n")).collect();
+    fs::write(&list, text).expect("a made-up file or process works");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steer"));
+    command
+        .args(["run", "--vpn", "a/b", "--vpn-list"])
+        .arg(&list);
+    command.env("TERM", "xterm");
+    if !seen {
+        let output = command.output().expect("a made-up file or process works");
+        return String::from_utf8_lossy(&output.stderr).into_owned();
+    }
+    let pair = openpty(None, None).expect("there are terminals");
+    let mut child = command
+        .stderr(Stdio::from(pair.slave))
+        .spawn()
+        .expect("a made-up file or process works");
+    // The other end is the child's alone, so that reading ends with it.
+    drop(command);
+    let mut said = Vec::new();
+    // At its end a terminal tells an error (EIO).
+    let _ = File::from(pair.master).read_to_end(&mut said);
+    child.wait().expect("a made-up file or process works");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn how_far_the_reading_of_a_long_list_is_can_be_seen_on_a_terminal() {
+    let said = told_of_a_list(300_000, true);
+    assert!(
+        said.contains("reading lists") && said.contains('%'),
+        "{said}"
+    );
+    assert!(!told_of_a_list(300_000, false).contains("reading lists"));
+    assert!(!told_of_a_list(10, true).contains("reading lists"));
 }

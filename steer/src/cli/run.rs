@@ -1,17 +1,28 @@
 //! `steer run` and `steer cleanup`.
 
 use super::{CleanupArgs, RunArgs};
-use crate::config::{self, ConfigFile, Settings};
+use crate::config::{self, ConfigFile, Output, Settings};
 use crate::engine;
 use crate::host::requirements;
+use crate::progress::{Bar, Progress, Unseen};
 use anyhow::{Context, Result};
 
 /// Steers until interrupted.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     super::set_up_log(args.verbose);
-    let settings = Settings::resolve(ConfigFile::find(args.config.as_deref())?, args.overrides())?;
+    let progress = progress(args);
+    let file = ConfigFile::find(args.config.as_deref())?;
+    let settings = Settings::resolve_telling(file, args.overrides(), &*progress)?;
     requirements::check(&settings.bpffs)?;
-    Ok(runtime()?.block_on(engine::run(settings))?)
+    Ok(runtime()?.block_on(engine::run(settings, &*progress))?)
+}
+
+fn progress(args: &RunArgs) -> Box<dyn Progress> {
+    if args.overrides().output == Output::Quiet {
+        Box::new(Unseen)
+    } else {
+        Box::new(Bar::new())
+    }
 }
 
 /// Removes what a killed run left.

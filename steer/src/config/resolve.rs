@@ -6,6 +6,7 @@ use super::{
     rules::{self, Rules},
 };
 use crate::origin::{Origin, Sourced};
+use crate::progress::{Progress, Unseen};
 use crate::route::{self, Mark, Numbers, Priority, TableId};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -75,7 +76,19 @@ impl Settings {
     /// # Errors
     /// The first value that cannot be right, with its file and line or its flag.
     pub fn resolve(file: ConfigFile, flags: Overrides) -> Result<Self, ConfigError> {
-        let Rules { set, lists, files } = rules::resolve(&file, &flags)?;
+        Self::resolve_telling(file, flags, &Unseen)
+    }
+
+    /// The same, and tells how far the reading of lists is.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve`].
+    pub fn resolve_telling(
+        file: ConfigFile,
+        flags: Overrides,
+        progress: &dyn Progress,
+    ) -> Result<Self, ConfigError> {
+        let Rules { set, lists, files } = rules::resolve(&file, &flags, progress)?;
         let routing = routing(&file, &flags)?;
         let sni = Sni::resolve(&file, &flags)?;
         let given = flags.clone();

@@ -3,6 +3,7 @@
 use super::file::FileList;
 use super::{ConfigError, ConfigFile, Overrides};
 use crate::origin::{Origin, Sourced};
+use crate::progress::Progress;
 use crate::rules::list::{self, Format, List, SelectorError, UnknownFormat};
 use crate::rules::{Builder, Preset, Rule, RuleSet, SubjectError, Verdict};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,11 @@ pub(super) struct Rules {
     pub(super) files: Vec<PathBuf>,
 }
 
-pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<Rules, ConfigError> {
+pub(super) fn resolve(
+    file: &ConfigFile,
+    flags: &Overrides,
+    progress: &dyn Progress,
+) -> Result<Rules, ConfigError> {
     let mut builder = Builder::default();
     for preset in presets(file, flags) {
         let found = Preset::named(&preset.value)
@@ -66,14 +71,17 @@ pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<Rules, Con
             })?;
         }
     }
+    let lists = lists(file, flags)?;
+    let size = |list: &Sourced<List>| std::fs::metadata(&list.value.path).map_or(0, |is| is.len());
+    progress.begin("reading lists", lists.iter().map(size).sum());
     let (mut summaries, mut files) = (Vec::new(), Vec::new());
     for Sourced {
         value: list,
         origin,
-    } in lists(file, flags)?
+    } in lists
     {
-        let loaded =
-            list::load(&list).map_err(|error| ConfigError::invalid(&origin, error.to_string()))?;
+        let loaded = list::load(&list, progress)
+            .map_err(|error| ConfigError::invalid(&origin, error.to_string()))?;
         let (skipped, complaints) = loaded.skipped();
         summaries.push(ListSummary {
             rules: loaded.len(),
@@ -88,6 +96,7 @@ pub(super) fn resolve(file: &ConfigFile, flags: &Overrides) -> Result<Rules, Con
             builder.add_list(&name, list.verdict, parsed)?;
         }
     }
+    progress.end();
     Ok(Rules {
         set: builder.build()?,
         lists: summaries,

@@ -12,6 +12,7 @@ use super::{
     error::Error,
     in_map,
 };
+use crate::progress::{Progress, Unseen};
 
 const RULES: &str = "RULES";
 const NETS: &str = "NETS";
@@ -44,7 +45,7 @@ impl Mould {
             rules: Map::HashMap(make(RULES, &self.rules, entries(room.rules)?)?),
             nets: Map::LpmTrie(make(NETS, &self.nets, entries(room.nets)?)?),
         };
-        fill_rules(&mut new.rules, rules)?;
+        fill_rules(&mut new.rules, rules, &Unseen)?;
         fill_nets(&mut new.nets, nets)?;
         Ok(new)
     }
@@ -55,9 +56,16 @@ impl Datapath {
     ///
     /// # Errors
     /// When there are more than there was to be room for, or the map cannot be written.
-    pub fn set_rules(&mut self, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
+    pub fn set_rules(
+        &mut self,
+        rules: &[(u64, RuleEntry)],
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let map = self.ebpf.map_mut(RULES);
-        fill_rules(map.ok_or(Error::Missing { name: RULES })?, rules)?;
+        progress.begin("giving rules to the kernel", rules.len() as u64);
+        let filled = fill_rules(map.ok_or(Error::Missing { name: RULES })?, rules, progress);
+        progress.end();
+        filled?;
         self.put_in_force(RULES, "RULESETS", None)
     }
 
@@ -142,7 +150,11 @@ fn make(name: &'static str, kind: &Kind, entries: u32) -> Result<MapData, Error>
         .map_err(in_map(name))
 }
 
-fn fill_rules(map: &mut Map, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
+fn fill_rules(
+    map: &mut Map,
+    rules: &[(u64, RuleEntry)],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     /// Entries that one call takes.
     const AT_ONCE: usize = 4096;
     let map = data(map).ok_or(Error::Missing { name: RULES })?;
@@ -150,6 +162,7 @@ fn fill_rules(map: &mut Map, rules: &[(u64, RuleEntry)]) -> Result<(), Error> {
         let (hashes, entries): (Vec<u64>, Vec<RuleEntry>) = chunk.iter().copied().unzip();
         bpf::update_batch(map.fd().as_fd(), &hashes, &entries)
             .map_err(|source| in_map(RULES)(MapError::IoError(source)))?;
+        progress.advance(chunk.len() as u64);
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ use crate::{
     host::{Bridge, Cgroup, Host, requirements},
     instance::Instance,
     origin::Sourced,
+    progress::Progress,
     report::Report,
     route::{self, Change, IfIndex, Numbers, Routing, Watch},
 };
@@ -70,9 +71,9 @@ const ROUND: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When a part of the host or of the kernel refuses. The host is then as it was before.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(settings: Settings, progress: &dyn Progress) -> Result<(), Error> {
     let mut ended = Signals::new()?;
-    let mut engine = Engine::start(settings).await?;
+    let mut engine = Engine::start(settings, progress).await?;
     let steered = tokio::select! {
         failed = engine.steer() => failed,
         () = ended.any() => Ok(()),
@@ -128,7 +129,7 @@ struct Engine {
 }
 
 impl Engine {
-    async fn start(settings: Settings) -> Result<Self, Error> {
+    async fn start(settings: Settings, progress: &dyn Progress) -> Result<Self, Error> {
         Stage::Lock.begin()?;
         let instance = Instance::take(&settings.run_dir)?;
         let report = Report::new(settings.output);
@@ -157,7 +158,7 @@ impl Engine {
 
         Stage::Rules.begin()?;
         let rulebook = Rulebook::new(settings.rules.clone(), inherited.map(|config| config.key))?;
-        datapath.set_rules(rulebook.entries())?;
+        datapath.set_rules(rulebook.entries(), progress)?;
         let nets = rulebook.nets();
         datapath.set_nets(&nets)?;
         let config = Config {

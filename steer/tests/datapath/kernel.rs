@@ -13,6 +13,7 @@ use aya::{
 use steer::{
     datapath::{Datapath, Net, Room, programs},
     events::{Event, Name, segment},
+    progress::Unseen,
 };
 use steer_common::{
     stats::{Outcome, Stats},
@@ -314,7 +315,7 @@ impl Kernel {
             .iter()
             .map(|(name, entry)| (hash_name(&KEY, name), *entry))
             .collect();
-        self.datapath.set_rules(&rules).unwrap();
+        self.datapath.set_rules(&rules, &Unseen).unwrap();
     }
 
     pub fn rule(&mut self, name: &str, verdict: Verdict) {

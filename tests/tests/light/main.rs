@@ -17,6 +17,7 @@ mod names;
 mod no_race;
 mod reload;
 mod resolved_before;
+mod rules;
 mod start_errors;
 mod terminal;
 mod vpn_down;

@@ -1,6 +1,7 @@
 //! Lists from their files.
 
 use super::{Complaint, Filter, Format, GeositeError, Parsed, Selector, parse, parse_text};
+use crate::progress::Progress;
 use crate::rules::Verdict;
 use crate::suggest;
 use std::collections::VecDeque;
@@ -126,11 +127,11 @@ pub enum ListError {
 ///
 /// # Errors
 /// A file cannot be read, what is selected is not there, or nothing in it is a rule. Single bad lines are counted instead.
-pub fn load(list: &List) -> Result<Loaded, ListError> {
+pub fn load(list: &List, progress: &dyn Progress) -> Result<Loaded, ListError> {
     let mut loaded = if list.path.is_dir() {
-        folder(list)?
+        folder(list, progress)?
     } else {
-        file(list)?
+        file(list, progress)?
     };
     if list.verdict == Verdict::Direct {
         let parts = loaded.parts.iter_mut();
@@ -147,7 +148,7 @@ pub fn load(list: &List) -> Result<Loaded, ListError> {
     }
 }
 
-fn file(list: &List) -> Result<Loaded, ListError> {
+fn file(list: &List, progress: &dyn Progress) -> Result<Loaded, ListError> {
     let octets = read(&list.path)?;
     let format = list.format.unwrap_or_else(|| Format::guess(&octets));
     let mut loaded = Loaded {
@@ -164,8 +165,8 @@ fn file(list: &List) -> Result<Loaded, ListError> {
                 });
             }
             let filter = Filter::of(&list.select);
-            let parsed = parse_text(format, &octets, &filter);
-            with_includes(&mut loaded, &list.path, parsed, filter);
+            let parsed = parse_text(format, &octets, &filter, progress);
+            with_includes(&mut loaded, &list.path, parsed, filter, progress);
         }
         Format::Geosite => {
             let parsed =
@@ -182,7 +183,7 @@ fn file(list: &List) -> Result<Loaded, ListError> {
             });
         }
         _ => {
-            let parsed = parse_text(format, &octets, &Filter::default());
+            let parsed = parse_text(format, &octets, &Filter::default(), progress);
             loaded.parts.push((name(&list.path), parsed));
         }
     }
@@ -190,7 +191,7 @@ fn file(list: &List) -> Result<Loaded, ListError> {
 }
 
 /// The categories of a folder of v2fly's text lists.
-fn folder(list: &List) -> Result<Loaded, ListError> {
+fn folder(list: &List, progress: &dyn Progress) -> Result<Loaded, ListError> {
     let nameless = list.select.iter().any(|one| one.category.is_none());
     if nameless || list.select.is_empty() {
         return Err(ListError::Folder {
@@ -215,14 +216,20 @@ fn folder(list: &List) -> Result<Loaded, ListError> {
             });
         }
         let filter = Filter::of(std::slice::from_ref(selector));
-        let parsed = parse_text(Format::V2fly, &read(&path)?, &filter);
-        with_includes(&mut loaded, &path, parsed, filter);
+        let parsed = parse_text(Format::V2fly, &read(&path)?, &filter, progress);
+        with_includes(&mut loaded, &path, parsed, filter, progress);
     }
     Ok(loaded)
 }
 
 /// Adds what a file says, and what the files say that it includes.
-fn with_includes(loaded: &mut Loaded, path: &Path, parsed: Parsed, filter: Filter) {
+fn with_includes(
+    loaded: &mut Loaded,
+    path: &Path,
+    parsed: Parsed,
+    filter: Filter,
+    progress: &dyn Progress,
+) {
     /// A file, what is let through of it, and which line of which part names it.
     type Wanted = (PathBuf, Filter, usize, u32);
     let wanted = |parsed: &mut Parsed, path: &Path, filter: &Filter, part: usize| -> Vec<Wanted> {
@@ -258,7 +265,7 @@ fn with_includes(loaded: &mut Loaded, path: &Path, parsed: Parsed, filter: Filte
         let (path, filter) = &this;
         match read(path) {
             Ok(octets) => {
-                let parsed = parse_text(Format::V2fly, &octets, filter);
+                let parsed = parse_text(Format::V2fly, &octets, filter, progress);
                 waiting.extend(add(loaded, path, parsed, filter));
             }
             Err(why) => {

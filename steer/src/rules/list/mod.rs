@@ -19,6 +19,7 @@ pub use select::{Condition, Filter, Selector, SelectorError};
 pub use v2fly::Include;
 
 use super::{Names, Net, PatternError, Scope, TextPattern};
+use crate::progress::{Progress, Unseen};
 
 /// Complaints kept; more are counted.
 const KEPT: usize = 5;
@@ -98,13 +99,27 @@ pub fn parse(
     if format == Format::Geosite {
         return geosite::parse(octets, selectors);
     }
-    Ok(parse_text(format, octets, &Filter::of(selectors)))
+    Ok(parse_text(format, octets, &Filter::of(selectors), &Unseen))
 }
 
-/// What a list of lines says, of what a filter lets through. [`Format::Geosite`] has no lines and says nothing here.
-pub fn parse_text(format: Format, octets: &[u8], filter: &Filter) -> Parsed {
+/// What a list of lines says, of what a filter lets through; its steps are octets. [`Format::Geosite`] has no lines and says
+/// nothing here.
+pub fn parse_text(
+    format: Format,
+    octets: &[u8],
+    filter: &Filter,
+    progress: &dyn Progress,
+) -> Parsed {
+    /// Octets between two looks at the clock.
+    const STRIDE: u64 = 65_536;
     let mut parsed = Parsed::default();
+    let mut read = 0;
     for (number, line) in lines(octets) {
+        read += line.len() as u64 + 1;
+        if read >= STRIDE {
+            progress.advance(read);
+            read = 0;
+        }
         let read = std::str::from_utf8(line)
             .map_err(|_| "it is not UTF-8".to_owned())
             .and_then(|line| {
@@ -123,6 +138,7 @@ pub fn parse_text(format: Format, octets: &[u8], filter: &Filter) -> Parsed {
             parsed.skipped.add(number, &why);
         }
     }
+    progress.advance(read);
     parsed
 }
 

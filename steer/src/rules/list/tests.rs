@@ -3,7 +3,12 @@ use proptest::prelude::*;
 
 /// What a list says: each rule as a user would write it with its line, exceptions with `!`, then what was passed over.
 fn read(format: Format, text: &str) -> (Vec<String>, Vec<String>) {
-    shown(&parse_text(format, text.as_bytes(), &Filter::default()))
+    shown(&parse_text(
+        format,
+        text.as_bytes(),
+        &Filter::default(),
+        &Unseen,
+    ))
 }
 
 fn shown(parsed: &Parsed) -> (Vec<String>, Vec<String>) {
@@ -56,7 +61,7 @@ fn plain_names_mean_all_below_them() {
 #[test]
 fn a_bad_line_is_told_with_its_number_and_counted() {
     let text = "a b.example\na..b\nhttps://x.example/\n203.0.113.1/24\nok.example\n\x1b[2J.example\n-\nx y\n";
-    let parsed = parse_text(Format::Plain, text.as_bytes(), &Filter::default());
+    let parsed = parse_text(Format::Plain, text.as_bytes(), &Filter::default(), &Unseen);
     let (rules, skipped) = shown(&parsed);
     assert_eq!(rules, ["5 .ok.example", "7 .-"]);
     assert_eq!(parsed.skipped.count, 6);
@@ -74,6 +79,7 @@ fn a_bad_line_is_told_with_its_number_and_counted() {
         Format::Plain,
         b"a.example\n\xff.example\n",
         &Filter::default(),
+        &Unseen,
     );
     assert_eq!(shown(&parsed).1, ["2 it is not UTF-8"]);
 }
@@ -132,7 +138,12 @@ fn dnsmasq_lines_mean_all_below_their_domains() {
 #[test]
 fn adblock_rules_of_whole_domains_are_rules() {
     let text = "[Adblock Plus 2.0]\n! title\n||a.example^\n||b.example^$important\n||c.example^|\n@@||d.a.example^\n||*.e.example^\n||f.example^$third-party\n||g.example/path^\n||h.example\nexample.com##.ad\n/banner[0-9]/\n||i.example^*/ad.js\n";
-    let parsed = parse_text(Format::Adblock, text.as_bytes(), &Filter::default());
+    let parsed = parse_text(
+        Format::Adblock,
+        text.as_bytes(),
+        &Filter::default(),
+        &Unseen,
+    );
     let (rules, skipped) = shown(&parsed);
     assert_eq!(
         rules,
@@ -193,7 +204,7 @@ fn v2fly_lists_have_four_kinds_of_rules() {
             "11 \"../secret\" cannot be included; expected the name of a list in the same folder, then attributes",
         ]
     );
-    let parsed = parse_text(Format::V2fly, V2FLY.as_bytes(), &Filter::default());
+    let parsed = parse_text(Format::V2fly, V2FLY.as_bytes(), &Filter::default(), &Unseen);
     assert_eq!(
         parsed.includes,
         [Include {
@@ -229,7 +240,7 @@ fn attributes_select() {
         (&["@none"], &[]),
     ] {
         let filter = Filter::of(&selectors(select));
-        let parsed = parse_text(Format::V2fly, V2FLY.as_bytes(), &filter);
+        let parsed = parse_text(Format::V2fly, V2FLY.as_bytes(), &filter, &Unseen);
         assert_eq!(shown(&parsed).0, expected, "{select:?}");
     }
 }
@@ -426,7 +437,7 @@ proptest! {
         format in any_format(),
         text in r"((0\.0\.0\.0 |server=/|@@|\|\||domain:|full:|regexp:|keyword:|include:|\*\.|\.)?([a-zA-Z0-9ü_-]{0,70}\.){0,5}[a-zü]{0,8}(\^|/| @a|/x|:@b| &c|\$all)?(\r)?\n){0,12}",
     ) {
-        check(&parse_text(format, text.as_bytes(), &Filter::default()))?;
+        check(&parse_text(format, text.as_bytes(), &Filter::default(), &Unseen))?;
     }
 
     #[test]
