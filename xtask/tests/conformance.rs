@@ -11,6 +11,7 @@ const COLUMNS: [&[&str]; 3] = [
         "properties",
         "steer-common",
         "steer/src",
+        "steer/tests/cli.rs",
         "steer/tests/hello",
     ],
     &["steer/tests"],
