@@ -8,6 +8,7 @@
 //! Type        { Plain = 0 (a keyword); Regex = 1; RootDomain = 2 (it and all below it); Full = 3 }
 //! ```
 
+use super::select::is_category;
 use super::{Filter, Parsed, Selector, v2fly};
 use crate::rules::{Scope, TextPattern};
 use crate::suggest;
@@ -54,7 +55,10 @@ pub(super) fn parse(octets: &[u8], selectors: &[Selector]) -> Result<Parsed, Geo
             .filter(|selector| selector.category.as_deref() == Some(&category))
             .cloned()
             .collect();
-        categories.push(category);
+        // Others cannot be selected.
+        if is_category(&category) {
+            categories.push(category);
+        }
         if !meant.is_empty() {
             read_site(&mut parsed, site, &Filter::of(&meant))?;
         }

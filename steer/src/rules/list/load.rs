@@ -1,5 +1,6 @@
 //! Lists from their files.
 
+use super::select::is_category;
 use super::{Complaint, Filter, Format, GeositeError, Parsed, Selector, parse, parse_text};
 use crate::progress::Progress;
 use crate::rules::Verdict;
@@ -313,6 +314,7 @@ fn nearest(folder: &Path, category: &str) -> Option<String> {
     let names: Vec<String> = fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| is_category(name))
         .collect();
     suggest::nearest(category, names.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -66,9 +66,7 @@ impl FromStr for Selector {
         let refuse = || SelectorError(text.to_owned());
         let mut parts = text.strip_prefix("geosite:").unwrap_or(text).split('@');
         let category = parts.next().unwrap_or_default().to_ascii_lowercase();
-        // It may become the name of a file.
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '!'));
-        if category.contains(odd) {
+        if !category.is_empty() && !is_category(&category) {
             return Err(refuse());
         }
         let conditions: Vec<_> = parts
@@ -83,6 +81,13 @@ impl FromStr for Selector {
             conditions,
         })
     }
+}
+
+/// Whether a category can have that name. It may become the name of a file, which must not lead out of its folder, and is
+/// shown to the user.
+pub(super) fn is_category(name: &str) -> bool {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '!'));
+    !name.is_empty() && !name.contains(odd)
 }
 
 /// A text selects nothing.

@@ -2,7 +2,7 @@
 //! attributes; without a prefix, `domain:` is meant. Affiliations (`&list`) say that a line belongs to another list too and
 //! change nothing in its own.
 
-use super::{Condition, Filter, Parsed, without_comment};
+use super::{Condition, Filter, Parsed, select::is_category, without_comment};
 use crate::rules::{Scope, TextPattern};
 
 /// Another list of the same folder that belongs to one.
@@ -95,9 +95,7 @@ fn include(
     name: &str,
     conditions: Option<Vec<Condition>>,
 ) -> Result<(), String> {
-    // It becomes the name of a file, which must not lead out of the folder.
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '!'));
-    let Some(conditions) = conditions.filter(|_| !name.is_empty() && !name.contains(odd)) else {
+    let Some(conditions) = conditions.filter(|_| is_category(name)) else {
         return Err(format!(
             "\"{name}\" cannot be included; expected the name of a list in the same folder, then attributes"
         ));
