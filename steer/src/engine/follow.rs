@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Engine, Error};
 use crate::{
+    config::VpnChoice,
     datapath::cgroup_id,
     host::{Bridge, Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
     route::{self, OnDown, Vpn, Wanted},
@@ -16,14 +17,25 @@ impl Engine {
     /// Looks at the interfaces anew. Says whether there were new bridges, so that a second look is due.
     pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
         let links = link::list().await?;
-        let followed = self.follow_vpn(vpn::choose(&self.vpn, &links).ok()).await;
+        let chosen = vpn::choose(&self.vpn, &links);
+        let unclear = chosen.as_ref().err().map(ToString::to_string);
+        let vpn = chosen.ok().and_then(vpn::Choice::found);
+        let followed = self.follow_vpn(vpn).await;
         let again = self.follow_bridges(&links).await?;
+        if unclear != self.unclear {
+            unclear.iter().for_each(|why| self.report.note(why));
+            self.unclear = unclear;
+        }
         followed?;
         Ok(again)
     }
 
     /// Brings routes and programs to what the VPN is like now.
     pub(super) async fn follow_vpn(&mut self, vpn: Option<Vpn>) -> Result<(), Error> {
+        if let Some(vpn) = &vpn {
+            // From now on by its name: another device that comes up does not take over.
+            self.vpn.value = VpnChoice::Named(vpn.name.clone());
+        }
         let wanted = Wanted {
             vpn: vpn.clone(),
             on_down: self.settings.on_down,

@@ -116,6 +116,8 @@ struct Engine {
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
     vpn: Sourced<VpnChoice>,
+    /// Why it cannot be told which interface is the VPN's, as it was said last.
+    unclear: Option<String>,
     bridges: Vec<Bridge>,
     /// Interfaces that were there at the last look.
     seen: BTreeSet<IfIndex>,
@@ -209,11 +211,8 @@ impl Engine {
             report,
             counted,
             started: false,
-            // From now on by its name: another device that comes up does not take over.
-            vpn: Sourced {
-                value: VpnChoice::Named(host.vpn.name.clone()),
-                origin: settings.vpn.origin.clone(),
-            },
+            vpn: settings.vpn.clone(),
+            unclear: None,
             bridges: Vec::new(),
             seen: BTreeSet::new(),
             look_again: false,
@@ -222,7 +221,7 @@ impl Engine {
             settings,
             _instance: instance,
         };
-        engine.follow_vpn(Some(host.vpn.clone())).await?;
+        engine.follow_vpn(host.vpn.clone()).await?;
 
         Stage::Cgroups.begin()?;
         engine.is_here()?;

@@ -11,7 +11,7 @@ pub mod vpn;
 
 use crate::config::Settings;
 use crate::origin::Origin;
-use crate::route::Vpn;
+use crate::route::{OnDown, Vpn};
 pub use bridge::Bridge;
 pub use cgroup::Cgroup;
 pub use link::{Kind, Link};
@@ -22,8 +22,8 @@ use std::path::PathBuf;
 /// What a run attaches to and routes through.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// The VPN's interface.
-    pub vpn: Vpn,
+    /// The VPN's interface, if it is there.
+    pub vpn: Option<Vpn>,
     /// The cgroups whose processes are steered; none of them lies below another.
     pub cgroups: Vec<Cgroup>,
     /// The bridges whose containers are steered.
@@ -42,10 +42,24 @@ impl Host {
     pub async fn discover(settings: &Settings) -> Result<Self, HostError> {
         let links = link::list().await?;
         let mut notes = Vec::new();
-        let vpn = vpn::choose(&settings.vpn, &links)?;
+        let vpn = match vpn::choose(&settings.vpn, &links)? {
+            vpn::Choice::Found(vpn) => Some(vpn),
+            vpn::Choice::Awaited(why) => {
+                let meanwhile = match settings.on_down {
+                    OnDown::Block => "is blocked",
+                    OnDown::Direct => "goes direct, as on_down says,",
+                };
+                notes.push(format!(
+                    "{why}. Until it comes, what the rules send there {meanwhile}"
+                ));
+                None
+            }
+        };
         // Without the file there is no IPv4, and nothing to tell.
         let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-        if vpn::has_default_route(&vpn.name, &routes) {
+        if let Some(vpn) = &vpn
+            && vpn::has_default_route(&vpn.name, &routes)
+        {
             notes.push(format!(
                 "{} has the host's default route, so everything goes through the VPN, not only what the rules say; \
                  have it take no route (OpenVPN: route-nopull, or pull-filter ignore redirect-gateway; wg-quick: Table = off)",
@@ -55,7 +69,8 @@ impl Host {
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
         let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
-        if let Some(bridge) = bridges.iter().find(|bridge| bridge.name == vpn.name) {
+        let is_vpn = |bridge: &&Bridge| vpn.as_ref().is_some_and(|vpn| vpn.name == bridge.name);
+        if let Some(bridge) = bridges.iter().find(is_vpn) {
             return Err(HostError::VpnIsSteered {
                 name: bridge.name.clone(),
             });

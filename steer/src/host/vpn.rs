@@ -6,20 +6,40 @@ use crate::origin::Sourced;
 use crate::route::Vpn;
 use crate::suggest;
 
-/// The VPN's interface among those that are there.
+/// The VPN's interface, or what keeps steer waiting for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It is there, up or down.
+    Found(Vpn),
+    /// It is not there: which one, and what is.
+    Awaited(String),
+}
+
+impl Choice {
+    /// The interface, if it is there.
+    pub fn found(self) -> Option<Vpn> {
+        match self {
+            Self::Found(vpn) => Some(vpn),
+            Self::Awaited(_) => None,
+        }
+    }
+}
+
+/// The VPN's interface among those that are there. Where none is named, it is the obvious VPN that is up.
 ///
 /// # Errors
-/// The one named is not there; or none was named, and not exactly one is an obvious VPN that is up.
-pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Vpn, HostError> {
+/// The one named cannot be it; or none was named, and several could be.
+pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Choice, HostError> {
     let refuse = |why| Err(HostError::about(&choice.origin, why));
+    let awaited = |why| Ok(Choice::Awaited(why));
     match &choice.value {
         VpnChoice::Named(name) => match links.iter().find(|link| link.name == *name) {
             Some(link) if link.kind == super::Kind::Loopback => refuse(format!(
                 "{name} is the loopback device and cannot be the VPN; {}",
                 name_one(links)
             )),
-            Some(link) => Ok(vpn(link)),
-            None => refuse(format!(
+            Some(link) => Ok(Choice::Found(vpn(link))),
+            None => awaited(format!(
                 "there is no interface \"{name}\"; {}",
                 nearest_or_list(name, links)
             )),
@@ -29,8 +49,8 @@ pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Vpn, HostEr
                 .filter(|link| link.up && has_address(link))
                 .collect();
             match usable.as_slice() {
-                [link] => Ok(vpn(link)),
-                [] => refuse(format!("no VPN is up; {}", name_one(links))),
+                [link] => Ok(Choice::Found(vpn(link))),
+                [] => awaited(format!("no VPN is up; {}", name_one(links))),
                 several => refuse(format!(
                     "several interfaces could be the VPN: {}; choose one with --vpn IFACE",
                     list(several.iter().copied())
@@ -137,14 +157,20 @@ mod tests {
 
     fn auto(links: &[Link]) -> Result<String, String> {
         let choice = Sourced::default_value(VpnChoice::Auto);
-        choose(&choice, links)
-            .map(|vpn| vpn.name)
-            .map_err(|error| error.to_string())
+        found(&choice, links).map(|vpn| vpn.name)
     }
 
     fn named(name: &str, links: &[Link]) -> Result<Vpn, String> {
         let choice = Sourced::new(VpnChoice::Named(name.to_owned()), Origin::Flag("--vpn"));
-        choose(&choice, links).map_err(|error| error.to_string())
+        found(&choice, links)
+    }
+
+    fn found(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Vpn, String> {
+        match choose(choice, links) {
+            Ok(Choice::Found(vpn)) => Ok(vpn),
+            Ok(Choice::Awaited(why)) => Err(format!("awaited: {why}")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn host() -> Vec<Link> {
@@ -190,17 +216,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_vpn_the_error_lists_what_is_there() {
+    fn without_a_vpn_what_is_there_is_listed() {
         assert_eq!(
             auto(&host()).unwrap_err(),
-            "no VPN is up; there is no tun, wireguard or ppp device (other interfaces: eth0, docker0); start the VPN, or name its interface with --vpn IFACE"
+            "awaited: no VPN is up; there is no tun, wireguard or ppp device (other interfaces: eth0, docker0); start the VPN, or name its interface with --vpn IFACE"
         );
         let mut links = host();
         links.push(down(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"])));
         links.push(link(5, "tun0", Kind::Tun));
         assert_eq!(
             auto(&links).unwrap_err(),
-            "no VPN is up; those like a VPN are wg0 (wireguard, down, 10.8.0.2), tun0 (tun, no address); start the VPN, or name its interface with --vpn IFACE"
+            "awaited: no VPN is up; those like a VPN are wg0 (wireguard, down, 10.8.0.2), tun0 (tun, no address); start the VPN, or name its interface with --vpn IFACE"
         );
     }
 
@@ -225,11 +251,11 @@ mod tests {
         links.push(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"]));
         assert_eq!(
             named("wg1", &links).unwrap_err(),
-            "--vpn: there is no interface \"wg1\"; did you mean \"wg0\"?"
+            "awaited: there is no interface \"wg1\"; did you mean \"wg0\"?"
         );
         assert_eq!(
             named("tunnel", &links).unwrap_err(),
-            "--vpn: there is no interface \"tunnel\"; those like a VPN are wg0 (wireguard, 10.8.0.2); start the VPN, or name its interface with --vpn IFACE"
+            "awaited: there is no interface \"tunnel\"; those like a VPN are wg0 (wireguard, 10.8.0.2); start the VPN, or name its interface with --vpn IFACE"
         );
         assert_eq!(
             named("lo", &links).unwrap_err(),

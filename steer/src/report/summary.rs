@@ -18,7 +18,10 @@ pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
     };
     let mut lines = vec![row(
         "vpn",
-        format!("{}; when down: {}", vpn(&host.vpn), on_down),
+        match &host.vpn {
+            Some(it) => format!("{}; when down: {on_down}", vpn(it)),
+            None => format!("awaited; meanwhile: {on_down}"),
+        },
     )];
     lines.extend(host.cgroups.iter().map(|it| row("cgroup", cgroup(it))));
     lines.extend(host.bridges.iter().map(|it| row("bridge", bridge(it))));
@@ -170,13 +173,13 @@ mod tests {
             pid,
         };
         let host = Host {
-            vpn: Vpn {
+            vpn: Some(Vpn {
                 name: "wg0".to_owned(),
                 index: IfIndex(4),
                 up: true,
                 v4: vec!["10.8.0.2".parse().unwrap()],
                 v6: vec!["fd00::2".parse().unwrap()],
-            },
+            }),
             cgroups: vec![Cgroup {
                 path: "/sys/fs/cgroup/system.slice/docker.service".into(),
                 id: 7,

@@ -32,7 +32,7 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
     let dev = lab.lab.tunnel_interface();
     let with = |part: &str, wrong: &str| config.replacen(part, wrong, 1);
     for (config, named) in [
-        (with(dev, "tun7"), "tun7"),
+        (with(dev, "lo"), "loopback"),
         (with("/steered", "/nowhere"), "nowhere"),
         (with("br-guest", "br-none"), "br-none"),
         (with(".fresh.example", "fresh..example"), "fresh..example"),

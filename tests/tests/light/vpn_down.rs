@@ -5,7 +5,7 @@ use anyhow::Result;
 use steer_tests::{
     client::Ask,
     fixture::{Fixture, Shared, datagram, lookup, open, resolve, server},
-    lab::plan::Path,
+    lab::{HostSnapshot, plan::Path},
 };
 
 #[test]
@@ -61,6 +61,57 @@ fn direct_by_choice() -> Result<()> {
     }
     steer.terminate()?;
     make_tunnel_anew(&mut lab)?;
+    lab.done()
+}
+
+#[test]
+fn before_it_is_there_it_is_awaited() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    lab.lab.tunnel_down()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let named = lab.config();
+    let found = named.replacen(
+        &format!("interface = \"{}\"", lab.lab.tunnel_interface()),
+        "interface = \"auto\"",
+        1,
+    );
+    for config in [named, found] {
+        lab.start_with(&config)?;
+        lab.wait_said("vpn      awaited; meanwhile: blocked")?;
+        let mut servers = Vec::new();
+        let mut clients = lab.clients()?;
+        for (who, client) in &mut clients {
+            for v6 in [false, true] {
+                let number = lab.numbers(2)?;
+                let (vpn, direct) = (server(number, v6), server(number + 1, v6));
+                servers.push(vpn);
+                resolve(client, lookup(number, "fresh", v6))?;
+                assert!(
+                    open(client, vpn).is_err(),
+                    "{who}, v6 {v6}: TCP got through"
+                );
+                assert_eq!(
+                    open(client, direct)?.1,
+                    Path::Direct,
+                    "{who}, v6 {v6}: the direct path"
+                );
+            }
+        }
+        lab.lab.tunnel_up()?;
+        lab.wait_said(" is up")?;
+        let each = servers.iter().enumerate();
+        for (at, server) in each {
+            let (who, client) = &mut clients[at / 2];
+            assert_eq!(open(client, *server)?.1, Path::Vpn, "{who}, {server}");
+        }
+        let mut leaked = lab.contacts();
+        leaked.retain(|one| servers.contains(&one.server) && one.path() != Path::Vpn);
+        assert!(leaked.is_empty(), "these leaked: {leaked:?}");
+        lab.stop()?;
+        lab.lab.tunnel_down()?;
+        assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    }
+    lab.lab.tunnel_up()?;
     lab.done()
 }
 

@@ -68,6 +68,7 @@ const TARGETS: &[Target] = &[
             "resolved_before::",
             "start_errors::a_start_that_fails",
             "terminal::",
+            "vpn_down::before_it_is_there",
             "vpn_down::direct_by_choice",
         ],
         minutes: 20,
