@@ -13,7 +13,18 @@ use crate::{
     route::{self, OnDown, Vpn, Wanted},
 };
 
+/// Changes of the host come in bursts; they are taken together.
+const SETTLE: Duration = Duration::from_millis(30);
+/// From one time that somebody's doing is undone to the next, for he may do the same with ours.
+const APART: Duration = Duration::from_millis(500);
+
 impl Engine {
+    /// When to look at the interfaces after something changed.
+    pub(super) fn next_look(&self) -> Instant {
+        let soon = Instant::now() + SETTLE;
+        self.restored.map_or(soon, |last| soon.max(last + APART))
+    }
+
     /// Looks at the interfaces anew. Says whether there were new bridges, so that a second look is due.
     pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
         let links = link::list().await?;
@@ -41,8 +52,17 @@ impl Engine {
             on_down: self.settings.on_down,
             numbers: self.settings.routing,
         };
-        for change in self.routing.apply(&route::plan(&wanted)).await? {
-            self.report.detail(&change);
+        let plan = route::plan(&wanted);
+        let changes = self.routing.apply(&plan).await?;
+        if self.plan.as_ref() == Some(&plan) {
+            // It was so before: somebody else undid it.
+            self.report.restored(&changes);
+            if !changes.is_empty() {
+                self.restored = Some(Instant::now());
+            }
+        } else {
+            changes.iter().for_each(|change| self.report.detail(change));
+            self.plan = Some(plan);
         }
         let up = vpn.as_ref().filter(|vpn| vpn.up);
         let config = Config {

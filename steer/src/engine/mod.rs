@@ -54,11 +54,9 @@ use crate::{
     origin::Sourced,
     progress::Progress,
     report::Report,
-    route::{self, Change, IfIndex, Numbers, Routing, Watch},
+    route::{self, Change, IfIndex, Numbers, Plan, Routing, Watch},
 };
 
-/// Changes of the host come in bursts; they are taken together.
-const SETTLE: Duration = Duration::from_millis(30);
 /// Docker makes a bridge before it tells of the network, so a second look follows.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Events that are told before anything else has its turn.
@@ -116,6 +114,10 @@ struct Engine {
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
     vpn: Sourced<VpnChoice>,
+    /// What was last asked of the routing.
+    plan: Option<Plan>,
+    /// When something of it was put back last.
+    restored: Option<Instant>,
     /// Why it cannot be told which interface is the VPN's, as it was said last.
     unclear: Option<String>,
     bridges: Vec<Bridge>,
@@ -212,6 +214,8 @@ impl Engine {
             counted,
             started: false,
             vpn: settings.vpn.clone(),
+            plan: None,
+            restored: None,
             unclear: None,
             bridges: Vec::new(),
             seen: BTreeSet::new(),
@@ -286,7 +290,7 @@ impl Engine {
                             None => sleep(SECOND_LOOK).await,
                         }
                     }
-                    look.get_or_insert(Instant::now() + SETTLE);
+                    look.get_or_insert_with(|| self.next_look());
                 }
                 // Some changes are told by nobody: a sysctl set by hand.
                 _ = round.tick() => {

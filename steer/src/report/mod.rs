@@ -21,7 +21,7 @@ use crate::{
     events::{Event, Late, Learned, Name, STEER, Steered, protocol},
     host::{Bridge, Cgroup, Host},
     prefetch::Failure,
-    route::{OnDown, Vpn},
+    route::{Change, OnDown, Vpn},
 };
 
 /// Names remembered for the lines of flows; the oldest goes first.
@@ -96,6 +96,13 @@ impl Report {
     pub fn detail(&self, doing: &dyn Display) {
         if self.output >= Output::Verbose {
             self.say(format_args!("         {doing}"));
+        }
+    }
+
+    /// What somebody else had undone, and steer did again.
+    pub fn restored(&self, changes: &[Change]) {
+        for change in changes {
+            self.say(format_args!("restored {change}: somebody undid it"));
         }
     }
 

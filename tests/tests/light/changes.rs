@@ -1,4 +1,4 @@
-//! What changes while steer runs: the VPN comes back as a new interface.
+//! What changes while steer runs: the VPN comes back as a new interface; somebody takes away what steer made.
 
 use std::{
     thread,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use steer_tests::{
     fixture::{Shared, lookup, open, resolve, server},
-    lab::plan::Path,
+    lab::{HostSnapshot, plan::Path},
     pace::patience,
 };
 
@@ -63,5 +63,65 @@ fn a_vpn_that_comes_back_is_used_again() -> Result<()> {
     let dev = lab.lab.tunnel_interface();
     let filter = lab.in_box(&format!("cat /proc/sys/net/ipv4/conf/{dev}/rp_filter"))?;
     assert_eq!(filter.trim(), "1", "the strictness of the new interface");
+    lab.done()
+}
+
+#[test]
+fn what_somebody_else_takes_away_is_put_back_and_told() -> Result<()> {
+    let mut lab = Shared::steered()?;
+    let mut clients = lab.clients()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    for (line, told) in [
+        (
+            "ip rule del pref 7350",
+            "restored ip rule add priority 7350",
+        ),
+        (
+            "ip -6 rule del pref 7350",
+            "restored ip -6 rule add priority 7350",
+        ),
+        (
+            "ip rule del pref 7360",
+            "restored ip rule add priority 7360",
+        ),
+        ("ip route flush table 7350", "restored ip route add"),
+        ("ip -6 route flush table 7350", "restored ip -6 route add"),
+        // The lab's own table is to stay.
+        (
+            "theirs=$(nft list table inet guest-br-guest); nft flush ruleset; echo \"$theirs\" | nft -f -",
+            "restored nft",
+        ),
+        ("nft delete table inet steer", "restored nft"),
+    ] {
+        let times = |lab: &Shared| -> Result<usize> {
+            Ok(lab
+                .said()?
+                .lines()
+                .filter(|line| line.contains(told))
+                .count())
+        };
+        let count = times(&lab)?;
+        lab.in_box(line)?;
+        let undone = Instant::now();
+        while times(&lab)? == count {
+            ensure!(
+                undone.elapsed() < patience(Duration::from_secs(5)),
+                "after \"{line}\" steer does not say \"{told}\": {}",
+                lab.said()?
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&lab.lab)?),
+            "",
+            "after {line}"
+        );
+        for (who, client) in &mut clients {
+            let number = lab.numbers(1)?;
+            resolve(client, lookup(number, "fresh", false))?;
+            let (_, path) = open(client, server(number, false))?;
+            assert_eq!(path, Path::Vpn, "{who}, after {line}");
+        }
+    }
     lab.done()
 }
