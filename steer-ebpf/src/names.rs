@@ -368,7 +368,7 @@ fn query(skb: Skb, origin: Origin, ends: (Address, Port, Address), id: u16) -> Q
 }
 
 // The loops are in global functions, which the verifier checks once each and not once for every path that leads to
-// them. Before 5.12 such a function takes and returns numbers only.
+// them. Before 5.12 such a function takes the packet and numbers, and returns numbers only.
 const DONE: u32 = 0;
 const BAD: u32 = 2;
 const MORE: u32 = lessons::LEARNED;

@@ -3,18 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::{
-    io::unix::AsyncFd,
-    time::{Instant, sleep_until},
-};
+use nix::sys::inotify::AddWatchFlags;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Error, watched};
+use super::folders::Folders;
 use crate::{error::sentence, stamp::Stamp};
 
 /// Who writes a file may take several steps: a change counts once nothing has happened for that long.
@@ -27,27 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Folders are watched rather than files: many editors put a new file in the old one's place.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// Nothing where the kernel gives none: then only looks tell.
-    inotify: Option<AsyncFd<Folders>>,
-    folders: BTreeSet<PathBuf>,
+    /// Where the kernel watches none, only looks tell.
+    folders: Folders,
     stamps: BTreeMap<PathBuf, Stamp>,
     stirred: Option<Stirred>,
-}
-
-/// The kernel's watch over folders.
-#[derive(Debug)]
-struct Folders(Inotify);
-
-impl AsFd for Folders {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Folders {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
 }
 
 /// Something happened in a folder.
@@ -66,19 +45,15 @@ impl Stirred {
 impl Files {
     /// Watches nothing yet. Says what the user should know.
     pub fn new() -> (Self, Option<String>) {
-        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let inotify = Inotify::init(flags)
-            .map_err(|error| Error::Events(error.into()))
-            .and_then(|inotify| watched(Folders(inotify)));
-        let note = inotify.as_ref().err().map(|error| {
+        let (folders, error) = Folders::new();
+        let note = error.map(|error| {
             format!(
                 "files are not watched ({}): a change of one is seen half a minute later",
-                sentence(error)
+                sentence(&error)
             )
         });
         let files = Self {
-            inotify: inotify.ok(),
-            folders: BTreeSet::new(),
+            folders,
             stamps: BTreeMap::new(),
             stirred: None,
         };
@@ -96,28 +71,19 @@ impl Files {
                 (file.clone(), stamp)
             })
             .collect();
-        let mut note = None;
         let folders: BTreeSet<_> = files.iter().flat_map(|file| folders(file)).collect();
-        if let Some(inotify) = &self.inotify {
-            // All of them: one that went and came back is watched no more.
-            for folder in &folders {
-                let flags = AddWatchFlags::IN_CLOSE_WRITE
-                    | AddWatchFlags::IN_CREATE
-                    | AddWatchFlags::IN_MOVED_TO
-                    | AddWatchFlags::IN_DELETE
-                    | AddWatchFlags::IN_MOVED_FROM;
-                if let Err(error) = inotify.get_ref().0.add_watch(folder, flags)
-                    && !self.folders.contains(folder)
-                {
-                    note = Some(format!(
-                        "{} is not watched ({error}): a change of a file there is seen half a minute later",
-                        folder.display()
-                    ));
-                }
-            }
-        }
-        self.folders = folders;
-        note
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM;
+        let refused = self.folders.watch(folders, flags).pop();
+        refused.map(|(folder, error)| {
+            format!(
+                "{} is not watched ({error}): a change of a file there is seen half a minute later",
+                folder.display()
+            )
+        })
     }
 
     /// Looks whether a file is another than before.
@@ -136,7 +102,7 @@ impl Files {
         loop {
             let settles = self.stirred.as_ref().map(Stirred::settles);
             tokio::select! {
-                () = stirs(self.inotify.as_mut()) => {
+                _ = self.folders.stirred() => {
                     let now = Instant::now();
                     self.stirred.get_or_insert(Stirred { since: now, last: now }).last = now;
                 }
@@ -149,24 +115,6 @@ impl Files {
             }
         }
     }
-}
-
-/// Waits until something happens in a folder, whatever it is.
-async fn stirs(inotify: Option<&mut AsyncFd<Folders>>) {
-    if let Some(inotify) = inotify
-        && let Ok(mut ready) = inotify.readable().await
-    {
-        // What happened does not matter, for the files are looked at.
-        while ready
-            .get_inner()
-            .0
-            .read_events()
-            .is_ok_and(|events| !events.is_empty())
-        {}
-        ready.clear_ready();
-        return;
-    }
-    std::future::pending().await
 }
 
 /// The folder that a file stands in, and the one where what it links to stands.

@@ -1,7 +1,8 @@
 //! The host changes while steer runs: its VPN, its bridges, its cgroups.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, time::Duration};
 
+use nix::sys::inotify::AddWatchFlags;
 use steer_common::types::Config;
 use tokio::time::Instant;
 
@@ -17,6 +18,21 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(30);
 /// From one time that somebody's doing is undone to the next, for he may do the same with ours.
 const APART: Duration = Duration::from_millis(500);
+
+/// Looks that follow each other closely.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hurry {
+    pub(super) next: Instant,
+    until: Instant,
+}
+
+impl Hurry {
+    fn go_on(self) -> Option<Self> {
+        const APART: Duration = Duration::from_millis(30);
+        let next = Instant::now() + APART;
+        (next < self.until).then_some(Self { next, ..self })
+    }
+}
 
 impl Engine {
     /// When to look at the interfaces after something changed.
@@ -137,6 +153,7 @@ impl Engine {
     /// then, for daemons that were not there.
     pub(super) fn follow_cgroups(&mut self) -> Result<(), Error> {
         const A_WHILE: Duration = Duration::from_secs(60);
+        self.hurry = self.hurry.and_then(Hurry::go_on);
         let gone: Vec<_> = self
             .cgroups
             .extract_if(.., |known| cgroup_id(&known.path).ok() != Some(known.id))
@@ -166,6 +183,40 @@ impl Engine {
         if found || until <= Instant::now() {
             self.lost = None;
         }
+        if found || !gone.is_empty() {
+            self.watch_cgroups()?;
+        }
+        Ok(())
+    }
+
+    /// Something of these names came or went where cgroups do. If they may be wanted, they are looked for all the time for a
+    /// moment, for a daemon enters its cgroup after that is there.
+    pub(super) fn hurry(&mut self, names: &BTreeSet<OsString>) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let known = self.cgroups.iter().map(|cgroup| cgroup.path.as_path());
+        let wanted = Hierarchy::paths(&self.settings.cgroups);
+        let concerns = known
+            .chain(wanted)
+            .flat_map(Path::components)
+            .any(|part| names.contains(part.as_os_str()));
+        if concerns || names.is_empty() {
+            let now = Instant::now();
+            self.hurry = Some(Hurry {
+                next: now,
+                until: now + MOMENT,
+            });
+            self.lost = self.lost.max(Some(now + MOMENT));
+        }
+    }
+
+    /// Has the kernel tell where wanted cgroups come and go.
+    pub(super) fn watch_cgroups(&mut self) -> Result<(), Error> {
+        let mut folders = Hierarchy::read()?.folders(&self.settings.cgroups);
+        let attached = self.cgroups.iter();
+        folders.extend(attached.filter_map(|cgroup| cgroup.path.parent().map(Path::to_owned)));
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
+        // One that is not watched is found by the looks of each second and half minute.
+        self.cgroup_folders.watch(folders, flags);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod anew;
 mod degrade;
 mod error;
 mod files;
+mod folders;
 mod follow;
 mod inherit;
 mod initials;
@@ -37,8 +38,8 @@ use tokio::{
 };
 
 use self::{
-    degrade::Lacks, initials::Initials, known::Known, pieces::Pieces, reload::Reload, stage::Stage,
-    terminal::Terminal,
+    degrade::Lacks, folders::Folders, follow::Hurry, initials::Initials, known::Known,
+    pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
 };
 pub use self::{
     error::Error,
@@ -126,8 +127,12 @@ struct Engine {
     /// Whether there was a new bridge, which Docker may not have told of yet.
     look_again: bool,
     cgroups: Vec<Cgroup>,
-    /// When a cgroup went, or when it is time to look whether there are others.
+    /// Where cgroups come and go that are wanted.
+    cgroup_folders: Folders,
+    /// Until when cgroups are looked for: one went, or it is time to look whether there are others.
     lost: Option<Instant>,
+    /// They are looked for all the time: one may just have come.
+    hurry: Option<Hurry>,
     settings: Settings,
     _instance: Instance,
 }
@@ -138,6 +143,7 @@ impl Engine {
         let instance = Instance::take(&settings.run_dir)?;
         let report = Report::new(settings.output);
         let (reload, notes) = Reload::new(&settings.files)?;
+        let (cgroup_folders, _) = Folders::new();
 
         Stage::Discover.begin()?;
         // Before the host is looked at, so that no change falls between.
@@ -221,7 +227,9 @@ impl Engine {
             seen: BTreeSet::new(),
             look_again: false,
             cgroups: Vec::new(),
+            cgroup_folders,
             lost: None,
+            hurry: None,
             settings,
             _instance: instance,
         };
@@ -233,6 +241,7 @@ impl Engine {
             engine.datapath.attach_cgroup(&cgroup.path)?;
         }
         engine.cgroups = host.cgroups.clone();
+        engine.watch_cgroups()?;
         Stage::Bridges.begin()?;
         for bridge in &host.bridges {
             let notes = engine
@@ -263,6 +272,7 @@ impl Engine {
         let mut look = None;
         loop {
             let looking = look.unwrap_or_else(|| Instant::now() + SECOND_LOOK);
+            let hurrying = self.hurry.map_or(looking, |hurry| hurry.next);
             tokio::select! {
                 told = drain(&mut self.events, EVENTS_AT_ONCE, Event::read) => {
                     for event in told? {
@@ -299,6 +309,11 @@ impl Engine {
                     self.look_again = true;
                     self.lost = Some(Instant::now());
                     look.get_or_insert(Instant::now());
+                }
+                names = self.cgroup_folders.stirred() => self.hurry(&names),
+                () = sleep_until(hurrying), if self.hurry.is_some() => {
+                    let followed = self.follow_cgroups();
+                    self.go_on(followed);
                 }
                 () = sleep_until(looking), if look.is_some() => {
                     let followed = self.follow_links().await;

@@ -8,6 +8,7 @@ use super::HostError;
 use crate::config::CgroupChoice;
 use crate::origin::{Origin, Sourced};
 use crate::suggest;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -132,6 +133,31 @@ impl Hierarchy {
         };
         let there: Vec<_> = choices.iter().filter(there).cloned().collect();
         self.resolve(&there, &mut Vec::new()).unwrap_or_default()
+    }
+
+    /// Where the cgroups are that the settings mean, from the hierarchy's root or as the user wrote it.
+    pub fn paths(choices: &[Sourced<CgroupChoice>]) -> impl Iterator<Item = &Path> {
+        choices.iter().flat_map(|choice| match &choice.value {
+            CgroupChoice::Auto => UNITS.iter().map(Path::new).collect(),
+            CgroupChoice::Path(path) => vec![path.as_path()],
+        })
+    }
+
+    /// The folders in which they come and go, or what they will lie in.
+    pub fn folders(&self, choices: &[Sourced<CgroupChoice>]) -> BTreeSet<PathBuf> {
+        let mut folders = BTreeSet::new();
+        for path in Self::paths(choices) {
+            for mount in &self.mounts {
+                // An absolute path stays as it is.
+                let path = mount.join(path);
+                let mut above = path
+                    .ancestors()
+                    .skip(1)
+                    .take_while(|above| above.starts_with(mount));
+                folders.extend(above.find(|above| above.is_dir()).map(Path::to_owned));
+            }
+        }
+        folders
     }
 
     fn of_daemons(

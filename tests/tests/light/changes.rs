@@ -1,11 +1,11 @@
 //! What changes while steer runs: the VPN comes back as a new interface; somebody takes away what steer made.
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use steer_tests::{
     fixture::{Shared, lookup, open, resolve, server},
     lab::{HostSnapshot, plan::Path},
@@ -23,6 +23,26 @@ fn soon(mut work: impl FnMut() -> Result<()>) -> Result<()> {
             done => return done,
         }
     }
+}
+
+/// How many of the lines that steer has said so far have `text` in them.
+fn times(lab: &Shared, text: &str) -> Result<usize> {
+    let said = lab.said()?;
+    Ok(said.lines().filter(|line| line.contains(text)).count())
+}
+
+/// Waits until there are more than `count`.
+fn once_more(lab: &Shared, text: &str, count: usize) -> Result<()> {
+    let start = Instant::now();
+    while times(lab, text)? <= count {
+        ensure!(
+            start.elapsed() < patience(Duration::from_secs(5)),
+            "steer does not say \"{text}\" once more: {}",
+            lab.said()?
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 #[test]
@@ -93,24 +113,9 @@ fn what_somebody_else_takes_away_is_put_back_and_told() -> Result<()> {
         ),
         ("nft delete table inet steer", "restored nft"),
     ] {
-        let times = |lab: &Shared| -> Result<usize> {
-            Ok(lab
-                .said()?
-                .lines()
-                .filter(|line| line.contains(told))
-                .count())
-        };
-        let count = times(&lab)?;
+        let count = times(&lab, told)?;
         lab.in_box(line)?;
-        let undone = Instant::now();
-        while times(&lab)? == count {
-            ensure!(
-                undone.elapsed() < patience(Duration::from_secs(5)),
-                "after \"{line}\" steer does not say \"{told}\": {}",
-                lab.said()?
-            );
-            thread::sleep(Duration::from_millis(10));
-        }
+        once_more(&lab, told, count).with_context(|| format!("after \"{line}\""))?;
         assert_eq!(
             before.diff(&HostSnapshot::take(&lab.lab)?),
             "",
@@ -123,5 +128,32 @@ fn what_somebody_else_takes_away_is_put_back_and_told() -> Result<()> {
             assert_eq!(path, Path::Vpn, "{who}, after {line}");
         }
     }
+    lab.done()
+}
+
+#[test]
+fn a_cgroup_that_is_made_anew_is_steered_again() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let cgroup = lab.lab.box_cgroup("steered")?;
+    let config = lab.config();
+    lab.start_with(&config)?;
+    let told = |what| format!("cgroup   {} {what}", cgroup.display());
+    let (gone, attached) = (told("gone"), told("attached"));
+    for round in 0..3 {
+        let [(_, client), _] = lab.clients()?;
+        drop(client);
+        soon(|| Ok(fs::remove_dir(&cgroup)?))?;
+        once_more(&lab, &gone, round)?;
+        fs::create_dir(&cgroup)?;
+        let made = Instant::now();
+        once_more(&lab, &attached, round)?;
+        println!("attached after {} ms", made.elapsed().as_millis());
+        let [(_, mut client), _] = lab.clients()?;
+        let number = lab.numbers(1)?;
+        resolve(&mut client, lookup(number, "fresh", false))?;
+        let (_, path) = open(&mut client, server(number, false))?;
+        assert_eq!(path, Path::Vpn);
+    }
+    lab.stop()?;
     lab.done()
 }
