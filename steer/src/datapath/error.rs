@@ -140,6 +140,18 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+    /// The folder is somebody else's.
+    #[error(
+        "{} is none of steer's, so nothing in {} is touched; name a folder with --bpffs that is not there yet, which steer makes itself",
+        entry.display(),
+        folder.display()
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        entry: PathBuf,
+    },
     /// A file or directory could not be used.
     #[error("{} cannot be {what}", path.display())]
     File {

@@ -56,15 +56,25 @@ impl Pins {
     /// What a killed run left here, if anything, held.
     ///
     /// # Errors
-    /// When a run holds it that lives.
+    /// When a run holds it that lives, or there is something that no run left.
     pub fn left(&self) -> Result<Option<Left>, Error> {
         if !self.folder.exists() {
             return Ok(None);
         }
-        Ok(Some(Left {
-            pins: self.clone(),
-            hold: self.hold()?,
-        }))
+        let hold = self.hold()?;
+        match entries(&self.folder)?
+            .into_iter()
+            .find(|path| !is_ours(path))
+        {
+            Some(entry) => Err(Error::Foreign {
+                folder: self.folder.clone(),
+                entry,
+            }),
+            None => Ok(Some(Left {
+                pins: self.clone(),
+                hold,
+            })),
+        }
     }
 
     /// Writes down that a qdisc is about to be added to a bridge, as a folder: only filters tell later who added it.
@@ -99,7 +109,7 @@ impl Pins {
         path: PathBuf,
         pin: impl FnOnce(&Path) -> Result<(), PinError>,
     ) -> Result<(), Error> {
-        let new = self.folder.join("new");
+        let new = self.folder.join(NEW);
         unlink(&new)?;
         pin(&new).map_err(|source| Error::Pin {
             path: path.clone(),
@@ -156,21 +166,46 @@ impl Pins {
     }
 
     fn programs(&self) -> PathBuf {
-        self.folder.join("programs")
+        self.folder.join(PROGRAMS)
     }
 
     fn links(&self) -> PathBuf {
-        self.folder.join("links")
+        self.folder.join(LINKS)
     }
 
     /// A folder whose name tells what the maps mean: nothing else in a bpf file system can tell something.
     fn layout(&self) -> PathBuf {
-        self.folder.join(format!("layout-{LAYOUT}"))
+        self.folder.join(format!("{MEANING}{LAYOUT}"))
     }
 }
 
+const PROGRAMS: &str = "programs";
+const LINKS: &str = "links";
+/// A pin that is to take another's place.
+const NEW: &str = "new";
+/// What the name of the folder begins with that tells what the maps mean.
+const MEANING: &str = "layout-";
 /// What the names of folders begin with that tell of a qdisc to come.
 const INTENT: &str = "clsact-";
+
+/// Whether a run may have made an entry of the folder, of whatever version: beside what is named here there are maps, all in
+/// capitals.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        let numbered = |prefix| {
+            let number: Option<u32> = name
+                .strip_prefix(prefix)
+                .and_then(|number| number.parse().ok());
+            number.is_some()
+        };
+        if path.is_dir() {
+            [PROGRAMS, LINKS].contains(&name) || numbered(MEANING) || numbered(INTENT)
+        } else {
+            name == NEW || name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        }
+    })
+}
 
 /// A qdisc is about to be added; until this is dropped.
 #[derive(Debug)]
@@ -286,5 +321,46 @@ pub(super) fn file(path: &Path, what: &'static str, source: io::Error) -> Error 
         path: path.to_owned(),
         what,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_something_of_others_is_left_alone() {
+        let bpffs = tempfile::tempdir().unwrap();
+        let pins = Pins::new(&bpffs.path().join("steer"));
+        assert!(pins.left().unwrap().is_none());
+        let hold = pins.create().unwrap();
+        assert!(matches!(pins.left(), Err(Error::InUse { .. })));
+        drop(hold);
+        fs::write(pins.map("ADDRS"), "").unwrap();
+        fs::create_dir(pins.folder().join("clsact-7")).unwrap();
+        assert!(pins.left().unwrap().is_some());
+        for (name, is_folder) in [
+            ("theirs", false),
+            ("theirs", true),
+            ("links", false),
+            ("layout-x", true),
+        ] {
+            let theirs = bpffs.path().join("other").join(name);
+            fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+            if is_folder {
+                fs::create_dir(&theirs).unwrap();
+            } else {
+                fs::write(&theirs, "").unwrap();
+            }
+            let left = Pins::new(theirs.parent().unwrap()).left();
+            assert!(
+                matches!(&left, Err(Error::Foreign { entry, .. }) if *entry == theirs),
+                "{left:?}"
+            );
+            assert!(theirs.exists());
+            fs::remove_dir_all(theirs.parent().unwrap()).unwrap();
+        }
+        pins.left().unwrap().unwrap().remove().unwrap();
+        assert!(!pins.folder().exists());
     }
 }
