@@ -3,7 +3,7 @@
 use super::{CleanupArgs, RunArgs};
 use crate::config::{self, ConfigFile, Output, Settings};
 use crate::engine;
-use crate::host::requirements;
+use crate::host::{privileges, requirements};
 use crate::progress::{Bar, Progress, Unseen};
 use anyhow::{Context, Result};
 
@@ -14,6 +14,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let file = ConfigFile::find(args.config.as_deref())?;
     let settings = Settings::resolve_telling(file, args.overrides(), &*progress)?;
     requirements::check(&settings.bpffs)?;
+    privileges::give_up()?;
     Ok(runtime()?.block_on(engine::run(settings, &*progress))?)
 }
 

@@ -6,7 +6,7 @@ use nix::sys::inotify::AddWatchFlags;
 use steer_common::types::Config;
 use tokio::time::Instant;
 
-use super::{Engine, Error};
+use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
     datapath::cgroup_id,
@@ -97,6 +97,7 @@ impl Engine {
             self.datapath.configure(&self.config)?;
             if self.started {
                 self.report.vpn(vpn.as_ref(), self.settings.on_down);
+                service::vpn(up.is_some(), self.settings.on_down == OnDown::Direct);
             }
         }
         Ok(())

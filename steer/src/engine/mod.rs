@@ -14,6 +14,7 @@ mod lifetimes;
 mod pieces;
 mod reload;
 mod rulebook;
+mod service;
 mod sockets;
 mod stage;
 mod terminal;
@@ -258,6 +259,7 @@ impl Engine {
         engine.started = true;
         host.notes.extend(engine.know());
         engine.report.start(&engine.settings, &host);
+        service::ready();
         Ok(engine)
     }
 
@@ -325,6 +327,7 @@ impl Engine {
                     self.go_on(kept);
                 }
                 _ = second.tick() => {
+                    service::alive();
                     self.pieces.expire();
                     self.initials.expire();
                     let heard = self.is_here();
@@ -354,6 +357,7 @@ impl Engine {
     }
 
     async fn stop(self) -> Result<(), Error> {
+        service::stopping();
         let Self {
             mut datapath,
             routing,

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod docker;
 pub mod link;
 pub mod netns;
+pub mod privileges;
 pub mod requirements;
 pub mod sock_diag;
 pub mod vpn;

@@ -368,7 +368,9 @@ fn initials_are_read_in_every_form_that_they_may_have() {
 fn a_client_that_was_sent_away_to_come_again_is_read() {
     let mut dice = Dice::new();
     let hello = bare_hello(Clients::new().only_new, Version::V1, "a.test");
-    let (before, after) = hello.split_at(hello.len() / 2);
+    // The client puts its extensions in any order: not even half of the name is in the first part.
+    let name = hello.windows(6).position(|octets| octets == b"a.test");
+    let (before, after) = hello.split_at(name.expect("the name is in it"));
     let mut flights = Flights::new(Limits::default());
     let mut client = Odd::new(Version::V1, vec![7; 8]);
     let first = client.initial(&crypto(0, before, &mut dice), &mut dice);

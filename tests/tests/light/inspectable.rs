@@ -75,3 +75,28 @@ fn by_bpftool() -> Result<()> {
     }
     lab.done()
 }
+
+#[test]
+fn it_runs_with_the_capabilities_that_it_needs() -> Result<()> {
+    /// `CAP_DAC_READ_SEARCH`, `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_SYS_PTRACE`, `CAP_PERFMON`, `CAP_BPF`.
+    const NEEDED: [u64; 6] = [2, 12, 13, 19, 38, 39];
+    let lab = Shared::steered()?;
+    let pid = lab.running()?.pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    println!("{status}");
+    let needed = NEEDED.iter().map(|number| 1 << number).sum::<u64>();
+    for (field, value) in [
+        ("CapInh", 0),
+        ("CapPrm", needed),
+        ("CapEff", needed),
+        ("CapBnd", needed),
+        ("CapAmb", 0),
+    ] {
+        assert!(
+            status.contains(&format!("{field}:\t{value:016x}\n")),
+            "{field}: {status}"
+        );
+    }
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
+    lab.done()
+}

@@ -18,6 +18,7 @@ mod no_race;
 mod reload;
 mod resolved_before;
 mod rules;
+mod service;
 mod start_errors;
 mod terminal;
 mod vpn_down;
