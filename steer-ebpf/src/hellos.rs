@@ -18,7 +18,7 @@ use crate::{
     pieces::{self, What},
     skb::Skb,
     tables::{ANY, Maps},
-    turns::{TURNS, turns},
+    turns::{TURNS, repeated, turns},
 };
 
 /// Octets of a connection within which its name is looked for.
@@ -316,7 +316,7 @@ extern "C" fn read_tls(slot: u32) -> u32 {
         return NONE;
     };
     let mut step = number(slot, hello.begin(opening));
-    for _ in 0..tls::STEPS / TURNS {
+    for () in turns(tls::STEPS / TURNS) {
         if step != ON {
             return step;
         }
@@ -325,7 +325,7 @@ extern "C" fn read_tls(slot: u32) -> u32 {
     if step == ON { MORE } else { step }
 }
 
-turns!(steps_tls, step_tls while ON);
+repeated!(steps_tls, step_tls while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -343,7 +343,7 @@ extern "C" fn read_http(slot: u32) -> u32 {
         return NONE;
     };
     request.begin();
-    for _ in 0..http::STEPS / TURNS {
+    for () in turns(http::STEPS / TURNS) {
         let step = steps_http(slot);
         if step != ON {
             return step;
@@ -352,7 +352,7 @@ extern "C" fn read_http(slot: u32) -> u32 {
     MORE
 }
 
-turns!(steps_http, step_http while ON);
+repeated!(steps_http, step_http while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -391,7 +391,7 @@ extern "C" fn take_name(slot: u32) -> u32 {
         return NONE;
     };
     scratch.message.begin_text();
-    for _ in 0..TEXT / TURNS {
+    for () in turns(TEXT / TURNS) {
         if take_octets(slot) != ON {
             break;
         }
@@ -399,7 +399,7 @@ extern "C" fn take_name(slot: u32) -> u32 {
     NAME
 }
 
-turns!(take_octets, take_octet while ON);
+repeated!(take_octets, take_octet while ON);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

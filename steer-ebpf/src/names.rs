@@ -18,7 +18,7 @@ use crate::{
     pieces::{self, What},
     skb::Skb,
     tables::ANY,
-    turns::{TURNS, turns},
+    turns::{TURNS, repeated, turns},
 };
 
 /// Messages of a TCP segment that are read.
@@ -72,7 +72,7 @@ fn read_segment(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), 
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
     let mut without_length = rest_of_message(skb.context(), slot.0, origin, side);
-    for _ in 0..MESSAGES {
+    for () in turns(MESSAGES) {
         let rest = &mut slot.scratch()?.rest;
         let (mut at, mut left) = (rest.at.get(), rest.left.get());
         let size = if without_length != 0 {
@@ -392,7 +392,7 @@ extern "C" fn read_question(slot: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_name(slot: u32) -> u32 {
-    for _ in 0..dns::NAME_STEPS / TURNS {
+    for () in turns(dns::NAME_STEPS / TURNS) {
         let status = read_labels(slot);
         if status != MORE {
             return status;
@@ -401,7 +401,7 @@ extern "C" fn read_name(slot: u32) -> u32 {
     BAD
 }
 
-turns!(read_labels, read_label while MORE);
+repeated!(read_labels, read_label while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -423,7 +423,7 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     lesson.matched = Match::default();
     if message.begin_hash(&config.key) {
         lesson.matching.set(matching);
-        for _ in 0..dns::LABELS / TURNS {
+        for () in turns(dns::LABELS / TURNS) {
             if hash_words(slot) == DONE {
                 break;
             }
@@ -432,7 +432,7 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
     Slot(slot).scratch().map_or(0, |s| s.message.hash())
 }
 
-turns!(hash_words, hash_word while MORE);
+repeated!(hash_words, hash_word while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -464,7 +464,7 @@ fn find_alias(slot: u32) -> u32 {
         Ok(scratch) => scratch.message.begin_answers(),
         Err(_) => return BAD,
     }
-    for _ in 0..dns::STEPS / TURNS {
+    for () in turns(dns::STEPS / TURNS) {
         let status = alias_steps(slot);
         if status != MORE {
             return status;
@@ -473,7 +473,7 @@ fn find_alias(slot: u32) -> u32 {
     BAD
 }
 
-turns!(alias_steps, alias_step while MORE);
+repeated!(alias_steps, alias_step while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -512,7 +512,7 @@ fn learn_addresses(slot: u32) -> u32 {
         Ok(scratch) => scratch.message.begin_answers(),
         Err(_) => return BAD,
     }
-    for _ in 0..dns::STEPS / TURNS {
+    for () in turns(dns::STEPS / TURNS) {
         let status = learn_steps(slot);
         if status != MORE {
             return status;
@@ -521,7 +521,7 @@ fn learn_addresses(slot: u32) -> u32 {
     BAD
 }
 
-turns!(learn_steps, learn_step while MORE);
+repeated!(learn_steps, learn_step while MORE);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

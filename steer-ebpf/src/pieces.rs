@@ -10,6 +10,7 @@ use steer_common::{
 use crate::{
     maps::{SEGMENTS, Scratch, Slot, count},
     skb::Skb,
+    turns::turns,
 };
 
 /// Pieces of a packet that user space is given.
@@ -28,7 +29,7 @@ pub struct What {
 #[inline(always)]
 pub fn copy(skb: Skb, slot: Slot, what: What) -> Result<(), Outcome> {
     slot.scratch()?.what = what;
-    for _ in 0..PIECES {
+    for () in turns(PIECES) {
         if copy_piece(skb.context(), slot.0) == 0 {
             break;
         }

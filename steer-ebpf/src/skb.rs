@@ -1,7 +1,5 @@
 //! The one way to a packet.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes},
@@ -13,7 +11,10 @@ use steer_common::{
     stats::Outcome,
 };
 
-use crate::maps::{OPENING, Scratch, Slot};
+use crate::{
+    maps::{OPENING, Scratch, Slot},
+    turns::opaque,
+};
 
 /// A packet, and where its IP header begins.
 #[derive(Clone, Copy)]
@@ -201,13 +202,4 @@ extern "C" fn parse(slot: u32, size: u32) -> u32 {
     };
     let parsed = scratch.head.parse(size, &mut scratch.packet);
     u32::from(parsed.is_some())
-}
-
-/// A number that the compiler knows nothing about, so that it keeps the bounds check which the verifier needs to see.
-/// As wide as a register, so that what is checked is what is used.
-#[inline(always)]
-fn opaque(mut number: u64) -> u64 {
-    // SAFETY: a register is assigned to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
-    number
 }

@@ -12,6 +12,7 @@ mod forged_answers;
 mod host_as_before;
 mod inspectable;
 mod lab;
+mod leaks;
 mod lifetimes;
 mod names;
 mod no_race;

@@ -58,6 +58,7 @@ const TARGETS: &[Target] = &[
             "first_packet::a_connection_of_another_name",
             "first_packet::a_late_connection_may_go_on",
             "lab::",
+            "leaks::",
             "lifetimes::",
             "names::an_answer_in_fragments",
             "no_race::two_thousand",
