@@ -11,10 +11,7 @@ use std::{
 };
 
 /// Numbers of `enum bpf_cmd`.
-const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const BPF_BTF_GET_FD_BY_ID: libc::c_int = 19;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
@@ -60,120 +57,6 @@ struct UpdateBatch {
 
 impl Attributes for UpdateBatch {
     const COMMAND: libc::c_int = BPF_MAP_UPDATE_BATCH;
-}
-
-#[repr(C)]
-struct GetInfo {
-    fd: u32,
-    size: u32,
-    info: u64,
-}
-
-impl Attributes for GetInfo {
-    const COMMAND: libc::c_int = BPF_OBJ_GET_INFO_BY_FD;
-}
-
-#[repr(C)]
-struct GetBtf {
-    id: u32,
-}
-
-impl Attributes for GetBtf {
-    const COMMAND: libc::c_int = BPF_BTF_GET_FD_BY_ID;
-}
-
-#[repr(C)]
-struct Create {
-    kind: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
-    inner_map: u32,
-    numa_node: u32,
-    name: [u8; 16],
-    interface: u32,
-    btf: u32,
-    btf_key: u32,
-    btf_value: u32,
-}
-
-impl Attributes for Create {
-    const COMMAND: libc::c_int = BPF_MAP_CREATE;
-}
-
-/// `struct bpf_map_info`, as far as it is of use here.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Info {
-    kind: u32,
-    id: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface: u32,
-    btf_vmlinux_value: u32,
-    netns_device: u64,
-    netns_inode: u64,
-    btf: u32,
-    btf_key: u32,
-    btf_value: u32,
-    zero: u32,
-}
-
-/// What a map is like, with the types of its keys and values, so that others like it are made.
-#[derive(Debug)]
-pub(super) struct Kind {
-    info: Info,
-    types: Option<OwnedFd>,
-}
-
-impl Kind {
-    /// The kind of a map.
-    pub fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut info = Info::default();
-        let mut request = GetInfo {
-            fd: number(map),
-            size: size_of::<Info>() as u32,
-            info: (&raw mut info).addr() as u64,
-        };
-        bpf(&mut request)?;
-        let types = match info.btf {
-            0 => None,
-            id => Some(open(&mut GetBtf { id })?),
-        };
-        Ok(Self { info, types })
-    }
-
-    /// A map of this kind, with room for so many entries.
-    pub fn make(&self, entries: u32) -> io::Result<OwnedFd> {
-        let Info {
-            kind,
-            key_size,
-            value_size,
-            flags,
-            name,
-            ..
-        } = self.info;
-        let types = self.types.as_ref();
-        let typed = |id| if types.is_some() { id } else { 0 };
-        open(&mut Create {
-            kind,
-            key_size,
-            value_size,
-            max_entries: entries,
-            flags,
-            inner_map: 0,
-            numa_node: 0,
-            name,
-            interface: 0,
-            btf: types.map_or(0, |types| types.as_raw_fd().cast_unsigned()),
-            btf_key: typed(self.info.btf_key),
-            btf_value: typed(self.info.btf_value),
-        })
-    }
 }
 
 /// Opens what is pinned at a path.
@@ -233,8 +116,7 @@ pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
 
 fn bpf<T: Attributes>(attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` octets, which are this call's alone until it returns. The
-    // `Info` that `GetInfo` points to is as large as it says and outlives the call, and so does the path in `Get`, a
-    // string that ends with a zero; of what `UpdateBatch` points to the kernel reads `count` keys and values, of the sizes
+    // path in `Get`, a string that ends with a zero, outlives the call; of what `UpdateBatch` points to the kernel reads `count` keys and values, of the sizes
     // that their map has.
     let result = unsafe {
         libc::syscall(

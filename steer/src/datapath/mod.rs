@@ -31,7 +31,7 @@ pub use self::{
     error::Error,
     learn::Lesson,
     pins::{Left, Pins, cgroup_id},
-    rules::{Mould, NewRules},
+    rules::NewRules,
 };
 use crate::host::NetnsCookie;
 
@@ -387,6 +387,29 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
         for name in KEPT {
             loader.map_pin_path(name, left.pins().map(name));
         }
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| Error::Object(Box::new(error)))
+}
+
+/// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
+/// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
+fn open_rules(room: Room) -> Result<Ebpf, Error> {
+    const TABLES: [&str; 6] = ["ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS"];
+    const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
+    /// The least that the kernel makes is a page; this is one on every architecture.
+    const RING: u32 = 65_536;
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .map_max_entries("RULES", entries(room.rules)?)
+        .map_max_entries("NETS", entries(room.nets)?);
+    for name in TABLES {
+        loader.map_max_entries(name, 1);
+    }
+    for name in RINGS {
+        loader.map_max_entries(name, RING);
     }
     loader
         .load(OBJECT)

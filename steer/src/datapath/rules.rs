@@ -5,24 +5,11 @@ use std::os::fd::AsFd as _;
 use aya::maps::{ArrayOfMaps, LpmTrie, Map, MapData, MapError, lpm_trie};
 use steer_common::types::{Address, NetEntry, RuleEntry};
 
-use super::{
-    Datapath, Net, Room,
-    adopt::data,
-    bpf::{self, Kind},
-    error::Error,
-    in_map,
-};
+use super::{Datapath, Net, Room, adopt::data, bpf, error::Error, in_map, open_rules};
 use crate::progress::{Progress, Unseen};
 
 const RULES: &str = "RULES";
 const NETS: &str = "NETS";
-
-/// What the maps of the rules are like, for others to be made while those are in force.
-#[derive(Debug)]
-pub struct Mould {
-    rules: Kind,
-    nets: Kind,
-}
 
 /// Rules in maps of their own, which no program knows yet.
 #[derive(Debug)]
@@ -31,19 +18,21 @@ pub struct NewRules {
     nets: Map,
 }
 
-impl Mould {
+impl NewRules {
     /// Makes maps and puts rules into them. Takes its time where there are many, and touches nothing that is in force.
     ///
     /// # Errors
     /// When there are more rules than a map takes, or there is no memory for them.
-    pub fn fill(&self, rules: &[(u64, RuleEntry)], nets: &[Net]) -> Result<NewRules, Error> {
+    pub fn fill(rules: &[(u64, RuleEntry)], nets: &[Net]) -> Result<Self, Error> {
         let room = Room {
             rules: rules.len(),
             nets: nets.len(),
         };
-        let mut new = NewRules {
-            rules: Map::HashMap(make(RULES, &self.rules, entries(room.rules)?)?),
-            nets: Map::LpmTrie(make(NETS, &self.nets, entries(room.nets)?)?),
+        let mut object = open_rules(room)?;
+        let mut take = |name| object.take_map(name).ok_or(Error::Missing { name });
+        let mut new = Self {
+            rules: take(RULES)?,
+            nets: take(NETS)?,
         };
         fill_rules(&mut new.rules, rules, &Unseen)?;
         fill_nets(&mut new.nets, nets)?;
@@ -80,22 +69,6 @@ impl Datapath {
         self.put_in_force(NETS, "NETSETS", None)
     }
 
-    /// What maps for other rules have to be like.
-    ///
-    /// # Errors
-    /// When the kernel does not say.
-    pub fn mould(&self) -> Result<Mould, Error> {
-        let kind = |name| {
-            let map = self.ebpf.map(name).and_then(data);
-            let map = map.ok_or(Error::Missing { name })?;
-            Kind::of(map.fd().as_fd()).map_err(|source| in_map(name)(MapError::IoError(source)))
-        };
-        Ok(Mould {
-            rules: kind(RULES)?,
-            nets: kind(NETS)?,
-        })
-    }
-
     /// Puts other rules in force: a packet meets the old ones or the new ones. Once this returns, no program goes by the
     /// old ones any more.
     ///
@@ -111,6 +84,8 @@ impl Datapath {
                 let map = data(map).ok_or(Error::Missing { name })?;
                 pins.replace(pins.map(name), |path| map.pin(path))?;
             }
+            // The one of the start, whose memory goes with it.
+            drop(self.ebpf.take_map(name));
         }
         Ok(())
     }
@@ -141,13 +116,6 @@ impl Datapath {
 /// How many entries a map is made with: one without room is none.
 pub(super) fn entries(count: usize) -> Result<u32, Error> {
     u32::try_from(count.max(1)).map_err(|_| Error::TooManyRules { count })
-}
-
-fn make(name: &'static str, kind: &Kind, entries: u32) -> Result<MapData, Error> {
-    kind.make(entries)
-        .map_err(MapError::IoError)
-        .and_then(MapData::from_fd)
-        .map_err(in_map(name))
 }
 
 fn fill_rules(

@@ -10,11 +10,7 @@ use tokio::{
 
 use super::{Engine, Error, Rulebook, files::Files};
 use crate::{
-    config::Settings,
-    datapath::{Mould, NewRules},
-    error::sentence,
-    origin::Sourced,
-    report::Reloaded,
+    config::Settings, datapath::NewRules, error::sentence, origin::Sourced, report::Reloaded,
 };
 
 /// When rules are to be read again, and what came of it.
@@ -98,10 +94,9 @@ impl Engine {
     fn read_again(&mut self) -> Result<(), Error> {
         // Before they are read, so that what changes meanwhile is read once more.
         self.reload.files.have_changed();
-        let mould = self.datapath.mould()?;
         let settings = self.settings.clone();
         let key = self.config.key;
-        self.reload.work = Some(spawn_blocking(move || Fresh::read(&settings, key, &mould)));
+        self.reload.work = Some(spawn_blocking(move || Fresh::read(&settings, key)));
         Ok(())
     }
 
@@ -158,7 +153,7 @@ impl Engine {
 }
 
 impl Fresh {
-    fn read(settings: &Settings, key: Key, mould: &Mould) -> Result<Self, Error> {
+    fn read(settings: &Settings, key: Key) -> Result<Self, Error> {
         let begun = Instant::now();
         let settings = settings.reread()?;
         let rulebook = Rulebook::new(settings.rules.clone(), Some(key))?;
@@ -167,7 +162,7 @@ impl Fresh {
         }
         let nets = rulebook.nets();
         Ok(Self {
-            rules: mould.fill(rulebook.entries(), &nets)?,
+            rules: NewRules::fill(rulebook.entries(), &nets)?,
             nets: !nets.is_empty(),
             settings,
             rulebook,

@@ -15,7 +15,7 @@ use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
     pty::openpty,
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal},
     unistd::{Pid, setsid},
 };
 
@@ -260,9 +260,12 @@ impl Lab {
     }
 }
 
-/// Begins a session of its own, with the standard input for its terminal.
+/// Begins a session of its own, with the standard input for its terminal, and is told when that goes, though the tests
+/// may not be (`nohup`).
 fn take_terminal() -> io::Result<()> {
     setsid()?;
+    // SAFETY: no handler is installed, but one taken away.
+    unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
     // SAFETY: the file is open, and the call takes a number and no pointer.
     if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
         return Err(io::Error::last_os_error());
