@@ -117,7 +117,7 @@ fn see_segment(
     if from == 0 && entry.state == HelloEntry::BEGINS {
         skb.opening(slot)?;
         match read(slot.0, kind) {
-            NAME => match judge(slot.0, key.origin, by_vpn, u32::from(skb.is_of_process())) {
+            NAME => match judge(slot.0, origin, by_vpn, u32::from(skb.is_of_process())) {
                 STOP => {
                     entry.state = HelloEntry::STOPPED;
                     return Err(Outcome::LateStopped);

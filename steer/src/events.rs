@@ -138,6 +138,23 @@ pub struct Late {
     pub stopped: bool,
 }
 
+impl Late {
+    /// Of a flow that is not stopped; as if it were none of TCP.
+    pub fn of(flow: &types::FlowKey, process: bool, name: &str, rule: u64) -> Self {
+        Self {
+            name: Name::from_text(name),
+            rule,
+            origin: flow.origin,
+            process,
+            local: (flow.local.to_ip(), flow.local_port.number()),
+            remote: (flow.remote.to_ip(), flow.remote_port.number()),
+            sequence: 0,
+            acknowledgment: 0,
+            stopped: false,
+        }
+    }
+}
+
 impl Steered {
     /// Whether a process only asks which source address it would have: resolvers sort addresses so (RFC 6724), by
     /// connecting a datagram socket to the discard port, and send nothing.

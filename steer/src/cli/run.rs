@@ -10,20 +10,16 @@ use anyhow::{Context, Result};
 /// Steers until interrupted.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     super::set_up_log(args.verbose);
-    let progress = progress(args);
+    let overrides = args.overrides();
+    let progress: Box<dyn Progress> = match overrides.output {
+        Output::Quiet => Box::new(Unseen),
+        _ => Box::new(Bar::new()),
+    };
     let file = ConfigFile::find(args.config.as_deref())?;
-    let settings = Settings::resolve_telling(file, args.overrides(), &*progress)?;
+    let settings = Settings::resolve_telling(file, overrides, &*progress)?;
     requirements::check(&settings.bpffs)?;
     privileges::give_up()?;
     Ok(runtime()?.block_on(engine::run(settings, &*progress))?)
-}
-
-fn progress(args: &RunArgs) -> Box<dyn Progress> {
-    if args.overrides().output == Output::Quiet {
-        Box::new(Unseen)
-    } else {
-        Box::new(Bar::new())
-    }
 }
 
 /// Removes what a killed run left.

@@ -3,17 +3,13 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use steer_common::{
-    decide::Match,
-    types::{FlowKey, Piece, Verdict, source},
-};
+use steer_common::types::{FlowKey, Piece, Verdict};
 
 use super::{Engine, Error};
 use crate::{
-    config::Late,
-    datapath::Lesson,
+    config,
     error::sentence,
-    events::{self, Event, Name},
+    events::{Event, Late},
     learn::{
         held::{Held, Packet, ip_in},
         hello::Greeting,
@@ -115,7 +111,7 @@ impl Engine {
         for datagram in packet.datagrams() {
             outcomes.extend(initials.flights.datagram(&sender, datagram, now));
         }
-        if self.settings.sni.late == Late::Reset {
+        if self.settings.sni.late == config::Late::Reset {
             initials.held.keep(&sender, packet);
         }
         for (sender, outcome) in outcomes {
@@ -146,32 +142,15 @@ impl Engine {
         let Some(ruling) = ruling.filter(|ruling| ruling.verdict == Verdict::VPN) else {
             return Ok(false);
         };
-        self.learn(&Lesson {
-            name,
-            matched: Match {
-                verdict: ruling.verdict,
-                rule: ruling.rule,
-            },
-            address: flow.remote,
-            ttl: 0,
-            source: source::HELLO,
-            origin: flow.origin,
-        })?;
+        self.learn_by_hello(flow, name, ruling)?;
         if self.stays_direct(flow) {
             return Ok(false);
         }
-        let stopped = self.settings.sni.late == Late::Reset;
+        let stopped = self.settings.sni.late == config::Late::Reset;
         if sender.process || !stopped {
-            let late = events::Late {
-                name: Name::from_text(name),
-                rule: ruling.rule,
-                origin: flow.origin,
-                process: sender.process,
-                local: (flow.local.to_ip(), flow.local_port.number()),
-                remote: (flow.remote.to_ip(), flow.remote_port.number()),
-                sequence: 0,
-                acknowledgment: 0,
+            let late = Late {
                 stopped,
+                ..Late::of(flow, sender.process, name, ruling.rule)
             };
             let event = Event::Late(late);
             self.report.event(&event, &self.rulebook, &self.bridges);

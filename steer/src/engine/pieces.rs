@@ -1,7 +1,8 @@
 //! What the programs cannot read on: they give it to user space, which is not before the packet.
 //!
-//! These are what connections begin with in several segments or records, packets that QUIC begins with, DNS answers over TCP in several segments, and,
-//! where there are rules by keyword or regular expression, the answers of which no other rule speaks.
+//! These are what connections begin with in several segments or records, packets that QUIC begins with, DNS answers over
+//! TCP in several segments, and, where there are rules by keyword or regular expression, the answers of which no other
+//! rule speaks.
 
 use std::time::Instant;
 
@@ -14,12 +15,12 @@ use steer_common::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Engine, Error, drain};
+use super::{Engine, Error, Ruling, drain};
 use crate::{
-    config::Late,
+    config,
     datapath::Lesson,
     error::sentence,
-    events::{self, Event, Name, segment},
+    events::{Event, Late, Name, segment},
     learn::{
         hello::{Greeting, Greetings},
         messages::{Message, Messages},
@@ -124,34 +125,19 @@ impl Engine {
         let flow = &piece.flow;
         let key = hello(piece, flow);
         let ruling = self.rulebook.decide(name);
-        let verdict = ruling.map_or(Verdict::NONE, |ruling| ruling.verdict);
-        let Some(ruling) = ruling.filter(|_| verdict == Verdict::VPN || piece.by_vpn != 0) else {
+        let counts = |ruling: &Ruling| ruling.verdict == Verdict::VPN || piece.by_vpn != 0;
+        let Some(ruling) = ruling.filter(counts) else {
             return Ok(self.datapath.forget_hello(&key)?);
         };
-        self.learn(&Lesson {
-            name,
-            matched: Match {
-                verdict,
-                rule: ruling.rule,
-            },
-            address: flow.remote,
-            ttl: 0,
-            source: source::HELLO,
-            origin: flow.origin,
-        })?;
+        self.learn_by_hello(flow, name, ruling)?;
         if piece.by_vpn != 0 || self.stays_direct(flow) {
             return Ok(self.datapath.forget_hello(&key)?);
         }
-        let late = events::Late {
-            name: Name::from_text(name),
-            rule: ruling.rule,
-            origin: flow.origin,
-            process: piece.process != 0,
-            local: (flow.local.to_ip(), flow.local_port.number()),
-            remote: (flow.remote.to_ip(), flow.remote_port.number()),
+        let late = Late {
             sequence: piece.sequence.wrapping_add(piece.size),
             acknowledgment: piece.acknowledgment,
-            stopped: self.settings.sni.late == Late::Reset,
+            stopped: self.settings.sni.late == config::Late::Reset,
+            ..Late::of(flow, piece.process != 0, name, ruling.rule)
         };
         if late.stopped {
             self.datapath.stop_hello(&key, piece.first)?;
@@ -159,6 +145,27 @@ impl Engine {
             self.datapath.forget_hello(&key)?;
         }
         self.tell(&Event::Late(late))
+    }
+
+    /// Learns the address of a flow by the name that it begins with.
+    pub(super) fn learn_by_hello(
+        &mut self,
+        flow: &FlowKey,
+        name: &str,
+        ruling: Ruling,
+    ) -> Result<(), Error> {
+        self.learn(&Lesson {
+            name,
+            matched: Match {
+                verdict: ruling.verdict,
+                rule: ruling.rule,
+            },
+            address: flow.remote,
+            ttl: 0,
+            source: source::HELLO,
+            origin: flow.origin,
+        })
+        .map(drop)
     }
 
     /// Whether a flow of the VPN's goes direct all the same. As in the programs: a rule for networks, or the user's choice

@@ -7,6 +7,8 @@
 
 use std::net::SocketAddr;
 
+use steer_common::packet::UDP;
+
 use super::raw::{self, RawSockets};
 use diag::Diag;
 
@@ -88,7 +90,7 @@ impl Resets {
 
     /// Ends the connected datagram socket of that cookie: its client sees ECONNABORTED. Whether there was one.
     pub fn end_datagrams(&mut self, cookie: u64) -> bool {
-        self.diag.destroy_datagrams(cookie)
+        self.diag.destroy_connected(UDP, cookie)
     }
 
     /// Ends a connection that goes the direct path.

@@ -34,10 +34,14 @@ fn udp(address: SocketAddr) -> Result<UdpSocket> {
 
 fn heard(socket: &UdpSocket) -> Result<Option<(Vec<u8>, SocketAddr)>> {
     let mut buffer = [0; 64];
-    match socket.recv_from(&mut buffer) {
-        Ok((size, from)) => Ok(Some((buffer[..size].to_vec(), from))),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error.into()),
+    loop {
+        return match socket.recv_from(&mut buffer) {
+            Ok((size, from)) => Ok(Some((buffer[..size].to_vec(), from))),
+            // A child of another test ended.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error.into()),
+        };
     }
 }
 

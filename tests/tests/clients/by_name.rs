@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use steer_tests::{
-    fixture::{Fixture, fresh},
+    fixture::Fixture,
     lab::{Curl, Request, plan::Path},
 };
 
-use crate::{NAMES, answered};
+use crate::{Browsing, NAMES, answered};
 
 /// What a client is to speak.
 struct Wanted {
@@ -47,43 +47,20 @@ const WANTED: [Wanted; 4] = [
 
 #[test]
 fn curl_takes_the_path_of_the_name_by_every_protocol() -> Result<()> {
-    let lab = Fixture::up()?;
-    let web = lab.lab.web(&NAMES)?;
-    let steered = lab.lab.box_cgroup("steered")?;
-    let _steer = lab.steer()?;
-    let mut number = 100;
-    let mut requests = 0;
+    let mut lab = Browsing::up()?;
     for wanted in &WANTED {
-        for behind_a_bridge in [false, true] {
-            for v6 in [false, true] {
-                for (zone, right) in [("fresh", Path::Vpn), ("plain", Path::Direct)] {
-                    number += 1;
-                    requests += 1;
-                    let name = format!("n{number}.{zone}.example");
-                    let mut words = web.curl(wanted.curl)?;
-                    let family = if v6 { "-6" } else { "-4" };
-                    words.extend([wanted.option, family].map(PathBuf::from));
-                    words.push(format!("https://{name}/").into());
-                    let ran = if behind_a_bridge {
-                        lab.lab.run_behind(&lab.guest, &words)?
-                    } else {
-                        lab.lab.run_in(&steered, &words)?
-                    };
-                    let context = format!("{name}, guest {behind_a_bridge}, {}", wanted.option);
-                    answered(ran).context(context.clone())?;
-                    let seen = web.seen(requests)?;
-                    let last = seen.last().context("nothing was seen")?;
-                    let expected = Request {
-                        host: name,
-                        server: fresh(number, v6),
-                        path: right,
-                        protocol: wanted.protocol.to_owned(),
-                        tls: "TLSv1.3".to_owned(),
-                        group: wanted.group.to_owned(),
-                    };
-                    assert_eq!(*last, expected, "{context}");
-                }
-            }
+        for case in lab.cases() {
+            let family = if case.v6 { "-6" } else { "-4" };
+            let seen = lab.request(&case, wanted.curl, &[wanted.option, family])?;
+            let expected = Request {
+                host: case.name.clone(),
+                server: case.server,
+                path: case.right,
+                protocol: wanted.protocol.to_owned(),
+                tls: "TLSv1.3".to_owned(),
+                group: wanted.group.to_owned(),
+            };
+            assert_eq!(seen, expected, "{case:?}, {}", wanted.option);
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! While the VPN is down, what must go through it goes nowhere; only by the user's choice does
 //! it go direct.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use steer_tests::{
     client::Ask,
     fixture::{Fixture, Shared, datagram, lookup, open, resolve, server},
-    lab::{HostSnapshot, plan::Path},
+    lab::{Client, HostSnapshot, plan::Path},
 };
 
 #[test]
@@ -15,14 +17,8 @@ fn blocked_by_default() -> Result<()> {
     let mut servers = Vec::new();
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
-            let number = lab.numbers(2)?;
-            let (vpn, direct) = (server(number, v6), server(number + 1, v6));
+            let [vpn, direct] = tried(&mut lab, who, client, v6)?;
             servers.push(vpn);
-            resolve(client, lookup(number, "fresh", v6))?;
-            assert!(
-                open(client, vpn).is_err(),
-                "{who}, v6 {v6}: TCP got through"
-            );
             for connected in [true, false] {
                 // Some are told that it cannot be sent and some are told nothing.
                 let _ = client.ask(&Ask::Send {
@@ -33,8 +29,6 @@ fn blocked_by_default() -> Result<()> {
                 let path = datagram(client, direct, connected)?;
                 assert_eq!(path, Path::Direct, "{who}, v6 {v6}, connected {connected}");
             }
-            let (_, path) = open(client, direct)?;
-            assert_eq!(path, Path::Direct, "{who}, v6 {v6}");
         }
     }
     let mut leaked = lab.contacts();
@@ -82,19 +76,8 @@ fn before_it_is_there_it_is_awaited() -> Result<()> {
         let mut clients = lab.clients()?;
         for (who, client) in &mut clients {
             for v6 in [false, true] {
-                let number = lab.numbers(2)?;
-                let (vpn, direct) = (server(number, v6), server(number + 1, v6));
+                let [vpn, _] = tried(&mut lab, who, client, v6)?;
                 servers.push(vpn);
-                resolve(client, lookup(number, "fresh", v6))?;
-                assert!(
-                    open(client, vpn).is_err(),
-                    "{who}, v6 {v6}: TCP got through"
-                );
-                assert_eq!(
-                    open(client, direct)?.1,
-                    Path::Direct,
-                    "{who}, v6 {v6}: the direct path"
-                );
             }
         }
         lab.lab.tunnel_up()?;
@@ -113,6 +96,18 @@ fn before_it_is_there_it_is_awaited() -> Result<()> {
     }
     lab.lab.tunnel_up()?;
     lab.done()
+}
+
+/// A server of the VPN's that no connection gets to, and another that one gets to directly.
+fn tried(lab: &mut Shared, who: &str, client: &mut Client, v6: bool) -> Result<[SocketAddr; 2]> {
+    let number = lab.numbers(2)?;
+    let [vpn, direct] = [number, number + 1].map(|number| server(number, v6));
+    resolve(client, lookup(number, "fresh", v6))?;
+    let blocked = open(client, vpn).is_err();
+    assert!(blocked, "{who}, v6 {v6}: TCP got through");
+    let (_, path) = open(client, direct)?;
+    assert_eq!(path, Path::Direct, "{who}, v6 {v6}");
+    Ok([vpn, direct])
 }
 
 fn take_tunnel_down(fixture: &Fixture) -> Result<()> {

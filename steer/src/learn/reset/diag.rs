@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use nix::{errno::Errno, sys::socket::AddressFamily};
-use steer_common::packet::{TCP, UDP};
+use steer_common::packet::TCP;
 
 use crate::host::sock_diag::{ANY_STATE, IDENTITY, Identity, SockDiag, Sockets};
 
@@ -33,7 +33,7 @@ impl Diag {
             return false;
         }
         let told = identity(local, remote, cookie);
-        match self.kill(tcp(family_of(local.ip())), &told) {
+        match self.kill(sockets(TCP, family_of(local.ip())), &told) {
             Ok(()) => return true,
             Err(Errno::EOPNOTSUPP) => {
                 self.unsupported = true;
@@ -41,19 +41,13 @@ impl Diag {
             }
             Err(_) => {}
         }
-        FAMILIES.into_iter().any(|family| {
-            let found = self.find(tcp(family), cookie).ok().flatten();
-            found.is_some_and(|identity| self.kill(tcp(family), &identity).is_ok())
-        })
+        self.destroy_connected(TCP, cookie)
     }
 
-    /// Destroys a process's datagram socket if it is connected; whether it was.
-    pub(super) fn destroy_datagrams(&mut self, cookie: u64) -> bool {
+    /// Destroys a process's socket, wherever it is connected to; false if it is not, or there is none.
+    pub(super) fn destroy_connected(&mut self, protocol: u32, cookie: u64) -> bool {
         FAMILIES.into_iter().any(|family| {
-            let sockets = Sockets {
-                protocol: UDP,
-                ..tcp(family)
-            };
+            let sockets = sockets(protocol, family);
             let found = self.find(sockets, cookie).ok().flatten();
             let connected = found.filter(|identity| identity[REMOTE_PORT..][..2] != [0; 2]);
             connected.is_some_and(|identity| self.kill(sockets, &identity).is_ok())
@@ -87,10 +81,10 @@ impl Diag {
     }
 }
 
-fn tcp(family: AddressFamily) -> Sockets {
+fn sockets(protocol: u32, family: AddressFamily) -> Sockets {
     Sockets {
         family,
-        protocol: TCP,
+        protocol,
         states: ANY_STATE,
     }
 }
