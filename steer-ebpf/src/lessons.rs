@@ -121,13 +121,9 @@ fn record(lesson: &Lesson) -> bool {
     // SAFETY: an element of a map stays readable and writable until the program ends; user space removes only what
     // expired long ago.
     unsafe {
-        (*entry).until = by.until.max((*entry).until);
-        (*entry).learned = by.learned;
-        (*entry).rule = by.rule;
-        (*entry).origin = by.origin;
-        (*entry).verdict = by.verdict;
-        (*entry).source = by.source;
-        (*entry).ttl = by.ttl;
+        let until = by.until.max((*entry).until);
+        put_facts(entry, by);
+        (*entry).until = until;
     }
     false
 }
@@ -141,6 +137,23 @@ pub unsafe fn put(to: *mut NameEntry, by: &NameEntry) {
     const HALF: usize = size_of::<dns::Name>() / 2;
     // SAFETY: the caller's promise; the halves lie within the name.
     unsafe {
+        put_facts(to, by);
+        (*to).size = by.size;
+        let to = (&raw mut (*to).name).cast::<[u64; HALF / 8]>();
+        let from = (&raw const by.name).cast::<[u64; HALF / 8]>();
+        to.copy_from_nonoverlapping(from, 1);
+        to.add(1).copy_from_nonoverlapping(from.add(1), 1);
+    }
+}
+
+/// Writes all but the name.
+///
+/// # Safety
+/// `to` is valid for writes.
+#[inline(always)]
+unsafe fn put_facts(to: *mut NameEntry, by: &NameEntry) {
+    // SAFETY: the caller's promise.
+    unsafe {
         (*to).until = by.until;
         (*to).learned = by.learned;
         (*to).rule = by.rule;
@@ -148,11 +161,6 @@ pub unsafe fn put(to: *mut NameEntry, by: &NameEntry) {
         (*to).verdict = by.verdict;
         (*to).source = by.source;
         (*to).ttl = by.ttl;
-        (*to).size = by.size;
-        let to = (&raw mut (*to).name).cast::<[u64; HALF / 8]>();
-        let from = (&raw const by.name).cast::<[u64; HALF / 8]>();
-        to.copy_from_nonoverlapping(from, 1);
-        to.add(1).copy_from_nonoverlapping(from.add(1), 1);
     }
 }
 
@@ -169,7 +177,8 @@ fn tell(lesson: &Lesson, contested_by: u64) {
         (*event).kind = event::LEARNED;
         (*event).zero = 0;
         (*event).contested_by = contested_by;
-        (*event).address = lesson.found.address;
+        // Assigned, the compiler would call for it to be moved, which takes a frame of the stack.
+        (&raw mut (*event).address).copy_from_nonoverlapping(&raw const lesson.found.address, 1);
         put(&raw mut (*event).by, &lesson.by);
     }
     entry.submit(0);
