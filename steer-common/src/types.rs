@@ -337,8 +337,8 @@ pub struct Config {
     /// Not zero: user space is given the answers of which no rule speaks, because it has rules that the kernel cannot
     /// read.
     pub patterns: u32,
-    /// Padding.
-    pub zero: u32,
+    /// The mark that sends a packet past a VPN that has the default route; zero while none has.
+    pub bypass: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.

@@ -24,8 +24,8 @@ mod tables;
 mod turns;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock_addr, classifier},
-    programs::{SkBuffContext, SockAddrContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier},
+    programs::{SkBuffContext, SockAddrContext, SockContext, TcContext},
 };
 use aya_log_ebpf::{debug, warn};
 use steer_common::{
@@ -67,6 +67,9 @@ pub fn bridge_ingress(ctx: TcContext) -> i32 {
         None => Outcome::NotIp,
     };
     log!(&ctx, "from a container", outcome);
+    if outcome.action() == Action::Pass {
+        bypass(&ctx);
+    }
     classify(&ctx, outcome)
 }
 
@@ -99,6 +102,13 @@ pub fn cgroup_ingress(ctx: SkBuffContext) -> i32 {
     let outcome = to_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
     log!(&ctx, "to a process", outcome);
     allow(outcome)
+}
+
+/// A process makes a socket.
+#[cgroup_sock(sock_create)]
+pub fn sock_create(ctx: SockContext) -> i32 {
+    sockets::created(ctx.sock);
+    1
 }
 
 /// A process connects over IPv4.
@@ -227,15 +237,30 @@ fn classify(ctx: &TcContext, outcome: Outcome) -> i32 {
         Action::Pass => NEXT,
         Action::Steer => match config() {
             Ok(config) => {
-                let skb = ctx.skb.skb;
-                // SAFETY: the kernel hands the program a valid context, and classifiers may write its mark.
-                unsafe { (*skb).mark = (*skb).mark & !config.mask | config.mark };
+                mark(ctx, config, config.mark);
                 NEXT
             }
             Err(_) => DROP,
         },
         Action::Drop => DROP,
     }
+}
+
+/// What goes direct goes past a VPN that has the default route.
+#[inline(always)]
+fn bypass(ctx: &TcContext) {
+    if let Ok(config) = config()
+        && config.bypass != 0
+    {
+        mark(ctx, config, config.bypass);
+    }
+}
+
+#[inline(always)]
+fn mark(ctx: &TcContext, config: &Config, value: u32) {
+    let skb = ctx.skb.skb;
+    // SAFETY: the kernel hands the program a valid context, and classifiers may write its mark.
+    unsafe { (*skb).mark = (*skb).mark & !config.mask | value };
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Sockets of the steered processes: marked when they connect, and unconnected datagrams one by one.
 
 use aya_ebpf::{
-    bindings::bpf_sock_addr,
+    bindings::{bpf_sock, bpf_sock_addr},
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
 };
 use steer_common::{
@@ -102,6 +102,19 @@ impl Sock {
     }
 }
 
+/// A socket is made: it goes past a VPN that has the default route, until it connects to somebody of the VPN's.
+#[inline(always)]
+pub fn created(sock: *mut bpf_sock) {
+    let Ok(config) = config() else { return };
+    // SAFETY: the helper takes the context it was handed.
+    let elsewhere =
+        || config.netns != 0 && unsafe { bpf_get_netns_cookie(sock.cast()) } != config.netns;
+    if config.bypass != 0 && !elsewhere() {
+        // SAFETY: the kernel hands the program a valid context, and programs of this kind may write its mark.
+        unsafe { (*sock).mark = (*sock).mark & !config.mask | config.bypass };
+    }
+}
+
 /// A socket connects over IPv4.
 #[inline(always)]
 pub fn connect4(sock: Sock) -> Result<Outcome, Outcome> {
@@ -196,8 +209,9 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     if sock.protocol() == UDP && matched.verdict == Verdict::NONE {
         initials::begins(&FlowKey::of_datagrams(sock.cookie(), remote, sock.port()));
     }
-    // A datagram socket may connect again, to another place.
-    if before & config.mask == config.mark && !sock.set_mark(others) {
+    // A datagram socket may connect again, to another place; and one may be older than the VPN's default route.
+    let direct = others | config.bypass;
+    if before != direct && !sock.set_mark(direct) && before & config.mask == config.mark {
         return Err(Outcome::NotMarked);
     }
     Ok(matched.left_alone())

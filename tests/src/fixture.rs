@@ -51,7 +51,18 @@ impl Fixture {
     pub fn with_zone(
         zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let lab = Lab::builder().up()?;
+        Self::in_lab(Lab::builder().up()?, zone)
+    }
+
+    /// Builds it in a light lab of the test's own, with the name server of [`up`](Self::up).
+    pub fn up_in(lab: Lab) -> Result<Self> {
+        Self::in_lab(lab, |question| vec![honest(question)])
+    }
+
+    fn in_lab(
+        lab: Lab,
+        zone: impl Fn(&Question) -> Vec<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let guest = lab.guest(BRIDGE, 1)?;
         lab.box_cgroup("steered")?;
         let resolver = lab.resolver(zone)?;

@@ -57,9 +57,10 @@ pub(super) const BRIDGE: [(&str, TcAttachType); 2] = [
     ("bridge_egress", TcAttachType::Egress),
 ];
 /// The programs of a cgroup.
-pub(super) const CGROUP: [&str; 6] = [
+pub(super) const CGROUP: [&str; 7] = [
     "cgroup_egress",
     "cgroup_ingress",
+    "sock_create",
     "connect4",
     "connect6",
     "sendmsg4",
@@ -277,6 +278,10 @@ pub(super) fn process(ebpf: &mut Ebpf, name: &str, cgroup: &File) -> Result<FdLi
                 CgroupSkbAttachType::Ingress
             };
             let id = program.attach(cgroup, direction, MODE)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, MODE)?;
             FdLink::try_from(program.take_link(id)?)
         }
         Program::CgroupSockAddr(program) => {

@@ -10,8 +10,8 @@ use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
     datapath::cgroup_id,
-    host::{Bridge, Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
-    route::{self, OnDown, Vpn, Wanted},
+    host::{Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
+    route::{self, IfIndex, OnDown, Vpn, Wanted},
 };
 
 /// Changes of the host come in bursts; they are taken together.
@@ -47,25 +47,32 @@ impl Engine {
         let chosen = vpn::choose(&self.vpn, &links);
         let unclear = chosen.as_ref().err().map(ToString::to_string);
         let vpn = chosen.ok().and_then(vpn::Choice::found);
-        let followed = self.follow_vpn(vpn).await;
-        let again = self.follow_bridges(&links).await?;
+        let again = self.follow_bridges(&links).await;
+        let followed = self.follow_vpn(vpn, &links).await;
         if unclear != self.unclear {
             unclear.iter().for_each(|why| self.report.note(why));
             self.unclear = unclear;
         }
         followed?;
-        Ok(again)
+        again
     }
 
     /// Brings routes and programs to what the VPN is like now.
-    pub(super) async fn follow_vpn(&mut self, vpn: Option<Vpn>) -> Result<(), Error> {
+    pub(super) async fn follow_vpn(
+        &mut self,
+        vpn: Option<Vpn>,
+        links: &[Link],
+    ) -> Result<(), Error> {
         if let Some(vpn) = &vpn {
             // From now on by its name: another device that comes up does not take over.
             self.vpn.value = VpnChoice::Named(vpn.name.clone());
         }
+        let steered = links.iter().filter(|link| self.has_bridge(link.index));
         let wanted = Wanted {
             vpn: vpn.clone(),
             on_down: self.settings.on_down,
+            networks: steered.flat_map(|link| link.networks.clone()).collect(),
+            taken: self.bypassed.look(vpn.as_ref()).await?,
             numbers: self.settings.routing,
         };
         let plan = route::plan(&wanted);
@@ -100,7 +107,7 @@ impl Engine {
                 service::vpn(up.is_some(), self.settings.on_down == OnDown::Direct);
             }
         }
-        Ok(())
+        self.bypass(vpn.as_ref(), &wanted.taken)
     }
 
     /// Attaches to bridges that are new, and forgets those that are gone. One that is there stays attached whatever
@@ -132,7 +139,7 @@ impl Engine {
             .cloned()
             .collect();
         for bridge in bridge::resolve(&choices, links, &networks, &mut notes)? {
-            if !self.is_attached(&bridge) {
+            if !self.has_bridge(bridge.index) {
                 match self.datapath.attach_bridge(&bridge.name, bridge.index.0) {
                     Ok(notes) => {
                         self.report.bridge(&bridge, true);
@@ -221,8 +228,8 @@ impl Engine {
         Ok(())
     }
 
-    fn is_attached(&self, bridge: &Bridge) -> bool {
-        self.bridges.iter().any(|known| known.index == bridge.index)
+    fn has_bridge(&self, index: IfIndex) -> bool {
+        self.bridges.iter().any(|known| known.index == index)
     }
 
     /// Whether an interface is a bridge that was not there at the last look.

@@ -1,6 +1,7 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
 mod anew;
+mod bypass;
 mod degrade;
 mod error;
 mod files;
@@ -39,8 +40,8 @@ use tokio::{
 };
 
 use self::{
-    degrade::Lacks, folders::Folders, follow::Hurry, initials::Initials, known::Known,
-    pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
+    bypass::Bypassed, degrade::Lacks, folders::Folders, follow::Hurry, initials::Initials,
+    known::Known, pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
 };
 pub use self::{
     error::Error,
@@ -116,6 +117,7 @@ struct Engine {
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
     vpn: Sourced<VpnChoice>,
+    bypassed: Bypassed,
     /// What was last asked of the routing.
     plan: Option<Plan>,
     /// When something of it was put back last.
@@ -182,6 +184,7 @@ impl Engine {
             mark: settings.routing.mark.value(),
             mask: settings.routing.mark.mask(),
             reset: u32::from(settings.sni.late == Late::Reset),
+            bypass: inherited.map_or(0, |config| config.bypass),
             tls_ports: ports(&settings.sni.ports),
             http_ports: ports(&settings.sni.http_ports),
             nets: u32::from(!nets.is_empty()),
@@ -221,6 +224,7 @@ impl Engine {
             counted,
             started: false,
             vpn: settings.vpn.clone(),
+            bypassed: Bypassed::default(),
             plan: None,
             restored: None,
             unclear: None,
@@ -234,7 +238,9 @@ impl Engine {
             settings,
             _instance: instance,
         };
-        engine.follow_vpn(host.vpn.clone()).await?;
+        engine.bridges = host.bridges.clone();
+        engine.follow_vpn(host.vpn.clone(), &host.links).await?;
+        host.notes.extend(engine.bypassed.note().cloned());
 
         Stage::Cgroups.begin()?;
         engine.is_here()?;
@@ -250,7 +256,6 @@ impl Engine {
                 .attach_bridge(&bridge.name, bridge.index.0)?;
             host.notes.extend(notes);
         }
-        engine.bridges = host.bridges.clone();
         engine.datapath.detach_others()?;
         if let Some(before) = inherited {
             host.notes.extend(engine.inherit(&before)?);

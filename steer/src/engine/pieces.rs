@@ -177,7 +177,7 @@ impl Engine {
 
     /// Ends a connection that was stopped, so that its client tries again at once.
     pub(super) fn end(&mut self, connection: &Connection) {
-        match self.pieces.resets.end(connection) {
+        match self.pieces.resets.end(connection, self.config.bypass) {
             Ok(how) => tracing::debug!("{} to {}: {how:?}", connection.local, connection.remote),
             Err(error) => self.report.trouble(&sentence(&error)),
         }

@@ -2,6 +2,7 @@
 
 use super::HostError;
 use crate::route::IfIndex;
+use crate::rules::Net;
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
@@ -30,6 +31,8 @@ pub struct Link {
     pub v4: Vec<Ipv4Addr>,
     /// Its IPv6 addresses of global scope, neither tentative nor deprecated.
     pub v6: Vec<Ipv6Addr>,
+    /// The networks that it is on: each address with its prefix.
+    pub networks: Vec<Net>,
 }
 
 /// What an interface is.
@@ -163,6 +166,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         controller,
         v4: Vec::new(),
         v6: Vec::new(),
+        networks: Vec::new(),
     })
 }
 
@@ -173,8 +177,7 @@ fn add_address(links: &mut [Link], message: &AddressMessage) {
     else {
         return;
     };
-    let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Deprecated;
-    if message.header.scope != AddressScope::Universe || message.header.flags.intersects(unusable) {
+    if message.header.scope != AddressScope::Universe {
         return;
     }
     // On a point-to-point link `Address` is the far end's and `Local` ours; IPv6 often has `Address` alone.
@@ -192,6 +195,13 @@ fn add_address(links: &mut [Link], message: &AddressMessage) {
             AddressAttribute::Address(address) => Some(*address),
             _ => None,
         });
+    let network = address.and_then(|it| Net::around(it, message.header.prefix_len));
+    link.networks
+        .extend(network.filter(|network| !link.networks.contains(network)));
+    let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Deprecated;
+    if message.header.flags.intersects(unusable) {
+        return;
+    }
     match (message.header.family, local.or(address)) {
         (AddressFamily::Inet, Some(IpAddr::V4(address))) => link.v4.push(address),
         (AddressFamily::Inet6, Some(IpAddr::V6(address))) => link.v6.push(address),
@@ -213,6 +223,7 @@ pub(super) mod tests {
             controller: None,
             v4: vec![],
             v6: vec![],
+            networks: vec![],
         }
     }
 
@@ -321,9 +332,13 @@ pub(super) mod tests {
         ] {
             add_address(&mut links, &message);
         }
+        let networks = ["10.0.0.1/32", "fd00::/32"].map(|net| net.parse().unwrap());
         assert_eq!(
             links[0],
-            with(link(7, "ppp0", Kind::Ppp), &["10.0.0.2", "fd00::1"])
+            Link {
+                networks: networks.to_vec(),
+                ..with(link(7, "ppp0", Kind::Ppp), &["10.0.0.2", "fd00::1"])
+            }
         );
     }
 

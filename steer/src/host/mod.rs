@@ -23,6 +23,8 @@ use std::path::PathBuf;
 /// What a run attaches to and routes through.
 #[derive(Clone, Debug)]
 pub struct Host {
+    /// The interfaces.
+    pub links: Vec<Link>,
     /// The VPN's interface, if it is there.
     pub vpn: Option<Vpn>,
     /// The cgroups whose processes are steered; none of them lies below another.
@@ -56,17 +58,6 @@ impl Host {
                 None
             }
         };
-        // Without the file there is no IPv4, and nothing to tell.
-        let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-        if let Some(vpn) = &vpn
-            && vpn::has_default_route(&vpn.name, &routes)
-        {
-            notes.push(format!(
-                "{} has the host's default route, so everything goes through the VPN, not only what the rules say; \
-                 have it take no route (OpenVPN: route-nopull, or pull-filter ignore redirect-gateway; wg-quick: Table = off)",
-                vpn.name
-            ));
-        }
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
         let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
@@ -80,6 +71,7 @@ impl Host {
             return Err(HostError::NothingToSteer);
         }
         Ok(Self {
+            links,
             vpn,
             cgroups,
             bridges,

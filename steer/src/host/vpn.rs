@@ -118,19 +118,6 @@ fn vpn(link: &Link) -> Vpn {
     }
 }
 
-/// Whether the VPN has taken the host's default route in the main table: by `default`, or by the two halves of OpenVPN's
-/// `redirect-gateway def1`. `table` is the text of `/proc/net/route`.
-pub fn has_default_route(name: &str, table: &str) -> bool {
-    // Interface, destination, gateway, flags, references, uses, metric, mask; numbers in hexadecimal, in network order.
-    table.lines().skip(1).any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields.first() == Some(&name)
-            && fields
-                .get(7)
-                .is_some_and(|mask| matches!(*mask, "00000000" | "00000080"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::link::tests::{down, link, with};
@@ -138,22 +125,6 @@ mod tests {
     use crate::host::Kind;
     use crate::origin::Origin;
     use crate::route::IfIndex;
-
-    #[test]
-    fn a_default_route_is_told_from_others() {
-        let table = |interface: &str, mask: &str| {
-            format!(
-                "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
-                 eth0\t00000000\t0101140A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-                 {interface}\t00000000\t0108000A\t0003\t0\t0\t0\t{mask}\t0\t0\t0\n"
-            )
-        };
-        assert!(has_default_route("tun0", &table("tun0", "00000080")));
-        assert!(has_default_route("tun0", &table("tun0", "00000000")));
-        assert!(!has_default_route("tun0", &table("tun0", "00FFFFFF")));
-        assert!(!has_default_route("tun0", &table("tun1", "00000000")));
-        assert!(!has_default_route("tun0", ""));
-    }
 
     fn auto(links: &[Link]) -> Result<String, String> {
         let choice = Sourced::default_value(VpnChoice::Auto);

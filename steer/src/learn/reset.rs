@@ -93,11 +93,11 @@ impl Resets {
         self.diag.destroy_connected(UDP, cookie)
     }
 
-    /// Ends a connection that goes the direct path.
+    /// Ends a connection that goes the direct path, on which its packets have that mark.
     ///
     /// # Errors
     /// When a reset could not be sent. The other one was, if it could be.
-    pub fn end(&mut self, connection: &Connection) -> Result<Ended, Error> {
+    pub fn end(&mut self, connection: &Connection, mark: u32) -> Result<Ended, Error> {
         if let Owner::Socket(cookie) = connection.owner
             && self
                 .diag
@@ -120,7 +120,7 @@ impl Resets {
             return Err(families);
         };
         // Both are tried: each end is better off without the other.
-        let server = self.raw.send(&to_server, 0);
+        let server = self.raw.send(&to_server, mark);
         let client = self.raw.send(&to_client, 0);
         server.and(client).map_err(|source| Error::Send {
             local,

@@ -173,6 +173,7 @@ mod tests {
             pid,
         };
         let host = Host {
+            links: Vec::new(),
             vpn: Some(Vpn {
                 name: "wg0".to_owned(),
                 index: IfIndex(4),

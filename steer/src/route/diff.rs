@@ -1,6 +1,6 @@
 //! From what is there to what is planned: a pure function.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::plan::{Family, Interface, Nat, Plan, Route, Rule, Target};
 
@@ -24,8 +24,8 @@ pub struct State {
     pub ipv6: bool,
     /// Value of `net.ipv4.conf.all.rp_filter`.
     pub rp_filter_all: u8,
-    /// Value of `rp_filter` of the interface that the plan wants loose; `None` when there is no such interface.
-    pub rp_filter: Option<u8>,
+    /// Values of `rp_filter` of the interfaces that the plan wants loose, as far as they are there.
+    pub rp_filter: BTreeMap<Interface, u8>,
     /// Interfaces whose filter steer has made loose.
     pub loosened: Vec<Loosened>,
 }
@@ -155,24 +155,27 @@ pub fn diff(plan: &Plan, state: &State) -> Vec<Change> {
     changes
 }
 
-fn loosen(plan: &Plan, state: &State) -> Option<Change> {
-    let interface = plan.loose_rp_filter.clone()?;
-    let original = state.rp_filter?;
-    (original.max(state.rp_filter_all) == STRICT).then_some(Change::LoosenRpFilter {
-        interface,
-        original,
+fn loosen(plan: &Plan, state: &State) -> impl Iterator<Item = Change> {
+    let all = state.rp_filter_all;
+    let wanted = plan.loose_rp_filter.iter();
+    wanted.filter_map(move |interface| {
+        let original = *state.rp_filter.get(interface)?;
+        (original.max(all) == STRICT).then(|| Change::LoosenRpFilter {
+            interface: interface.clone(),
+            original,
+        })
     })
 }
 
 fn tighten(plan: &Plan, state: &State) -> impl Iterator<Item = Change> {
-    let wanted = plan
-        .loose_rp_filter
-        .as_ref()
-        .map(|interface| interface.index);
+    let is_wanted = |entry: &&Loosened| {
+        let mut wanted = plan.loose_rp_filter.iter();
+        wanted.any(|interface| interface.index == entry.interface.index)
+    };
     state
         .loosened
         .iter()
-        .filter(move |entry| Some(entry.interface.index) != wanted)
+        .filter(move |entry| !is_wanted(entry))
         .map(|entry| {
             let (interface, original) = (entry.interface.clone(), entry.original);
             match entry.now {

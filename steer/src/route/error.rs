@@ -23,7 +23,8 @@ pub enum Error {
     },
     /// A table that is the system's.
     #[error(
-        "routing table {table} is the system's own: set [routing] table to a free number, for example 7350"
+        "routing table {} is the system's own: set [routing] table to a free number, for example 7350",
+        table.0
     )]
     SystemTable {
         /// The table.

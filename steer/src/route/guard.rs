@@ -9,7 +9,7 @@ use super::{
     message::{SeenRoute, SeenRule},
     nat::{self, Owner},
     netlink::{Netlink, has_ipv6},
-    plan::{Family, Nat, Numbers, Plan},
+    plan::{Family, Nat, Numbers, Plan, TableId},
     rp_filter,
 };
 
@@ -36,7 +36,9 @@ impl Routing {
         let netlink = Netlink::connect()?;
         for family in families() {
             check_rules(numbers, &netlink.rules(family).await?)?;
-            check_routes(&netlink.routes(family, numbers.table).await?)?;
+            for table in numbers.tables() {
+                check_routes(&netlink.routes(family, table).await?)?;
+            }
         }
         if let Some(Owner::Other(why)) = nat::observe().await? {
             return Err(Error::ForeignNat { why });
@@ -175,7 +177,8 @@ impl Inner {
             .iter()
             .chain([&self.numbers])
             .collect();
-        let mut tables: Vec<_> = numbers.iter().map(|numbers| numbers.table).collect();
+        let tables = numbers.iter().flat_map(|numbers| numbers.tables());
+        let mut tables: Vec<_> = tables.collect();
         tables.sort_unstable();
         tables.dedup();
 
@@ -190,9 +193,11 @@ impl Inner {
                 .into_iter()
                 .filter_map(|seen| seen.ours);
             state.rules.extend(rules.filter(|rule| {
-                numbers
-                    .iter()
-                    .any(|numbers| numbers.owns(rule.priority) && numbers.table == rule.table)
+                numbers.iter().any(|numbers| {
+                    let leads =
+                        rule.table == TableId::MAIN || numbers.tables().contains(&rule.table);
+                    numbers.owns(rule.priority) && leads
+                })
             }));
             for &table in &tables {
                 let routes = netlink.routes(family, table).await?;
@@ -203,8 +208,10 @@ impl Inner {
         }
         (state.nat, state.nat_changed) = observe_nat(plan).await?;
         state.rp_filter_all = rp_filter::all()?;
-        if let Some(interface) = &plan.loose_rp_filter {
-            state.rp_filter = rp_filter::get(interface)?;
+        for interface in &plan.loose_rp_filter {
+            if let Some(value) = rp_filter::get(interface)? {
+                state.rp_filter.insert(interface.clone(), value);
+            }
         }
         for entry in self.ledger.rp_filter() {
             state.loosened.push(Loosened {
@@ -267,7 +274,8 @@ async fn observe_nat(plan: &Plan) -> Result<(Option<Nat>, bool), Error> {
     }
 }
 
-fn families() -> impl Iterator<Item = Family> {
+/// The families that the kernel has.
+pub(super) fn families() -> impl Iterator<Item = Family> {
     Family::BOTH
         .into_iter()
         .filter(|family| *family == Family::V4 || has_ipv6())
@@ -283,10 +291,12 @@ fn check_rules(numbers: Numbers, rules: &[SeenRule]) -> Result<(), Error> {
                 first: numbers.priority,
             });
         }
-        if seen.mark.is_some_and(|(value, mask)| {
-            mask & mark.mask() != 0 && value & mark.mask() == mark.value()
-        }) {
-            return Err(Error::MarkTaken { rule: rule(), mark });
+        for mark in [Some(mark), mark.bypass()].into_iter().flatten() {
+            if seen.mark.is_some_and(|(value, mask)| {
+                mask & mark.mask() != 0 && value & mark.mask() == mark.value()
+            }) {
+                return Err(Error::MarkTaken { rule: rule(), mark });
+            }
         }
     }
     Ok(())

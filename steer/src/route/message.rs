@@ -3,14 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::{
-    AddressFamily, IpProtocol,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    AddressFamily,
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope,
+        RouteType, RouteVia,
+    },
     rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
 };
 
 use super::plan::{
-    Family, IfIndex, Interface, Mark, PROTOCOL, Priority, Route, Rule, Selector, TableId, Target,
+    Family, Hop, IfIndex, Interface, Mark, PROTOCOL, Priority, Route, Rule, Selector, TableId,
+    Target,
 };
+use crate::rules::Net;
 
 /// A rule that the kernel lists.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(super) struct SeenRoute {
     pub(super) table: TableId,
     /// The route, if it has our protocol number and one of the shapes that we make.
     pub(super) ours: Option<Route>,
+    /// The route, if it is a default route, as far as one of these shapes says what it is.
+    pub(super) default: Option<Route>,
     /// Much as `ip route show` prints it.
     pub(super) text: String,
 }
@@ -44,6 +51,29 @@ pub(super) fn list_routes(family: Family, table: TableId) -> RouteMessage {
     message.header.address_family = address_family(family);
     message.attributes.push(RouteAttribute::Table(table.0));
     message
+}
+
+/// The request to look up which way a packet without a mark would go.
+pub(super) fn look_up(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = address_family(Family::of(address));
+    header.destination_prefix_length = host_length(address);
+    message
+        .attributes
+        .push(RouteAttribute::Destination(route_address(address)));
+    message
+}
+
+/// The interface in the answer to that.
+pub(super) fn leaves_by(message: &RouteMessage) -> Option<IfIndex> {
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(IfIndex(*index)),
+            _ => None,
+        })
 }
 
 /// A rule, to be added as well as to be deleted.
@@ -61,12 +91,20 @@ pub(super) fn rule(rule: &Rule) -> RuleMessage {
             attributes.push(RuleAttribute::FwMark(mark.value()));
             attributes.push(RuleAttribute::FwMask(mark.mask()));
         }
-        Selector::UdpFrom(address) => {
+        Selector::MarkTo(mark, net) => {
+            header.dst_len = net.prefix();
+            attributes.push(RuleAttribute::Destination(net.address()));
+            attributes.push(RuleAttribute::FwMark(mark.value()));
+            attributes.push(RuleAttribute::FwMask(mark.mask()));
+        }
+        Selector::From(address) => {
             header.src_len = host_length(address);
             attributes.push(RuleAttribute::Source(address));
             attributes.push(RuleAttribute::Iifname("lo".into()));
-            attributes.push(RuleAttribute::IpProtocol(IpProtocol::Udp));
         }
+    }
+    if let Some(length) = rule.passes_over {
+        attributes.push(RuleAttribute::SuppressPrefixLen(length.into()));
     }
     message
 }
@@ -85,20 +123,50 @@ pub(super) fn route(route: &Route) -> RouteMessage {
             .attributes
             .push(RouteAttribute::Priority(route.metric));
     }
+    // IPv4 takes a route without a gateway for one to neighbours; IPv6 knows universe alone.
+    let neighbours = |gateway: bool| {
+        if route.family == Family::V4 && !gateway {
+            RouteScope::Link
+        } else {
+            RouteScope::Universe
+        }
+    };
     match &route.target {
         Target::Dev(interface) => {
             header.kind = RouteType::Unicast;
-            // IPv4 takes a route without a gateway for one to neighbours; IPv6 knows universe alone.
-            if route.family == Family::V4 {
-                header.scope = RouteScope::Link;
-            }
+            header.scope = neighbours(false);
             message
                 .attributes
                 .push(RouteAttribute::Oif(interface.index.0));
         }
+        Target::Via(hop) => {
+            header.kind = RouteType::Unicast;
+            header.scope = neighbours(hop.gateway.is_some());
+            if hop.onlink {
+                header.flags |= RouteFlags::Onlink;
+            }
+            message.attributes.extend(attributes(hop, route.family));
+        }
         Target::Unreachable => header.kind = RouteType::Unreachable,
     }
     message
+}
+
+fn attributes(hop: &Hop, family: Family) -> impl Iterator<Item = RouteAttribute> {
+    let gateway = hop.gateway.map(|gateway| match gateway {
+        IpAddr::V6(gateway) if family == Family::V4 => {
+            RouteAttribute::Via(RouteVia::Inet6(gateway))
+        }
+        gateway => RouteAttribute::Gateway(route_address(gateway)),
+    });
+    let source = hop
+        .source
+        .map(route_address)
+        .map(RouteAttribute::PrefSource);
+    [RouteAttribute::Oif(hop.interface.index.0)]
+        .into_iter()
+        .chain(gateway)
+        .chain(source)
 }
 
 /// What a listed rule is.
@@ -115,16 +183,21 @@ pub(super) fn read_rule(message: &RuleMessage) -> SeenRule {
             RuleAttribute::FwMark(value) => seen.mark = Some(*value),
             RuleAttribute::FwMask(value) => seen.mask = *value,
             RuleAttribute::Source(value) => seen.source = Some(*value),
+            RuleAttribute::Destination(value) => {
+                seen.destination = Net::around(*value, message.header.dst_len);
+            }
             RuleAttribute::Iifname(value) => seen.iif = Some(value.clone()),
-            RuleAttribute::IpProtocol(value) => seen.udp = *value == IpProtocol::Udp,
             RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(value) => match u8::try_from(*value) {
+                Ok(length) => seen.passes_over = Some(length),
+                Err(_) => seen.more = true,
+            },
             _ => seen.more = true,
         }
     }
     let header = &message.header;
     seen.more |= header.action != RuleAction::ToTable
         || header.flags.contains(RuleFlags::Invert)
-        || header.dst_len != 0
         || header.tos != 0;
     let mark = seen
         .mark
@@ -145,8 +218,9 @@ struct RuleFields {
     mark: Option<u32>,
     mask: u32,
     source: Option<IpAddr>,
+    destination: Option<Net>,
     iif: Option<String>,
-    udp: bool,
+    passes_over: Option<u8>,
     /// Something that no rule of ours has.
     more: bool,
 }
@@ -156,10 +230,13 @@ impl RuleFields {
         if self.more || self.protocol != PROTOCOL {
             return None;
         }
-        let selector = match (self.mark, self.source, self.iif.as_deref(), self.udp) {
-            (Some(value), None, None, false) => Selector::Mark(Mark::new(value, self.mask).ok()?),
-            (None, Some(source), Some("lo"), true) if source_length == host_length(source) => {
-                Selector::UdpFrom(source)
+        let mark = self.mark.map(|value| Mark::new(value, self.mask));
+        let mark = mark.transpose().ok()?;
+        let selector = match (mark, self.source, self.destination, self.iif.as_deref()) {
+            (Some(mark), None, None, None) => Selector::Mark(mark),
+            (Some(mark), None, Some(net), None) => Selector::MarkTo(mark, net),
+            (None, Some(source), None, Some("lo")) if source_length == host_length(source) => {
+                Selector::From(source)
             }
             _ => return None,
         };
@@ -168,6 +245,7 @@ impl RuleFields {
             priority: Priority(self.priority),
             selector,
             table: TableId(self.table),
+            passes_over: self.passes_over,
         })
     }
 
@@ -180,6 +258,9 @@ impl RuleFields {
             Some(source) => text += &format!(" from {source}/{source_length}"),
             None => text += " from all",
         }
+        if let Some(net) = self.destination {
+            text += &format!(" to {net}");
+        }
         if let Some(mark) = self.mark {
             text += &format!(" fwmark {mark:#x}/{:#x}", self.mask);
         }
@@ -187,7 +268,10 @@ impl RuleFields {
             text += &format!(" iif {iif}");
         }
         if self.table != 0 {
-            text += &format!(" lookup {}", self.table);
+            text += &format!(" lookup {}", TableId(self.table));
+        }
+        if let Some(length) = self.passes_over {
+            text += &format!(" suppress_prefixlength {length}");
         }
         if self.more {
             text += " …";
@@ -199,71 +283,118 @@ impl RuleFields {
 /// What a listed route is.
 pub(super) fn read_route(message: &RouteMessage) -> SeenRoute {
     let header = &message.header;
-    let mut table = header.table.into();
-    let mut metric = 0;
-    let mut oif = None;
-    let mut destination = None;
-    let mut more = header.destination_prefix_length != 0
-        || header.source_prefix_length != 0
-        || header.tos != 0;
+    let mut seen = RouteFields {
+        table: header.table.into(),
+        more: header.source_prefix_length != 0 || header.tos != 0,
+        ..RouteFields::default()
+    };
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Table(value) => table = *value,
-            RouteAttribute::Priority(value) => metric = *value,
-            RouteAttribute::Oif(value) => oif = Some(IfIndex(*value)),
-            RouteAttribute::Destination(value) => destination = Some(value.clone()),
+            RouteAttribute::Table(value) => seen.table = *value,
+            RouteAttribute::Priority(value) => seen.metric = *value,
+            RouteAttribute::Oif(value) => seen.oif = Some(IfIndex(*value)),
+            RouteAttribute::Gateway(value) => seen.gateway = address(value),
+            RouteAttribute::Via(RouteVia::Inet6(value)) => seen.gateway = Some((*value).into()),
+            RouteAttribute::PrefSource(value) => seen.source = address(value),
+            RouteAttribute::Destination(value) => seen.destination = address(value),
             RouteAttribute::CacheInfo(_) | RouteAttribute::Preference(_) => {}
-            _ => more = true,
+            RouteAttribute::MultiPath(hops) => {
+                seen.more = true;
+                // Of several the first stands for all.
+                if let Some(hop) = hops.first() {
+                    seen.oif = Some(IfIndex(hop.interface_index));
+                    seen.gateway = hop.attributes.iter().find_map(|it| match it {
+                        RouteAttribute::Gateway(value) => address(value),
+                        RouteAttribute::Via(RouteVia::Inet6(value)) => Some((*value).into()),
+                        _ => None,
+                    });
+                }
+            }
+            _ => seen.more = true,
         }
     }
-    let oif = oif.map(interface);
-    let target = match (header.kind, oif.clone()) {
-        (RouteType::Unicast, Some(interface)) => Some(Target::Dev(interface)),
-        (RouteType::Unreachable, _) => Some(Target::Unreachable),
-        _ => None,
-    };
-    let family = if header.address_family == AddressFamily::Inet6 {
-        Family::V6
-    } else {
-        Family::V4
-    };
-    let table = TableId(table);
-    let ours = target
-        .filter(|_| !more && u8::from(header.protocol) == PROTOCOL)
-        .map(|target| Route {
-            family,
-            table,
-            metric,
-            target,
-        });
-    let destination = match destination {
-        Some(destination) => format!(
-            "{}/{}",
-            address(&destination),
-            header.destination_prefix_length
-        ),
-        None => "default".into(),
-    };
-    let kind = match header.kind {
-        RouteType::Unicast => String::new(),
-        kind => format!("{kind:?} ").to_lowercase(),
-    };
-    let dev = oif
-        .map(|oif| format!(" dev {}", oif.name))
-        .unwrap_or_default();
+    let default = seen
+        .route(message)
+        .filter(|_| header.destination_prefix_length == 0);
     SeenRoute {
-        family,
-        table,
-        ours,
-        text: format!("{kind}{destination}{dev}"),
+        family: family(header.address_family).unwrap_or(Family::V4),
+        table: TableId(seen.table),
+        ours: default
+            .clone()
+            .filter(|_| !seen.more && u8::from(header.protocol) == PROTOCOL),
+        default,
+        text: seen.text(message),
     }
 }
 
-fn address(address: &RouteAddress) -> IpAddr {
+#[derive(Default)]
+struct RouteFields {
+    table: u32,
+    metric: u32,
+    oif: Option<IfIndex>,
+    gateway: Option<IpAddr>,
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    /// Something that no route of ours has.
+    more: bool,
+}
+
+impl RouteFields {
+    /// As a default route.
+    fn route(&self, message: &RouteMessage) -> Option<Route> {
+        let header = &message.header;
+        let onlink = header.flags.contains(RouteFlags::Onlink);
+        let target = match (header.kind, self.oif.map(interface)) {
+            (RouteType::Unicast, Some(interface)) => {
+                if self.gateway.is_none() && self.source.is_none() && !onlink {
+                    Target::Dev(interface)
+                } else {
+                    Target::Via(Hop {
+                        interface,
+                        gateway: self.gateway,
+                        onlink,
+                        source: self.source,
+                    })
+                }
+            }
+            (RouteType::Unreachable, _) => Target::Unreachable,
+            _ => return None,
+        };
+        Some(Route {
+            family: family(header.address_family)?,
+            table: TableId(self.table),
+            metric: self.metric,
+            target,
+        })
+    }
+
+    fn text(&self, message: &RouteMessage) -> String {
+        let header = &message.header;
+        let kind = match header.kind {
+            RouteType::Unicast => String::new(),
+            kind => format!("{kind:?} ").to_lowercase(),
+        };
+        let destination = match self.destination {
+            Some(destination) => format!("{destination}/{}", header.destination_prefix_length),
+            None => "default".into(),
+        };
+        let dev = self.oif.map(|oif| format!(" dev {}", interface(oif).name));
+        format!("{kind}{destination}{}", dev.unwrap_or_default())
+    }
+}
+
+fn address(address: &RouteAddress) -> Option<IpAddr> {
     match address {
-        RouteAddress::Inet(address) => (*address).into(),
-        RouteAddress::Inet6(address) => (*address).into(),
-        _ => Ipv4Addr::UNSPECIFIED.into(),
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
     }
 }
 

@@ -2,16 +2,17 @@
 //!
 //! What is wanted becomes a [`Plan`] ([`plan`], pure), which is compared with what is there ([`diff`], pure), and
 //! the difference is applied by [`Routing`], which also puts everything back. What is steer's is known by its
-//! routing protocol number [`PROTOCOL`] together with the table and the priorities in [`Numbers`]; in nft, by the
+//! routing protocol number [`PROTOCOL`] together with the tables and the priorities in [`Numbers`]; in nft, by the
 //! comment on its rule. What somebody else owns is never changed: where it is in the way, that is an error.
 //!
 //! ```no_run
 //! # async fn example(vpn: Option<steer::route::Vpn>) -> Result<(), steer::route::Error> {
-//! use steer::route::{Numbers, OnDown, Routing, Wanted, plan};
+//! use steer::route::{Numbers, OnDown, Routing, Taken, Wanted, plan};
 //!
 //! let numbers = Numbers::default();
 //! let mut routing = Routing::open("/run/steer".as_ref(), numbers).await?;
-//! let wanted = Wanted { vpn, on_down: OnDown::Block, numbers };
+//! let (on_down, networks, taken) = (OnDown::Block, Vec::new(), Taken::default());
+//! let wanted = Wanted { vpn, on_down, networks, taken, numbers };
 //! for change in routing.apply(&plan(&wanted)).await? {
 //!     println!("{change}");
 //! }
@@ -29,6 +30,7 @@ mod nat;
 mod netlink;
 mod plan;
 mod rp_filter;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -38,8 +40,9 @@ pub use self::{
     error::Error,
     guard::{Routing, cleanup},
     plan::{
-        Family, IfIndex, Interface, Mark, Nat, Numbers, OnDown, PROTOCOL, Plan, Priority, Route,
-        Rule, Selector, TableId, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
+        Family, Hop, IfIndex, Interface, Mark, Nat, Numbers, OnDown, PROTOCOL, Plan, Priority,
+        Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
     },
+    taken::taken,
     watch::{Event, Watch, watch},
 };

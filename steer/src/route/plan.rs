@@ -1,6 +1,7 @@
 //! What the kernel's routing state should be: a pure function of what is wanted.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -8,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::rules::Net;
 
 /// Routing protocol number on every rule and route of steer's (`RTA_PROTOCOL`, and `FRA_PROTOCOL`
 /// since Linux 4.17): what tells ours from everybody else's.
@@ -50,6 +52,19 @@ impl Mark {
     pub const fn mask(self) -> u32 {
         self.mask
     }
+
+    /// The mark of packets that go direct where the VPN has taken the default route: the lowest bit of the mask that is
+    /// not the mark's. `None` if there is no such bit.
+    pub const fn bypass(self) -> Option<Self> {
+        let rest = self.mask & !self.value;
+        if rest == 0 {
+            return None;
+        }
+        Some(Self {
+            value: 1 << rest.trailing_zeros(),
+            mask: self.mask,
+        })
+    }
 }
 
 impl fmt::Display for Mark {
@@ -62,9 +77,17 @@ impl fmt::Display for Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableId(pub u32);
 
+impl TableId {
+    /// The main table (`RT_TABLE_MAIN`).
+    pub const MAIN: Self = Self(254);
+}
+
 impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match *self {
+            Self::MAIN => f.write_str("main"),
+            Self(number) => number.fmt(f),
+        }
     }
 }
 
@@ -102,7 +125,7 @@ pub struct Interface {
 pub struct Numbers {
     /// Mark of the packets that take the VPN.
     pub mark: Mark,
-    /// The routing table that is steer's alone.
+    /// The first of the [`Numbers::tables`] that are steer's alone: the VPN's.
     pub table: TableId,
     /// First of the [`Numbers::PRIORITIES`] rule priorities that are steer's alone.
     pub priority: Priority,
@@ -122,10 +145,16 @@ impl Numbers {
     /// How many rule priorities are reserved, from [`Numbers::priority`] on.
     pub const PRIORITIES: u32 = 20;
 
+    /// The routing tables that are steer's: the one that leads to the VPN, and the one after it, that leads past it.
+    pub const fn tables(&self) -> [TableId; 2] {
+        [self.table, TableId(self.table.0.wrapping_add(1))]
+    }
+
     /// Refuses tables that are the system's (0, 253 to 255) and priorities behind the main table's 32766.
     pub fn check(self) -> Result<Self, Error> {
-        if matches!(self.table.0, 0 | 253..=255) {
-            return Err(Error::SystemTable { table: self.table });
+        let is_system = |table: &TableId| matches!(table.0, 0 | 253..=255);
+        if let Some(table) = self.tables().into_iter().find(is_system) {
+            return Err(Error::SystemTable { table });
         }
         let first = self.priority.0;
         if first == 0 || first > 32766 - Self::PRIORITIES {
@@ -141,12 +170,22 @@ impl Numbers {
         (self.priority.0..self.priority.0 + Self::PRIORITIES).contains(&priority.0)
     }
 
-    fn mark_rule(&self) -> Priority {
+    fn back_rule(&self) -> Priority {
         self.priority
     }
 
-    fn source_rule(&self) -> Priority {
+    fn mark_rule(&self) -> Priority {
+        Priority(self.priority.0 + 5)
+    }
+
+    /// The first of two.
+    fn source_rules(&self) -> Priority {
         Priority(self.priority.0 + 10)
+    }
+
+    /// The first of two.
+    fn bypass_rules(&self) -> Priority {
+        Priority(self.priority.0 + 15)
     }
 }
 
@@ -185,6 +224,23 @@ pub enum OnDown {
     Direct,
 }
 
+/// The default route, as the VPN and others have it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// The families of which packets without a mark take the VPN.
+    pub families: BTreeSet<Family>,
+    /// The main table's default routes that do not lead to the VPN.
+    pub others: Vec<Route>,
+}
+
+impl Taken {
+    /// The default routes past the VPN, of the families that it has taken.
+    pub fn past(&self) -> impl Iterator<Item = &Route> {
+        let taken = |route: &&Route| self.families.contains(&route.family);
+        self.others.iter().filter(taken)
+    }
+}
+
 /// Everything that a [`Plan`] depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -192,7 +248,11 @@ pub struct Wanted {
     pub vpn: Option<Vpn>,
     /// What a VPN that is down or absent means.
     pub on_down: OnDown,
-    /// Mark, table and priorities.
+    /// The networks of the containers.
+    pub networks: Vec<Net>,
+    /// What the VPN has taken besides, for what is steered and not the VPN's to go past it.
+    pub taken: Taken,
+    /// Mark, tables and priorities.
     pub numbers: Numbers,
 }
 
@@ -224,6 +284,15 @@ impl Family {
         }
     }
 
+    /// The longest prefix of the routes that stand for the default route, so that they win: OpenVPN's `redirect-gateway
+    /// def1` has two halves, and of IPv6 `2000::/3`, or that in parts.
+    const fn halves(self) -> u8 {
+        match self {
+            Self::V4 => 1,
+            Self::V6 => 4,
+        }
+    }
+
     /// The metric that IPv6 gives a route without one is not zero (`IP6_RT_PRIO_USER`).
     fn default_metric(self) -> u32 {
         match self {
@@ -233,14 +302,25 @@ impl Family {
     }
 }
 
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// Which packets a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Selector {
     /// Packets with the mark.
     Mark(Mark),
-    /// UDP of local processes from the VPN's address: the way of unconnected sockets, whose first datagram
-    /// leaves with the address that a program set but before the mark that it set counts.
-    UdpFrom(IpAddr),
+    /// Packets with the mark to a network.
+    MarkTo(Mark, Net),
+    /// Packets of local processes from the VPN's address: the way of unconnected sockets, whose datagrams have the
+    /// address that a program gave them and no mark, and of replies to who came by the VPN.
+    From(IpAddr),
 }
 
 /// A routing rule that sends packets to a table.
@@ -254,6 +334,8 @@ pub struct Rule {
     pub selector: Selector,
     /// Which table.
     pub table: TableId,
+    /// Routes of this length or shorter are passed over (`suppress_prefixlength`).
+    pub passes_over: Option<u8>,
 }
 
 impl fmt::Display for Rule {
@@ -262,10 +344,28 @@ impl fmt::Display for Rule {
         write!(f, "priority {} ", self.priority)?;
         match self.selector {
             Selector::Mark(mark) => write!(f, "fwmark {mark}")?,
-            Selector::UdpFrom(address) => write!(f, "from {address} iif lo ipproto udp")?,
+            Selector::MarkTo(mark, net) => write!(f, "to {net} fwmark {mark}")?,
+            Selector::From(address) => write!(f, "from {address} iif lo")?,
         }
-        write!(f, " lookup {} protocol {PROTOCOL}", self.table)
+        write!(f, " lookup {}", self.table)?;
+        if let Some(length) = self.passes_over {
+            write!(f, " suppress_prefixlength {length}")?;
+        }
+        write!(f, " protocol {PROTOCOL}")
     }
+}
+
+/// The next hop of a route that is more than an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hop {
+    /// Out of which interface.
+    pub interface: Interface,
+    /// To which router; it may be of the other family (RFC 5549).
+    pub gateway: Option<IpAddr>,
+    /// Whether the router is taken to be on the link, whatever its address.
+    pub onlink: bool,
+    /// With which address packets leave that have none yet.
+    pub source: Option<IpAddr>,
 }
 
 /// Where a default route leads.
@@ -273,6 +373,8 @@ impl fmt::Display for Rule {
 pub enum Target {
     /// Out of an interface.
     Dev(Interface),
+    /// To a router.
+    Via(Hop),
     /// Nowhere: the sender gets an error.
     Unreachable,
 }
@@ -290,11 +392,41 @@ pub struct Route {
     pub target: Target,
 }
 
+impl Target {
+    /// The interface that packets leave by.
+    pub fn interface(&self) -> Option<&Interface> {
+        match self {
+            Self::Dev(interface) => Some(interface),
+            Self::Via(hop) => Some(&hop.interface),
+            Self::Unreachable => None,
+        }
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gateway {
+            Some(IpAddr::V4(gateway)) => write!(f, "via {gateway} ")?,
+            Some(IpAddr::V6(gateway)) => write!(f, "via inet6 {gateway} ")?,
+            None => {}
+        }
+        write!(f, "dev {}", self.interface.name)?;
+        if self.onlink {
+            f.write_str(" onlink")?;
+        }
+        match self.source {
+            Some(source) => write!(f, " src {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Route {
     /// As the arguments of `ip route add` and `ip route del`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Dev(interface) => write!(f, "default dev {}", interface.name)?,
+            Target::Via(hop) => write!(f, "default {hop}")?,
             Target::Unreachable => f.write_str("unreachable default")?,
         }
         if self.metric != 0 {
@@ -320,9 +452,9 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// Routes of steer's table.
     pub routes: Vec<Route>,
-    /// The interface whose reverse path filter must not be strict: replies come in by the VPN, while the
-    /// route back to their sender, without the mark, is the direct one.
-    pub loose_rp_filter: Option<Interface>,
+    /// The interfaces whose reverse path filter must not be strict: replies come in by the VPN, while the route back to
+    /// their sender, without the mark, is the direct one; or the other way round, past a VPN that has the default route.
+    pub loose_rp_filter: BTreeSet<Interface>,
     /// Masquerading.
     pub nat: Option<Nat>,
 }
@@ -335,6 +467,8 @@ pub fn plan(wanted: &Wanted) -> Plan {
     let Wanted {
         vpn,
         on_down,
+        networks,
+        taken,
         numbers,
     } = wanted;
     let vpn = vpn.as_ref();
@@ -357,6 +491,7 @@ pub fn plan(wanted: &Wanted) -> Plan {
             priority: numbers.mark_rule(),
             selector: Selector::Mark(numbers.mark),
             table,
+            passes_over: None,
         });
         if let Some(vpn) = vpn
             && usable(family)
@@ -381,21 +516,96 @@ pub fn plan(wanted: &Wanted) -> Plan {
     if let Some(vpn) = vpn {
         let v4 = vpn.v4.iter().copied().map(IpAddr::from);
         let v6 = vpn.v6.iter().copied().map(IpAddr::from);
-        plan.rules.extend(v4.chain(v6).map(|address| Rule {
-            family: Family::of(address),
-            priority: numbers.source_rule(),
-            selector: Selector::UdpFrom(address),
-            table,
-        }));
-        plan.loose_rp_filter = (!vpn.v4.is_empty()).then(|| vpn.interface());
+        for address in v4.chain(v6) {
+            plan.rules.extend(past_short_routes(
+                Family::of(address),
+                Selector::From(address),
+                numbers.source_rules(),
+                NETWORKS,
+                table,
+            ));
+        }
+        if !vpn.v4.is_empty() {
+            plan.loose_rp_filter.insert(vpn.interface());
+        }
         plan.nat = Some(Nat {
             interface: vpn.name.clone(),
             mark: numbers.mark,
         });
     }
+    // A container's packets have their mark before the kernel checks that the way back to it is the one that they came by,
+    // and that goes by the mark as well, with `src_valid_mark` (wg-quick) and in the rules of firewalls.
+    plan.rules.extend(networks.iter().map(|&net| Rule {
+        family: Family::of(net.address()),
+        priority: numbers.back_rule(),
+        selector: Selector::MarkTo(numbers.mark, net),
+        table: TableId::MAIN,
+        passes_over: None,
+    }));
+    bypass(taken, numbers, &mut plan);
     // The same address twice would be the same rule twice.
     plan.rules.sort_unstable();
     plan.rules.dedup();
     plan.routes.sort_unstable();
     plan
+}
+
+/// What goes direct and is marked so goes past the VPN: to networks that the main table knows as before, and elsewhere by
+/// the default routes that are not the VPN's. Without one it takes the VPN after all.
+fn bypass(taken: &Taken, numbers: &Numbers, plan: &mut Plan) {
+    let Some(mark) = numbers.mark.bypass() else {
+        return;
+    };
+    let [_, table] = numbers.tables();
+    for &family in &taken.families {
+        plan.rules.extend(past_short_routes(
+            family,
+            Selector::Mark(mark),
+            numbers.bypass_rules(),
+            family.halves(),
+            table,
+        ));
+    }
+    for route in taken.past() {
+        let known = |other: &Route| {
+            (other.family, other.table, other.metric) == (route.family, table, route.metric)
+        };
+        if plan.routes.iter().any(known) {
+            continue;
+        }
+        plan.routes.push(Route {
+            table,
+            ..route.clone()
+        });
+        if let Some(interface) = route.target.interface()
+            && route.family == Family::V4
+        {
+            plan.loose_rp_filter.insert(interface.clone());
+        }
+    }
+}
+
+/// The longest prefix that is not taken for a network's: of those of the VPN's address, which may be the host's, a private
+/// network's or its containers', none is larger than 10.0.0.0/8.
+const NETWORKS: u8 = 7;
+
+/// Two rules: by the main table's routes that are longer than `length`, else by `table`.
+fn past_short_routes(
+    family: Family,
+    selector: Selector,
+    first: Priority,
+    length: u8,
+    table: TableId,
+) -> [Rule; 2] {
+    let rule = |priority, table, passes_over| Rule {
+        family,
+        priority: Priority(priority),
+        selector,
+        table,
+        passes_over,
+    };
+    [
+        rule(first.0, TableId::MAIN, Some(length)),
+        rule(first.0 + 1, table, None),
+    ]
 }

@@ -7,7 +7,7 @@ use futures_util::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use netlink_packet_route::{RouteNetlinkMessage, route::RouteProtocol, rule::RuleAttribute};
+use netlink_packet_route::{RouteNetlinkMessage, route::RouteProtocol};
 use rtnetlink::{
     MulticastGroup,
     packet_core::NetlinkPayload,
@@ -20,6 +20,9 @@ use super::{Error, nat::TABLE, plan::PROTOCOL};
 /// The kernel's messages are at most a page; a longer one was cut off.
 const NFTABLES_BUFFER: usize = 1 << 16;
 
+/// Prefixes of routes that may stand for the default route are no longer.
+const SHORT: u8 = 4;
+
 /// What kind of thing changed. What it is like now is to be looked up, for more may have changed meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
@@ -27,7 +30,7 @@ pub enum Event {
     Link,
     /// An address was added, removed, or became usable.
     Address,
-    /// A rule or a route of steer's was added, changed or deleted, by steer or by somebody else.
+    /// A rule, or a route of steer's or the default one, was added, changed or deleted, by steer or by somebody else.
     Routing,
     /// Steer's nft table, or part of it, was deleted: by `nft flush ruleset`, for example, which the start of many
     /// a firewall begins with.
@@ -99,12 +102,11 @@ fn event(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
         M::NewLink(_) | M::DelLink(_) => Some(Event::Link),
         M::NewAddress(_) | M::DelAddress(_) => Some(Event::Address),
         M::NewRoute(route) | M::DelRoute(route) => {
-            (route.header.protocol == ours).then_some(Event::Routing)
+            let header = &route.header;
+            let counts = header.protocol == ours || header.destination_prefix_length <= SHORT;
+            counts.then_some(Event::Routing)
         }
-        M::NewRule(rule) | M::DelRule(rule) => rule
-            .attributes
-            .contains(&RuleAttribute::Protocol(ours))
-            .then_some(Event::Routing),
+        M::NewRule(_) | M::DelRule(_) => Some(Event::Routing),
         _ => None,
     }
 }

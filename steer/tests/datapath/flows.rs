@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use steer_common::{
     stats::Outcome,
-    types::{AddrEntry, Address, FlowEntry, FlowKey, Port, Verdict},
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Port, Verdict},
 };
 
 use crate::{
@@ -100,6 +100,34 @@ fn an_address_that_expired_is_unknown() {
         flow(kernel, &tcp(CLIENT, 1, SERVER, 443, SYN));
     });
     assert_eq!(outcome, Outcome::Unmatched);
+}
+
+#[test]
+fn what_goes_direct_is_marked_where_a_vpn_has_the_default_route() {
+    const BYPASS: u32 = 0x2000;
+    let mut kernel = Kernel::new();
+    kernel.configured(|config| Config {
+        bypass: BYPASS,
+        ..config
+    });
+    kernel.knows(SERVER, Verdict::VPN);
+    for (number, (server, mark)) in [(SERVER, MARK), (RESOLVER, BYPASS)].into_iter().enumerate() {
+        let port = 1 + number as u16;
+        for frame in [
+            tcp(CLIENT, port, server, 443, SYN),
+            tcp(CLIENT, port, server, 443, ACK),
+            udp(CLIENT, port, server, 8443, b"x"),
+        ] {
+            assert_eq!(flow(&mut kernel, &frame), (NEXT, mark), "{server}");
+            assert_eq!(
+                kernel.run_marked("bridge_ingress", &frame, 0, 0xca_3c6c),
+                (NEXT, 0xca_0c6c | mark),
+                "{server}: bits of others"
+            );
+        }
+    }
+    let answer = tcp(RESOLVER, 443, CLIENT, 2, ACK);
+    assert_eq!(kernel.run("bridge_egress", &answer, 0), (NEXT, 0));
 }
 
 #[test]

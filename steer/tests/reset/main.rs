@@ -177,13 +177,14 @@ impl Waiting {
             sequence,
             acknowledgment,
         } = self.hello;
-        Ok(Resets::new().end(&Connection {
+        let connection = Connection {
             owner,
             local,
             remote,
             sequence,
             acknowledgment,
-        })?)
+        };
+        Ok(Resets::new().end(&connection, 0)?)
     }
 
     fn cookie(&self) -> Result<u64> {

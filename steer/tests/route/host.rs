@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use steer::route::{IfIndex, Numbers, OnDown, Plan, Routing, Vpn, Wanted, plan};
+use steer::route::{IfIndex, Numbers, OnDown, Plan, Routing, Taken, Vpn, Wanted, plan};
 use tempfile::TempDir;
 
 use crate::netns::{add_link, assert_same, ip, set_rp_filter, snapshot};
@@ -36,6 +36,12 @@ impl Host {
             run_dir,
             before,
         })
+    }
+
+    /// Takes what is there now for how the host was before.
+    pub fn look_again(&mut self) -> Result<()> {
+        self.before = snapshot(self.run_dir.path())?;
+        Ok(())
     }
 
     pub fn plan(&self) -> Plan {
@@ -90,6 +96,8 @@ pub fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Plan {
     plan(&Wanted {
         vpn,
         on_down,
+        networks: Vec::new(),
+        taken: Taken::default(),
         numbers: Numbers::default(),
     })
 }

@@ -1,5 +1,6 @@
 //! Routing on the real kernel, in a network namespace for each test.
 
+mod bypass;
 mod host;
 mod netns;
 mod others;

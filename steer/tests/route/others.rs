@@ -16,7 +16,7 @@ fn what_is_not_ours_is_never_touched() -> Result<()> {
             (
                 "rule add priority 7355 from 10.1.1.1 lookup main",
                 "rule del priority 7355",
-                "7355: from 10.1.1.1/32 lookup 254",
+                "7355: from 10.1.1.1/32 lookup main",
             ),
             (
                 "-6 rule add priority 7350 fwmark 0x1000/0x3000 lookup 7350",

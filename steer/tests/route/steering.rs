@@ -26,7 +26,12 @@ fn marked_packets_take_the_vpn_and_nothing_else_does() -> Result<()> {
         );
         assert_eq!(way("198.51.100.7 from 10.8.0.2 ipproto udp")?, "vpn0");
         assert_eq!(way("2001:db8::7 from fd00:8::2 ipproto udp")?, "vpn0");
-        assert_eq!(way("198.51.100.7 from 10.8.0.2 ipproto tcp")?, "up0");
+        assert_eq!(way("198.51.100.7 from 10.8.0.2 ipproto tcp")?, "vpn0");
+        assert_eq!(
+            way("192.0.2.7 from 10.8.0.2")?,
+            "up0",
+            "who is on a network of the host's asked from there"
+        );
         assert_eq!(rp_filter("vpn0")?, "2");
         let ruleset = sh("nft", "list ruleset")?;
         assert!(
@@ -162,7 +167,7 @@ fn what_somebody_deletes_is_noticed_and_made_again() -> Result<()> {
         let mut watch = watch()?;
         let mut next = async || tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
         ip("rule add priority 55 lookup main")?;
-        ip("rule del priority 7350")?;
+        ip("rule del priority 7355")?;
         assert_eq!(
             next().await?,
             Some(Event::Routing),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use steer::route::{
-    Error, Family, Mark, Numbers, OnDown, Priority, Routing, Rule, Selector, TableId, Wanted,
-    cleanup, plan,
+    Error, Family, Mark, Numbers, OnDown, Priority, Routing, Rule, Selector, TableId, Taken,
+    Wanted, cleanup, plan,
 };
 
 use crate::{
@@ -92,6 +92,8 @@ fn a_killed_run_is_taken_over_even_with_other_numbers() -> Result<()> {
         let other = plan(&Wanted {
             vpn: Some(host.vpn.clone()),
             on_down: OnDown::Block,
+            networks: Vec::new(),
+            taken: Taken::default(),
             numbers,
         });
         routing.apply(&other).await?;
@@ -136,6 +138,7 @@ fn a_failing_step_takes_back_those_before_it() -> Result<()> {
             priority: Priority(7351),
             selector: Selector::Mark(Mark::DEFAULT),
             table: TableId(0),
+            passes_over: None,
         });
         let error = routing
             .apply(&refused)

@@ -99,6 +99,7 @@ pub enum ResolverPlace {
 pub struct Builder<'a> {
     docker: Option<DockerVersion>,
     tunnel: Option<Tunnel>,
+    takes_default: bool,
     families: Families,
     resolver: ResolverPlace,
     steer: Option<PathBuf>,
@@ -115,6 +116,12 @@ impl<'a> Builder<'a> {
     /// Chooses the tunnel, which otherwise `STEER_LAB_TUNNEL` does.
     pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
         self.tunnel = Some(tunnel);
+        self
+    }
+
+    /// Has the tunnel take the box's default route: by OpenVPN's `redirect-gateway def1 ipv6`, by wg-quick's rules.
+    pub fn tunnel_takes_default(mut self) -> Self {
+        self.takes_default = true;
         self
     }
 
@@ -160,6 +167,7 @@ impl<'a> Builder<'a> {
         tell("network namespaces: box, isp, internet, vpn");
         let mut lab = Lab::bare(tunnel)?;
         lab.steer = self.steer;
+        lab.takes_default = self.takes_default;
         let nameserver = hub::nameserver(self.families, self.resolver);
         fs::write(
             lab.dir.join("resolv.conf"),
@@ -172,7 +180,7 @@ impl<'a> Builder<'a> {
             tunnel.interface(),
             tunnel.name()
         ));
-        lab.tunnel_ends = tunnel::start(&lab, tunnel).context("the tunnel does not come up")?;
+        lab.tunnel_ends = tunnel::start(&lab).context("the tunnel does not come up")?;
         if let Some(version) = self.docker {
             tell("the registry, its token service, the layer host, the resolver");
             let daemons = hub::start(&lab, self.families, self.resolver)?;
@@ -192,6 +200,7 @@ pub struct Lab {
     dir: PathBuf,
     cgroup: PathBuf,
     tunnel: Tunnel,
+    takes_default: bool,
     steer: Option<PathBuf>,
     docker: Option<Docker>,
     tunnel_ends: Vec<Daemon>,
@@ -276,12 +285,12 @@ impl Lab {
     /// Ends the tunnel: its interfaces vanish.
     pub fn tunnel_down(&mut self) -> Result<()> {
         self.tunnel_ends.clear();
-        tunnel::stop(self, self.tunnel)
+        tunnel::stop(self)
     }
 
     /// Makes the tunnel anew.
     pub fn tunnel_up(&mut self) -> Result<()> {
-        self.tunnel_ends = tunnel::start(self, self.tunnel)?;
+        self.tunnel_ends = tunnel::start(self)?;
         Ok(())
     }
 
@@ -341,6 +350,7 @@ impl Lab {
             dir,
             cgroup,
             tunnel,
+            takes_default: false,
             steer: None,
             docker: None,
             tunnel_ends: Vec::new(),

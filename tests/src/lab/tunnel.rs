@@ -90,8 +90,8 @@ pub struct TunnelBytes {
 }
 
 /// Brings the tunnel up and returns the processes of its ends; the kernel's has none.
-pub(super) fn start(lab: &Lab, tunnel: Tunnel) -> Result<Vec<Daemon>> {
-    let mut daemons = match tunnel {
+pub(super) fn start(lab: &Lab) -> Result<Vec<Daemon>> {
+    let mut daemons = match lab.tunnel {
         Tunnel::OpenVpn => openvpn(lab)?,
         Tunnel::WireGuardGo => wireguard_go(lab)?,
         Tunnel::WireGuard => wireguard(lab)?,
@@ -115,14 +115,30 @@ pub(super) fn start(lab: &Lab, tunnel: Tunnel) -> Result<Vec<Daemon>> {
 }
 
 /// Takes down what ends with no process.
-pub(super) fn stop(lab: &Lab, tunnel: Tunnel) -> Result<()> {
-    if tunnel == Tunnel::WireGuard {
-        for ns in [Ns::Vpn, Ns::Box] {
-            lab.run(ns, &["ip", "link", "del", tunnel.interface()])?
+pub(super) fn stop(lab: &Lab) -> Result<()> {
+    if lab.takes_default && lab.tunnel != Tunnel::OpenVpn {
+        script(
+            lab.command(Ns::Box, "sh")?,
+            &format!("wg-quick down {}", quick(lab)),
+        )?;
+    }
+    if lab.tunnel == Tunnel::WireGuard {
+        let ends: &[Ns] = if lab.takes_default {
+            &[Ns::Vpn]
+        } else {
+            &[Ns::Vpn, Ns::Box]
+        };
+        for ns in ends {
+            lab.run(*ns, &["ip", "link", "del", lab.tunnel.interface()])?
                 .stdout()?;
         }
     }
     Ok(())
+}
+
+/// The file that wg-quick reads, whose name is the interface's.
+fn quick(lab: &Lab) -> String {
+    lab.dir.join("wg0.conf").display().to_string()
 }
 
 pub(super) fn bytes(lab: &Lab) -> Result<TunnelBytes> {
@@ -172,18 +188,29 @@ fn openvpn(lab: &Lab) -> Result<Vec<Daemon>> {
     )?;
     // A client whose first packet meets nobody tries again seconds later.
     far.wait_said(patience(Duration::from_secs(10)), "link local (bound)")?;
+    let redirect = if lab.takes_default {
+        "--redirect-gateway def1 ipv6"
+    } else {
+        ""
+    };
     let near = end(
         Ns::Box,
         "openvpn-box",
-        "--tls-client --remote 10.30.0.2 --connect-retry 1
-         --ifconfig 10.8.0.2 10.8.0.1 --ifconfig-ipv6 fd00:8::2/64 fd00:8::1",
+        &format!(
+            "--tls-client --remote 10.30.0.2 --connect-retry 1 {redirect}
+             --ifconfig 10.8.0.2 10.8.0.1 --ifconfig-ipv6 fd00:8::2/64 fd00:8::1"
+        ),
     )?;
     Ok(vec![far, near])
 }
 
 fn wireguard(lab: &Lab) -> Result<Vec<Daemon>> {
     for (ns, settings) in wireguard_ends(lab)? {
-        let text = format!("ip link add wg0 type wireguard\n{settings}");
+        let text = if lab.takes_default && ns == Ns::Box {
+            settings
+        } else {
+            format!("ip link add wg0 type wireguard\n{settings}")
+        };
         script(lab.command(ns, "sh")?, &text)
             .context("cannot make the kernel's WireGuard: wireguard-go needs no module")?;
     }
@@ -198,10 +225,20 @@ fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
         std::fs::create_dir_all(&folder)?;
         let mut command = lab.server(ns, "sh")?;
         let folder = folder.display();
+        let serve = if lab.takes_default && ns == Ns::Box {
+            // It starts the program by itself.
+            format!(
+                "export WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go; {settings}; exec sleep infinity"
+            )
+        } else {
+            format!(
+                "wireguard-go -f wg0 & until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done
+                 {settings}; wait"
+            )
+        };
         command.arg("-ec").arg(format!(
             "mkdir -p /run/wireguard; mount --bind {folder} /run/wireguard
-             wireguard-go -f wg0 & until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done
-             {settings}; wait"
+             {serve}"
         ));
         let name = if ns == Ns::Vpn {
             "wireguard-vpn"
@@ -222,6 +259,17 @@ fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
     );
     let public = Ran::of(Command::new("sh").args(["-ec", &make]))?.stdout()?;
     let (vpn, near) = public.trim().split_once('\n').context("wg made no keys")?;
+    if lab.takes_default {
+        let key = std::fs::read_to_string(lab.dir.join("box.key"))?;
+        std::fs::write(
+            quick(lab),
+            format!(
+                "[Interface]\nPrivateKey = {key}Address = 10.8.0.2/24, fd00:8::2/64\nListenPort = 51821\n\
+                 [Peer]\nPublicKey = {vpn}\nEndpoint = 10.30.0.2:51820\nPersistentKeepalive = 20\n\
+                 AllowedIPs = 0.0.0.0/0, ::/0\n"
+            ),
+        )?;
+    }
     let address = |end: u8| {
         format!(
             "printf '%s\\n' 'link set wg0 up' 'addr add 10.8.0.{end}/24 dev wg0' \\
@@ -240,13 +288,17 @@ fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
         ),
         (
             Ns::Box,
-            format!(
-                "wg set wg0 listen-port 51821 private-key {dir}/box.key \
+            if lab.takes_default {
+                format!("wg-quick up {}", quick(lab))
+            } else {
+                format!(
+                    "wg set wg0 listen-port 51821 private-key {dir}/box.key \
                      peer {vpn} endpoint 10.30.0.2:51820 persistent-keepalive 20 \
                      allowed-ips 0.0.0.0/0,::/0
                  {}",
-                address(2)
-            ),
+                    address(2)
+                )
+            },
         ),
     ])
 }

@@ -93,12 +93,12 @@ fn what_somebody_else_takes_away_is_put_back_and_told() -> Result<()> {
     let before = HostSnapshot::take(&lab.lab)?;
     for (line, told) in [
         (
-            "ip rule del pref 7350",
-            "restored ip rule add priority 7350",
+            "ip rule del pref 7355",
+            "restored ip rule add priority 7355",
         ),
         (
-            "ip -6 rule del pref 7350",
-            "restored ip -6 rule add priority 7350",
+            "ip -6 rule del pref 7355",
+            "restored ip -6 rule add priority 7355",
         ),
         (
             "ip rule del pref 7360",

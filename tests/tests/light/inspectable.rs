@@ -55,6 +55,7 @@ fn by_bpftool() -> Result<()> {
         filters += &lab.in_box(&format!("tc filter show dev {BRIDGE} {hook}"))?;
     }
     for program in [
+        "sock_create",
         "connect4",
         "connect6",
         "sendmsg4",

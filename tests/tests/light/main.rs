@@ -2,6 +2,7 @@
 //! on any kernel, in virtual machines too.
 
 mod adoption;
+mod bypass;
 mod changes;
 mod crash;
 mod datagrams;

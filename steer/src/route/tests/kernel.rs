@@ -28,6 +28,9 @@ pub struct Kernel {
 pub enum Way {
     Vpn,
     Refused,
+    /// By a default route that is not the VPN's.
+    Past,
+    /// By whatever the main table says.
     Direct,
 }
 
@@ -45,7 +48,11 @@ impl Kernel {
             nat_changed: false,
             ipv6: true,
             rp_filter_all: self.rp_filter_all,
-            rp_filter: plan.loose_rp_filter.as_ref().and_then(now),
+            rp_filter: plan
+                .loose_rp_filter
+                .iter()
+                .filter_map(|interface| Some((interface.clone(), now(interface)?)))
+                .collect(),
             loosened: self
                 .ledger
                 .iter()
@@ -114,7 +121,7 @@ impl Kernel {
     }
 
     fn add_route(&mut self, route: &Route) {
-        if let Target::Dev(interface) = &route.target {
+        if let Some(interface) = route.target.interface() {
             assert!(
                 self.links.contains_key(&interface.index.0),
                 "ENODEV: {route}"
@@ -136,9 +143,10 @@ impl Kernel {
 
     /// Routes go with their interface, and when it goes down.
     pub fn flush(&mut self, index: u32) {
-        self.routes.retain(
-            |route| !matches!(&route.target, Target::Dev(interface) if interface.index.0 == index),
-        );
+        self.routes.retain(|route| {
+            let interface = route.target.interface();
+            interface.is_none_or(|interface| interface.index.0 != index)
+        });
     }
 
     pub fn way(&self, family: Family, selector: Selector) -> Way {
@@ -160,6 +168,10 @@ impl Kernel {
                     target: Target::Dev(_),
                     ..
                 }) => return Way::Vpn,
+                Some(Route {
+                    target: Target::Via(_),
+                    ..
+                }) => return Way::Past,
                 Some(_) => return Way::Refused,
                 None => {}
             }

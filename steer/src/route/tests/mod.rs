@@ -3,9 +3,10 @@
 mod kernel;
 mod random;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
+use crate::rules::Net;
 
 fn vpn() -> Vpn {
     Vpn {
@@ -21,7 +22,35 @@ fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
     Wanted {
         vpn,
         on_down,
+        networks: Vec::new(),
+        taken: Taken::default(),
         numbers: Numbers::default(),
+    }
+}
+
+fn interface(name: &str, index: u32) -> Interface {
+    Interface {
+        name: name.into(),
+        index: IfIndex(index),
+    }
+}
+
+/// The default route by `eth0`, as DHCP makes it.
+fn uplink(family: Family) -> Route {
+    let (gateway, metric) = match family {
+        Family::V4 => (Ipv4Addr::new(192, 0, 2, 1).into(), 100),
+        Family::V6 => (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(), 1024),
+    };
+    Route {
+        family,
+        table: TableId::MAIN,
+        metric,
+        target: Target::Via(Hop {
+            interface: interface("eth0", 2),
+            gateway: Some(gateway),
+            onlink: false,
+            source: None,
+        }),
     }
 }
 
@@ -35,9 +64,10 @@ fn a_vpn_with_ipv4_alone() {
     assert_eq!(
         lines(&plan.rules),
         [
-            "priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
-            "priority 7360 from 10.8.0.2 iif lo ipproto udp lookup 7350 protocol 173",
-            "priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "priority 7355 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "priority 7360 from 10.8.0.2 iif lo lookup main suppress_prefixlength 7 protocol 173",
+            "priority 7361 from 10.8.0.2 iif lo lookup 7350 protocol 173",
+            "priority 7355 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
         ]
     );
     assert_eq!(
@@ -65,10 +95,10 @@ fn a_vpn_that_is_down_or_absent_blocks() {
         let of_the_address = plan
             .rules
             .iter()
-            .filter(|rule| matches!(rule.selector, Selector::UdpFrom(_)));
+            .filter(|rule| matches!(rule.selector, Selector::From(_)));
         assert_eq!(
             of_the_address.count(),
-            usize::from(has_address),
+            2 * usize::from(has_address),
             "as long as there is the address"
         );
     }
@@ -95,7 +125,7 @@ fn the_family_that_an_up_vpn_lacks_is_refused_even_so() {
 fn the_commands_of_a_start_block_before_they_lead() {
     let state = State {
         ipv6: true,
-        rp_filter: Some(1),
+        rp_filter: [(interface("wg0", 7), 1)].into(),
         ..State::default()
     };
     let changes = diff(&plan(&wanted(Some(vpn()), OnDown::Block)), &state);
@@ -107,9 +137,10 @@ fn the_commands_of_a_start_block_before_they_lead() {
             "ip route add default dev wg0 table 7350 protocol 173",
             "sysctl -w net.ipv4.conf.wg0.rp_filter=2",
             "nft add rule inet steer postrouting meta mark and 0x3000 == 0x1000 oifname \"wg0\" masquerade",
-            "ip rule add priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
-            "ip rule add priority 7360 from 10.8.0.2 iif lo ipproto udp lookup 7350 protocol 173",
-            "ip -6 rule add priority 7350 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "ip rule add priority 7355 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "ip rule add priority 7360 from 10.8.0.2 iif lo lookup main suppress_prefixlength 7 protocol 173",
+            "ip rule add priority 7361 from 10.8.0.2 iif lo lookup 7350 protocol 173",
+            "ip -6 rule add priority 7355 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
         ]
     );
 }
@@ -134,7 +165,7 @@ fn a_filter_that_is_not_strict_is_left() {
     let strict = |all, own| {
         let state = State {
             rp_filter_all: all,
-            rp_filter: Some(own),
+            rp_filter: [(interface("wg0", 7), own)].into(),
             ..State::default()
         };
         diff(&plan, &state)
@@ -157,13 +188,9 @@ fn a_filter_that_is_not_strict_is_left() {
 
 #[test]
 fn a_value_that_somebody_else_set_is_theirs() {
-    let interface = Interface {
-        name: "wg0".into(),
-        index: IfIndex(7),
-    };
     let state = |now| State {
         loosened: vec![Loosened {
-            interface: interface.clone(),
+            interface: interface("wg0", 7),
             original: 1,
             now,
         }],
@@ -185,12 +212,99 @@ fn a_value_that_somebody_else_set_is_theirs() {
 }
 
 #[test]
+fn what_is_not_the_vpns_goes_past_one_that_has_the_default_route() {
+    let taken = |families: &[Family]| Wanted {
+        taken: Taken {
+            families: families.iter().copied().collect(),
+            others: Family::BOTH.map(uplink).to_vec(),
+        },
+        ..wanted(Some(vpn()), OnDown::Block)
+    };
+    let nothing = plan(&taken(&[]));
+    assert_eq!(nothing, plan(&wanted(Some(vpn()), OnDown::Block)));
+    let both = plan(&taken(&Family::BOTH));
+    let more = |family, items: Vec<(Family, String)>, known: Vec<String>| {
+        let news = items
+            .into_iter()
+            .filter(|(of, text)| *of == family && !known.contains(text));
+        news.map(|(_, text)| text).collect::<Vec<_>>()
+    };
+    let rules = |plan: &Plan| {
+        let rules = plan.rules.iter();
+        rules.map(|rule| (rule.family, rule.to_string())).collect()
+    };
+    let routes = |plan: &Plan| {
+        let routes = plan.routes.iter();
+        routes
+            .map(|route| (route.family, route.to_string()))
+            .collect()
+    };
+    for (family, length, route) in [
+        (
+            Family::V4,
+            1,
+            "default via 192.0.2.1 dev eth0 metric 100 table 7351 protocol 173",
+        ),
+        (
+            Family::V6,
+            4,
+            "default via inet6 fe80::1 dev eth0 metric 1024 table 7351 protocol 173",
+        ),
+    ] {
+        assert_eq!(
+            more(family, rules(&both), lines(&nothing.rules)),
+            [
+                format!(
+                    "priority 7365 fwmark 0x2000/0x3000 lookup main suppress_prefixlength {length} protocol 173"
+                ),
+                "priority 7366 fwmark 0x2000/0x3000 lookup 7351 protocol 173".to_owned(),
+            ]
+        );
+        assert_eq!(more(family, routes(&both), lines(&nothing.routes)), [route]);
+    }
+    let loose: Vec<_> = both.loose_rp_filter.iter().map(|it| &it.name).collect();
+    assert_eq!(loose, ["eth0", "wg0"]);
+}
+
+#[test]
+fn the_way_back_to_a_container_does_not_go_by_the_mark_of_its_packets() {
+    let nets = ["172.17.0.0/16", "fd00:17::/64"].map(|net| net.parse().unwrap());
+    let plan = plan(&Wanted {
+        networks: nets.to_vec(),
+        ..wanted(None, OnDown::Block)
+    });
+    let rules: Vec<_> = plan
+        .rules
+        .iter()
+        .map(|it| (it.family, it.to_string()))
+        .collect();
+    let back =
+        |net| format!("priority 7350 to {net} fwmark 0x1000/0x3000 lookup main protocol 173");
+    assert_eq!(rules[0], (Family::V4, back(nets[0])));
+    assert_eq!(rules[2], (Family::V6, back(nets[1])));
+}
+
+#[test]
+fn a_mask_without_another_bit_leaves_no_mark_to_go_past_the_vpn_by() {
+    for (value, mask, bypass) in [
+        (0x1000, 0x3000, Some(0x2000)),
+        (0x3, 0xf0f, Some(0x4)),
+        (0x1000, 0x1000, None),
+        (u32::MAX, u32::MAX, None),
+    ] {
+        let found = Mark::new(value, mask).unwrap().bypass();
+        assert_eq!(found.map(Mark::value), bypass, "{value:#x}/{mask:#x}");
+    }
+}
+
+#[test]
 fn numbers_that_cannot_be_are_refused() {
     for (value, mask) in [(0, 0x3000), (0, 0), (0x4000, 0x3000)] {
         assert!(Mark::new(value, mask).is_err(), "{value:#x}/{mask:#x}");
     }
     let good = Numbers::default();
-    for table in [0, 253, 254, 255] {
+    // The one after it is steer's as well.
+    for table in [0, 252, 253, 254, 255, u32::MAX] {
         let table = TableId(table);
         assert!(Numbers { table, ..good }.check().is_err(), "{table}");
     }

@@ -15,6 +15,8 @@ struct Host {
     kernel: Kernel,
     vpn: Option<Vpn>,
     on_down: OnDown,
+    networks: Vec<Net>,
+    taken: Taken,
     numbers: Numbers,
 }
 
@@ -31,12 +33,19 @@ enum Event {
     /// The run was killed, and the next one is configured otherwise.
     Numbers(Numbers),
     RpFilter(u8),
+    /// The VPN has the default route of these families, and this is what others have.
+    Taken(Vec<Family>, Vec<Route>),
+    /// Containers have these networks.
+    Networks(Vec<Net>),
 }
+
+/// The uplink, which is always there.
+const UPLINK: u32 = 2;
 
 fn numbers(step: u32) -> Numbers {
     Numbers {
         mark: Mark::new(0x1000 << step, 0x3000 << step).unwrap(),
-        table: TableId(7350 + step),
+        table: TableId(7350 + 2 * step),
         priority: Priority(7350 + 20 * step),
     }
 }
@@ -44,6 +53,7 @@ fn numbers(step: u32) -> Numbers {
 fn event() -> impl Strategy<Value = Event> {
     let v4 = vec![Ipv4Addr::new(10, 8, 0, 2), Ipv4Addr::new(10, 8, 0, 3)];
     let v6 = vec!["fd00::2".parse().unwrap(), "fd00::3".parse().unwrap()];
+    let nets = ["172.17.0.0/16", "172.18.0.0/16", "fd00:17::/64"].map(|net| net.parse().unwrap());
     let name = prop_oneof![Just("wg0".to_owned()), Just("tun0.7".to_owned())];
     prop_oneof![
         3 => Just(Event::Up),
@@ -55,6 +65,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => prop_oneof![Just(OnDown::Block), Just(OnDown::Direct)].prop_map(Event::OnDown),
         1 => (0..2u32).prop_map(|step| Event::Numbers(numbers(step))),
         1 => (0..2u8).prop_map(Event::RpFilter),
+        2 => (subsequence(Family::BOTH.to_vec(), 0..=2), subsequence(Family::BOTH.to_vec(), 0..=2))
+            .prop_map(|(families, others)| Event::Taken(families, others.into_iter().map(uplink).collect())),
+        2 => subsequence(nets.to_vec(), 0..=3).prop_map(Event::Networks),
     ]
 }
 
@@ -63,10 +76,21 @@ impl Host {
         Self {
             kernel: Kernel {
                 rp_filter_all,
+                links: [(
+                    UPLINK,
+                    Link {
+                        name: "eth0".into(),
+                        rp_filter: 1,
+                        administrators: 1,
+                    },
+                )]
+                .into(),
                 ..Kernel::default()
             },
             vpn: None,
             on_down: OnDown::Block,
+            networks: Vec::new(),
+            taken: Taken::default(),
             numbers: Numbers::default(),
         }
     }
@@ -75,6 +99,8 @@ impl Host {
         plan(&Wanted {
             vpn: self.vpn.clone(),
             on_down: self.on_down,
+            networks: self.networks.clone(),
+            taken: self.taken.clone(),
             numbers: self.numbers,
         })
     }
@@ -121,9 +147,23 @@ impl Host {
             }
             (Event::OnDown(on_down), _) => self.on_down = on_down,
             (Event::Numbers(numbers), _) => self.numbers = numbers,
+            (Event::Networks(networks), _) => self.networks = networks,
+            (Event::Taken(families, others), _) => {
+                let families = families.into_iter().collect();
+                self.taken = Taken { families, others };
+            }
             (_, None) => {}
         }
     }
+}
+
+/// Whether a rule leads to the VPN and not past it.
+fn is_for_the_vpn(rule: &Rule) -> bool {
+    let of_a_run = (0..2).map(numbers);
+    rule.table != TableId::MAIN
+        && of_a_run
+            .map(|run| run.table)
+            .any(|table| table == rule.table)
 }
 
 /// What is wanted to hold from one state to the next.
@@ -139,6 +179,7 @@ impl Invariant {
         let selectors = |plan: &Plan| {
             plan.rules
                 .iter()
+                .filter(|rule| is_for_the_vpn(rule))
                 .map(|r| (r.family, r.selector))
                 .collect::<Vec<_>>()
         };
@@ -156,7 +197,8 @@ impl Invariant {
         if !self.tight {
             return;
         }
-        for rule in &kernel.rules {
+        let for_the_vpn = kernel.rules.iter().filter(|rule| is_for_the_vpn(rule));
+        for rule in for_the_vpn {
             assert_ne!(
                 kernel.way(rule.family, rule.selector),
                 Way::Direct,
@@ -211,6 +253,15 @@ proptest! {
             if host.vpn.as_ref().is_some_and(|vpn| vpn.up && !vpn.v4.is_empty()) {
                 let marked = Selector::Mark(host.numbers.mark);
                 prop_assert_eq!(host.kernel.way(Family::V4, marked), Way::Vpn);
+            }
+            let past = Selector::Mark(host.numbers.mark.bypass().unwrap());
+            for family in Family::BOTH {
+                let expected = if host.taken.past().any(|route| route.family == family) {
+                    Way::Past
+                } else {
+                    Way::Direct
+                };
+                prop_assert_eq!(host.kernel.way(family, past), expected);
             }
             old = (plan, host.on_down);
         }
