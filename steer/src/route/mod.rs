@@ -24,6 +24,7 @@
 mod diff;
 mod error;
 mod guard;
+mod keep;
 mod ledger;
 mod message;
 mod nat;

@@ -1,4 +1,4 @@
-//! Masquerading: the nft table `inet steer`, by way of the `nft` program.
+//! The nft table `inet steer`, by way of the `nft` program: it masquerades, and keeps the marks ([`keep`]).
 
 use std::{borrow::Cow, env, ffi::OsString, io, process::Stdio};
 
@@ -12,7 +12,7 @@ use nftables::{
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    Change, Error,
+    Change, Error, keep,
     plan::{Mark, Nat},
 };
 
@@ -20,8 +20,10 @@ pub(super) const TABLE: &str = "steer";
 const CHAIN: &str = "postrouting";
 /// `srcnat`, where Docker and everybody else masquerades: the first to translate a connection has it.
 const PRIORITY: i32 = 100;
-/// On the one rule in the table: what tells our table from another that has its name.
+/// On the rule that masquerades: what tells our table from another that has its name.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
+/// On the others, which nft lists otherwise than they were made. Counts on when they change.
+const KEEPS: &str = "steer: keeps its marks, 1";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
@@ -157,17 +159,34 @@ fn render(nat: Option<&Nat>) -> Nftables<'static> {
     batch.delete(table());
     if let Some(nat) = nat {
         batch.add(table());
-        batch.add(NfListObject::Chain(chain()));
-        batch.add(NfListObject::Rule(Rule {
-            family: NfFamily::INet,
-            table: TABLE.into(),
-            chain: CHAIN.into(),
-            expr: expression(nat).into(),
-            comment: Some(COMMENT.into()),
-            ..Rule::default()
-        }));
+        for chain in chains() {
+            batch.add(NfListObject::Chain(chain));
+        }
+        batch.add(rule(CHAIN, expression(nat), COMMENT));
+        for (chain, expression) in keep::rules(nat.mark) {
+            batch.add(rule(chain, expression, KEEPS));
+        }
     }
     batch.to_nftables()
+}
+
+fn rule(
+    chain: &'static str,
+    expression: Vec<Statement<'static>>,
+    comment: &'static str,
+) -> NfListObject<'static> {
+    NfListObject::Rule(Rule {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        chain: chain.into(),
+        expr: expression.into(),
+        comment: Some(comment.into()),
+        ..Rule::default()
+    })
+}
+
+fn chains() -> impl Iterator<Item = Chain<'static>> {
+    [chain()].into_iter().chain(keep::chains(TABLE))
 }
 
 fn chain() -> Chain<'static> {
@@ -209,9 +228,10 @@ fn expression(nat: &Nat) -> Vec<Statement<'static>> {
     ]
 }
 
-/// The inverse of [`render`], for exactly what it makes.
+/// The inverse of [`render`]: of the rule that masquerades exactly, of the others by their chain and comment.
 fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
-    let mut chains = 0;
+    let mut missing: Vec<_> = chains().collect();
+    let mut kept = Vec::new();
     let mut nat = None;
     for object in objects {
         match object {
@@ -221,10 +241,13 @@ fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
                     policy: None,
                     ..found.clone()
                 };
-                if found != chain() {
-                    return None;
-                }
-                chains += 1;
+                let at = missing.iter().position(|chain| *chain == found)?;
+                missing.swap_remove(at);
+            }
+            NfObject::ListObject(NfListObject::Rule(rule))
+                if rule.comment.as_deref() == Some(KEEPS) =>
+            {
+                kept.push(rule.chain.as_ref());
             }
             NfObject::ListObject(NfListObject::Rule(rule)) => {
                 let parsed = parse_rule(&rule.expr)?;
@@ -236,7 +259,8 @@ fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
             _ => return None,
         }
     }
-    nat.filter(|_| chains == 1)
+    let is_whole = |nat: &Nat| keep::rules(nat.mark).map(|(chain, _)| chain).eq(kept);
+    nat.filter(|nat| missing.is_empty() && is_whole(nat))
 }
 
 fn parse_rule(expr: &[Statement<'_>]) -> Option<Nat> {
@@ -278,17 +302,39 @@ mod tests {
         }
     }
 
-    /// As nft 1.0.6 lists what [`render`] makes.
+    /// As nft 1.0.6 lists what [`render`] makes, with a rule that masquerades what has that `mark`.
     fn listing(mark: &str, comment: &str) -> String {
+        let chains = chains().map(|chain| {
+            let mut object = serde_json::to_value(NfListObject::Chain(chain)).unwrap();
+            object["chain"]["policy"] = "accept".into();
+            object.to_string()
+        });
+        let of = if mark == MASKED {
+            Mark::DEFAULT
+        } else {
+            whole()
+        };
+        let kept = keep::rules(of).map(|(chain, _)| {
+            format!(
+                r#"{{"rule": {{"family": "inet", "table": "steer", "chain": "{chain}", "comment": "{KEEPS}", "expr": []}}}}"#
+            )
+        });
         format!(
             r#"{{"nftables": [{{"metainfo": {{"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}}}},
             {{"table": {{"family": "inet", "name": "steer", "handle": 1}}}},
-            {{"chain": {{"family": "inet", "table": "steer", "name": "postrouting", "handle": 1, "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}}}},
+            {},
             {{"rule": {{"family": "inet", "table": "steer", "chain": "postrouting", "handle": 2, "comment": "{comment}", "expr": [
               {{"match": {{"op": "==", "left": {mark}, "right": 4096}}}},
               {{"match": {{"op": "==", "left": {{"meta": {{"key": "oifname"}}}}, "right": "wg0"}}}},
-              {{"masquerade": null}}]}}}}]}}"#
+              {{"masquerade": null}}]}}}},
+            {}]}}"#,
+            chains.collect::<Vec<_>>().join(","),
+            kept.collect::<Vec<_>>().join(",")
         )
+    }
+
+    fn whole() -> Mark {
+        Mark::new(0x1000, u32::MAX).unwrap()
     }
 
     const MASKED: &str = r#"{"&": [{"meta": {"key": "mark"}}, 12288]}"#;
@@ -299,11 +345,19 @@ mod tests {
             owner(&listing(MASKED, COMMENT)),
             Owner::Steer(nat(Mark::DEFAULT))
         );
-        let whole = Mark::new(0x1000, u32::MAX).unwrap();
         assert_eq!(
             owner(&listing(r#"{"meta": {"key": "mark"}}"#, COMMENT)),
-            Owner::Steer(nat(whole))
+            Owner::Steer(nat(whole()))
         );
+    }
+
+    #[test]
+    fn a_chain_or_a_rule_that_is_missing_is_ours_to_replace() {
+        let all = listing(MASKED, COMMENT);
+        for part in ["restore-out", KEEPS] {
+            let without = all.replacen(part, "other", 1);
+            assert_eq!(owner(&without), Owner::SteerChanged, "{part}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn client() -> Result<Namespace> {
     sh("nft", "add table inet test")?;
     sh(
         "nft",
-        "add chain inet test in { type filter hook prerouting priority -150 ; }",
+        "add chain inet test in { type filter hook prerouting priority -300 ; }",
     )?;
     sh(
         "nft",
@@ -152,6 +152,48 @@ fn marked_packets_arrive_from_the_vpns_address_and_are_answered() -> Result<()> 
             refused.is_err(),
             "a family that the VPN lacks is refused at once: {refused:?}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn marks_outlast_those_who_set_others_as_a_whole() -> Result<()> {
+    netns::run(async || {
+        let host = Host::new()?;
+        ip("address add fe80::2/64 dev vpn0 nodad")?;
+        let _far = far_end()?;
+        let client = client()?;
+        let _routing = host.applied().await?;
+        sh("nft", "add table inet others")?;
+        for (chain, hook) in [
+            ("in", "filter hook prerouting"),
+            ("out", "route hook output"),
+        ] {
+            sh(
+                "nft",
+                &format!("add chain inet others {chain} {{ type {hook} priority mangle ; }}"),
+            )?;
+        }
+        // As `CONNMARK --restore-mark` and `MARK --set-mark` do.
+        for rule in ["meta mark set ct mark", "meta mark set 0x7"] {
+            for chain in ["in", "out"] {
+                sh("nft", &format!("flush chain inet others {chain}"))?;
+                sh("nft", &format!("add rule inet others {chain} {rule}"))?;
+            }
+            for (server, address) in SERVERS.into_iter().zip(["10.8.0.2", "fd00:8::2"]) {
+                assert_eq!(
+                    sender(server, 0x1000)?.as_deref(),
+                    Some(address),
+                    "a process, {rule}"
+                );
+                assert_eq!(
+                    client.run(move || sender(server, 0))?.as_deref(),
+                    Some(address),
+                    "a client, {rule}"
+                );
+                assert_eq!(sender(server, 0)?, None, "unmarked, {rule}");
+            }
+        }
         Ok(())
     })
 }
