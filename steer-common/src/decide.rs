@@ -212,15 +212,32 @@ pub trait Tables {
 /// A verdict is taken at a flow's first packet and held. TCP tells its first packet, so a later one of no flow in
 /// `FLOWS` began on the direct path or before there were rules, and stays there; flows without such beginnings are
 /// remembered on both paths.
+/// An error of ICMP goes by the path of the flow that it is about.
 #[inline(always)]
 pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcome {
     if packet.place == Place::Stateless {
-        return match tables.address(&packet.destination).verdict {
-            Verdict::VPN => Outcome::Stateless,
-            _ => Outcome::Left,
-        };
+        return by_address(tables, packet);
     }
-    begin_or_hold(tables, &FlowKey::of(origin, packet), packet.place)
+    let mut key = FlowKey::of(origin, packet);
+    if packet.quoted == 0 {
+        return begin_or_hold(tables, &key, packet.place);
+    }
+    key.protocol = packet.quoted;
+    if tables.held(&key, Place::Unknown).is_some() {
+        return Outcome::Held;
+    }
+    if packet.quoted != TCP && tables.left(&key) {
+        return Outcome::Left;
+    }
+    by_address(tables, packet)
+}
+
+#[inline(always)]
+fn by_address(tables: &impl Tables, packet: &Packet) -> Outcome {
+    match tables.address(&packet.destination).verdict {
+        Verdict::VPN => Outcome::Stateless,
+        _ => Outcome::Left,
+    }
 }
 
 /// The path of an unconnected datagram of a process: the key's near side is unspecified.

@@ -56,6 +56,8 @@ pub struct Packet {
     pub protocol: u32,
     /// Where in its flow it stands.
     pub place: Place,
+    /// Protocol of the flow that an error of ICMP is about, whose ports are then those above; zero if it is none.
+    pub quoted: u32,
     /// Octets from the IP header to what TCP or UDP carries; zero if it is neither.
     pub payload: u32,
     /// Octets that they carry, as the headers have it.
@@ -77,6 +79,7 @@ impl Packet {
             destination_port: Port::new(0),
             protocol,
             place: Place::Stateless,
+            quoted: 0,
             payload: 0,
             payload_size: 0,
             sequence: 0,
@@ -241,13 +244,40 @@ impl Head {
     /// Only an echo request begins anything; its replies and all errors belong to flows of others.
     #[inline(always)]
     fn icmp(&self, packet: &mut Packet, at: u32, size: u32, echo: u8) -> Option<()> {
-        if at + 8 > size {
+        const HEADER: u32 = 8;
+        if at + HEADER > size {
             return None;
         }
-        if self.octet(at) != echo {
+        let kind = self.octet(at);
+        if kind != echo {
             packet.place = Place::Later;
+            if is_error(packet.protocol, kind) {
+                self.quoted(packet, at + HEADER, size);
+            }
         }
         Some(())
+    }
+
+    /// Reads of which flow the packet is that stands in an error (RFC 792, RFC 4443 section 2.4): one that its receiver
+    /// sent, so that the ports change sides.
+    #[inline(always)]
+    fn quoted(&self, packet: &mut Packet, at: u32, size: u32) {
+        const HEADER: u32 = 40;
+        const PORTS: u32 = 4;
+        let first = self.octet(at);
+        let (protocol, header) = match first >> 4 {
+            4 => (self.octet(at + 9), u32::from(first & 0x0f) * 4),
+            6 => (self.octet(at + 6), HEADER),
+            _ => return,
+        };
+        let ports = at + header;
+        if ports + PORTS <= size {
+            packet.quoted = u32::from(protocol);
+            if matches!(packet.quoted, TCP | UDP) {
+                packet.source_port = Port::new(u16::from_be_bytes(self.array(ports + 2)));
+                packet.destination_port = Port::new(u16::from_be_bytes(self.array(ports)));
+            }
+        }
     }
 
     #[inline(always)]
@@ -266,6 +296,17 @@ impl Head {
         const { assert!(N <= SLACK) };
         let at = (at & MASK) as usize;
         core::array::from_fn(|i| self.octets[at + i])
+    }
+}
+
+/// Whether a message of ICMP quotes a packet: unreachable, source quench, redirect, time exceeded, parameter problem; of
+/// ICMPv6 all below 128.
+#[inline(always)]
+const fn is_error(protocol: u32, kind: u8) -> bool {
+    if protocol == ICMP {
+        matches!(kind, 3..=5 | 11 | 12)
+    } else {
+        kind < 128
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -74,6 +74,21 @@ pub enum Ask {
         /// What to send.
         octets: Vec<u8>,
     },
+    /// Send datagrams that nobody waits for; [`Told::Done`].
+    Flood(Flood),
+    /// Look up so many names, `aNUMBER.` and then the one given, from one socket; [`Told::Done`].
+    ResolveMany(Lookup, u32),
+}
+
+/// Datagrams to many, each a flow of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Flood {
+    /// The first of the addresses.
+    pub first: Ipv4Addr,
+    /// How many addresses there are.
+    pub addresses: u32,
+    /// How many datagrams; those to one address go to ports of their own, from 1024 on.
+    pub flows: u32,
 }
 
 /// A name to look up, and where.
@@ -189,6 +204,8 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
             connected,
             octets,
         } => insist(server, connected, &octets).map(Told::Seen),
+        Ask::Flood(what) => flood(&what).map(|()| Told::Done),
+        Ask::ResolveMany(lookup, count) => resolve_many(&lookup, count).map(|()| Told::Done),
         Ask::Datagrams(servers) => {
             let first = servers.first().context("there is nowhere to send to")?;
             let socket = UdpSocket::bind(unspecified(*first))?;
@@ -202,7 +219,51 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
     }
 }
 
-fn resolve(lookup: &Lookup) -> Result<(Vec<IpAddr>, Option<UdpSocket>)> {
+fn flood(what: &Flood) -> Result<()> {
+    let socket = UdpSocket::bind(unspecified(SocketAddr::new(what.first.into(), 0)))?;
+    for number in 0..what.flows {
+        let address = Ipv4Addr::from(u32::from(what.first) + number % what.addresses);
+        let port = u16::try_from(1024 + number / what.addresses)?;
+        match socket.send_to(b"x", (address, port)) {
+            Ok(_) => {}
+            // It is held back, or nobody listened there before.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::HostUnreachable
+                ) => {}
+            Err(error) => return Err(error).context(format!("flow {number}")),
+        }
+    }
+    Ok(())
+}
+
+fn resolve_many(lookup: &Lookup, count: u32) -> Result<()> {
+    let socket = UdpSocket::bind(unspecified(lookup.resolver))?;
+    socket.connect(lookup.resolver)?;
+    socket.set_read_timeout(Some(patience(Duration::from_millis(50))))?;
+    let mut buffer = [0; 4096];
+    for number in 0..count {
+        let (message, query) = question(&Lookup {
+            name: format!("a{number}.{}", lookup.name),
+            ..lookup.clone()
+        })?;
+        socket.send(&message.to_vec()?)?;
+        // One that there is no room for is held back.
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let answer = Message::from_vec(&buffer[..length])?;
+            if answer.metadata.id == message.metadata.id && answer.queries.contains(&query) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn question(lookup: &Lookup) -> Result<(Message, Query)> {
     let name = Name::from_ascii(format!("{}.", lookup.name))?;
     let kind = if lookup.v6 {
         RecordType::AAAA
@@ -213,6 +274,11 @@ fn resolve(lookup: &Lookup) -> Result<(Vec<IpAddr>, Option<UdpSocket>)> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(query.clone());
+    Ok((message, query))
+}
+
+fn resolve(lookup: &Lookup) -> Result<(Vec<IpAddr>, Option<UdpSocket>)> {
+    let (message, query) = question(lookup)?;
     let packet = message.to_vec()?;
     let (answer, asker) = if lookup.tcp {
         (

@@ -7,6 +7,7 @@ mod lab;
 mod licences;
 mod report;
 mod setup;
+mod soak;
 mod stamp;
 mod step;
 mod system;
@@ -62,6 +63,8 @@ enum Task {
     Vm(vm::Arguments),
     /// Fuzzes the parsers, each for a while.
     Fuzz(fuzz::Arguments),
+    /// Runs the tests that try for leaks and the like for as long as they are let.
+    Soak(soak::Arguments),
     /// Inside such a machine: runs a plan.
     #[command(hide = true)]
     VmGuest { plan: PathBuf },
@@ -96,6 +99,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Lab(arguments) => return lab::run(&arguments),
         Task::Vm(arguments) => return vm::run(&arguments),
         Task::Fuzz(arguments) => return Ok(status(fuzz::run(&arguments)?)),
+        Task::Soak(arguments) => return Ok(status(soak::run(&arguments)?)),
         Task::VmGuest { plan } => vm::inside(&plan)?,
         Task::VmStart { steer, filter } => {
             return Ok(status(vm::start_checks(&steer, &filter)));

@@ -99,7 +99,11 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-fn prepare(root: &Path) -> Result<setup::Toolchain> {
+/// Sets up and compiles what the tests need.
+///
+/// # Errors
+/// When something cannot be had or does not compile.
+pub fn prepare(root: &Path) -> Result<setup::Toolchain> {
     setup::programs()?;
     setup::host_components()?;
     let toolchain = setup::toolchain(None)?;
@@ -165,12 +169,8 @@ impl Selection<'_> {
         command
             .args(["test", "--locked", "--no-fail-fast"])
             .args(group.selection);
-        if group.as_root && !system::is_root() {
-            system::ensure_root(PURPOSE)?;
-            command.args([
-                "--config",
-                r#"target.'cfg(target_os = "linux")'.runner = ["sudo", "-n", "-E"]"#,
-            ]);
+        if group.as_root {
+            as_root(&mut command)?;
         }
         command.args(self.filter).arg("--").args(self.extra);
 
@@ -182,6 +182,21 @@ impl Selection<'_> {
         );
         Ok(())
     }
+}
+
+/// Has cargo run test programs as root.
+///
+/// # Errors
+/// When this process cannot become root.
+pub fn as_root(command: &mut Command) -> Result<()> {
+    if !system::is_root() {
+        system::ensure_root(PURPOSE)?;
+        command.args([
+            "--config",
+            r#"target.'cfg(target_os = "linux")'.runner = ["sudo", "-n", "-E"]"#,
+        ]);
+    }
+    Ok(())
 }
 
 /// Cargo in the workspace `root`, with an environment of its own.

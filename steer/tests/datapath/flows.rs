@@ -165,6 +165,53 @@ fn packets_without_a_flow_go_by_their_address() {
 }
 
 #[test]
+fn an_error_goes_by_the_path_of_the_flow_that_it_is_about() {
+    for (client, server, protocol, kinds) in [
+        (CLIENT, SERVER, 1, [3, 11]),
+        ("fd00::2", "2001:db8:b10c::7", 58, [1, 2]),
+    ] {
+        let mut kernel = Kernel::new();
+        let error = |kind: u8, quoted: &[u8]| {
+            // What the server sent is behind the Ethernet header.
+            let message = [&[kind, 3, 0, 0, 0, 0, 0, 0], &quoted[14..]].concat();
+            packet::ip(client, server, protocol, &message)
+        };
+        let answer = |port| udp(server, 443, client, port, b"an answer of some length");
+        flow(&mut kernel, &udp(client, 1, server, 443, b"x"));
+        kernel.knows(server, Verdict::VPN);
+        flow(&mut kernel, &udp(client, 2, server, 443, b"x"));
+        flow(&mut kernel, &tcp(client, 3, server, 443, SYN));
+        for kind in kinds {
+            for (quoted, mark, which) in [
+                (answer(1), 0, "begun before its address was learned"),
+                (answer(2), MARK, "of the VPN"),
+                (answer(4), MARK, "forgotten, to an address of the VPN"),
+                (
+                    tcp(server, 443, client, 3, ACK),
+                    MARK,
+                    "a connection of the VPN",
+                ),
+            ] {
+                let outcome = flow(&mut kernel, &error(kind, &quoted));
+                assert_eq!(outcome, (NEXT, mark), "{server}, kind {kind}: {which}");
+            }
+        }
+        kernel.forgets(server);
+        assert_eq!(
+            flow(&mut kernel, &error(kinds[0], &answer(2))),
+            (NEXT, MARK)
+        );
+        assert_eq!(flow(&mut kernel, &error(kinds[0], &answer(4))), (NEXT, 0));
+        let cut = error(kinds[0], &answer(2)[..30]);
+        assert_eq!(
+            flow(&mut kernel, &cut),
+            (NEXT, 0),
+            "it does not say of which"
+        );
+    }
+}
+
+#[test]
 fn headers_of_any_length_are_read() {
     let mut kernel = Kernel::new();
     kernel.knows(SERVER, Verdict::VPN);

@@ -100,7 +100,7 @@ pub fn with_tags(frame: &[u8], kinds: &[u16]) -> Vec<u8> {
     longer
 }
 
-fn ip(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub fn ip(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     match (source.parse().unwrap(), destination.parse().unwrap()) {
         (IpAddr::V4(_), IpAddr::V4(_)) => ipv4(source, destination, protocol, 0, payload),
         (IpAddr::V6(s), IpAddr::V6(d)) => {

@@ -6,4 +6,5 @@ mod netns;
 mod others;
 mod packets;
 mod steering;
+mod transitions;
 mod ways_out;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Lab, Ns,
-    exec::{Daemon, Ran},
+    exec::{Daemon, Ran, until},
 };
 use crate::pace::patience;
 
@@ -122,6 +122,9 @@ impl Docker {
             info().is_ok_and(|ran| ran.ok())
         })?;
         let name = Network::UserDefined.name();
+        if Ran::of(docker_command(lab, docker.version)?.args(["network", "inspect", name]))?.ok() {
+            return Ok(docker);
+        }
         let make = [
             "network",
             "create",
@@ -140,6 +143,19 @@ impl Docker {
 }
 
 impl Lab {
+    /// Ends dockerd, removes its cgroup, and starts it in another of that name.
+    pub fn restart_docker(&mut self) -> Result<()> {
+        let Docker { version, daemon } = self.docker.take().context("this lab has no Docker")?;
+        daemon.terminate(patience(Duration::from_secs(30)))?;
+        let cgroup = self.dockerd_cgroup();
+        let gone = until(patience(Duration::from_secs(10)), || {
+            fs::remove_dir(&cgroup).is_ok()
+        });
+        ensure!(gone, "{} does not go", cgroup.display());
+        self.docker = Some(Docker::start(self, version)?);
+        Ok(())
+    }
+
     /// Runs `docker` with `args` against the box's dockerd.
     pub fn docker(&self, args: &[&str]) -> Result<Ran> {
         let docker = self

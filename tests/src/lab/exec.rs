@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -187,6 +187,22 @@ impl Daemon {
         self.wait(limit, || {
             std::fs::read_to_string(&log).is_ok_and(|text| text.contains(line))
         })
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(mut self, limit: Duration) -> Result<()> {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id())?),
+            Signal::SIGTERM,
+        )?;
+        let ended = until(limit, || self.child.try_wait().is_ok_and(|it| it.is_some()));
+        ensure!(
+            ended,
+            "{} does not end; it said:\n{}",
+            self.name,
+            self.tail()
+        );
+        Ok(())
     }
 
     fn tail(&self) -> String {

@@ -3,3 +3,4 @@
 mod containers;
 mod lab;
 mod pull;
+mod restarts;

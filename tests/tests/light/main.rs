@@ -8,6 +8,7 @@ mod crash;
 mod datagrams;
 mod dns_over_tcp;
 mod first_packet;
+mod flood;
 mod flows_keep_their_path;
 mod forged_answers;
 mod host_as_before;
