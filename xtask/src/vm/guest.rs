@@ -115,7 +115,8 @@ fn run_group(group: &Group, doing: &Doing) -> Ending {
         .current_dir(&group.directory)
         .env("PATH", PATH)
         .env("HOME", "/tmp")
-        .env("STEER_LAB_TUNNEL", "wireguard");
+        .env("STEER_LAB_TUNNEL", "wireguard")
+        .env("STEER_TRANSITIONS", "8");
     let limits = Limits {
         total: Duration::from_secs(group.limit),
         quiet: QUIET,
