@@ -11,6 +11,7 @@ mod first_packet;
 mod flood;
 mod flows_keep_their_path;
 mod forged_answers;
+mod gets_along;
 mod host_as_before;
 mod inspectable;
 mod lab;

@@ -59,6 +59,7 @@ const TARGETS: &[Target] = &[
             "first_packet::a_late_connection_may_go_on",
             "lab::",
             "flood::",
+            "gets_along::",
             "leaks::",
             "lifetimes::",
             "names::an_answer_in_fragments",
