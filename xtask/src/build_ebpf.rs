@@ -14,6 +14,7 @@ use crate::{
         self, Toolchain,
         compiler::{Core, Route, TARGET},
     },
+    stack,
     stamp::{self, Stamp},
     step, system,
 };
@@ -56,12 +57,14 @@ pub fn run(route: Option<Route>, show_output: bool) -> Result<PathBuf> {
         .join(TARGET)
         .join("release/steer-ebpf");
     let content = fs::read(&made).with_context(|| format!("{} cannot be read", made.display()))?;
-    inspect(&content).with_context(|| format!("{} is not fit to be loaded", made.display()))?;
+    let stack =
+        inspect(&content).with_context(|| format!("{} is not fit to be loaded", made.display()))?;
     replace(&object, &content)?;
     replace(
         &root.join(stamp::STAMP),
         Stamp::new(sources, &content).render().as_bytes(),
     )?;
+    eprintln!("  the deepest stack: {stack}");
     eprintln!(
         "build-ebpf: {} ({} KiB)",
         stamp::OBJECT,
@@ -142,8 +145,9 @@ pub fn clippy(toolchain: &Toolchain, root: &Path) -> Result<()> {
     step::run("clippy for bpfel-unknown-none", &mut cargo)
 }
 
-/// Looks for what the kernel and bpftool want of an object: a licence that allows every helper, and type information.
-fn inspect(content: &[u8]) -> Result<()> {
+/// Looks for what the kernel and bpftool want of an object: a licence that allows every helper, type information, and no
+/// more stack than there is, of which it tells how much is used.
+fn inspect(content: &[u8]) -> Result<String> {
     let object = object::File::parse(content).context("it is no ELF object")?;
     let section = |name: &str| {
         let section = object
@@ -161,7 +165,7 @@ fn inspect(content: &[u8]) -> Result<()> {
         "its licence is {:?}",
         String::from_utf8_lossy(licence)
     );
-    Ok(())
+    stack::check(&object)
 }
 
 /// Puts `content` at `path` at once, so that nobody reads half of it.

@@ -8,6 +8,7 @@ mod licences;
 mod report;
 mod setup;
 mod soak;
+mod stack;
 mod stamp;
 mod step;
 mod system;
