@@ -116,7 +116,7 @@ fn run_group(group: &Group, doing: &Doing) -> Ending {
         .env("PATH", PATH)
         .env("HOME", "/tmp")
         .env("STEER_LAB_TUNNEL", "wireguard")
-        .env("STEER_TRANSITIONS", "8");
+        .env("STEER_TEST_NAMES", "2000");
     let limits = Limits {
         total: Duration::from_secs(group.limit),
         quiet: QUIET,
