@@ -37,9 +37,12 @@ struct Wire {
 impl Wire {
     const TABLE: &str = "leaks";
 
-    /// Counts what comes in by an interface of a namespace.
-    fn watch(lab: &Shared, ns: Ns, interface: &str) -> Result<()> {
-        let (v4, v6) = (Range::Fresh.v4(), Range::Fresh.v6());
+    /// Counts what comes in by an interface of a namespace for the numbers from `first` on: what other tests began may
+    /// still send.
+    fn watch(lab: &Shared, ns: Ns, interface: &str, first: u16) -> Result<()> {
+        let (fresh, last) = (Range::Fresh, first + NUMBERS - 1);
+        let v4 = format!("{}-{}", fresh.host_v4(first), fresh.host_v4(last));
+        let v6 = format!("{}-{}", fresh.host_v6(first), fresh.host_v6(last));
         let mut rules = String::new();
         // In the order in which they are read.
         for bit in [0, 1] {
@@ -187,8 +190,8 @@ fn nothing_leaks_and_nothing_fails_while_the_vpn_flaps_and_steer_is_killed() -> 
     lab.lab.tunnel_up()?;
     let first = lab.numbers(NUMBERS + 1)?.next_multiple_of(2);
     let tunnel = lab.lab.tunnel_interface();
-    Wire::watch(&lab, Ns::Isp, "box")?;
-    Wire::watch(&lab, Ns::Vpn, tunnel)?;
+    Wire::watch(&lab, Ns::Isp, "box", first)?;
+    Wire::watch(&lab, Ns::Vpn, tunnel, first)?;
     let mut clients = lab.clients()?;
     let mut steer = Some(lab.lab.steer(&config(&lab), &[])?);
     let (numbers, stop) = (AtomicU16::new(0), AtomicBool::new(false));
