@@ -1,10 +1,15 @@
 //! The command as a user meets it: exit codes, and one line for each failure.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::process::{Command, Output, Stdio};
+use std::{
+    fs::{self, File},
+    io::{Read, Write as _},
+    os::fd::OwnedFd,
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
 
-use nix::pty::openpty;
+use nix::{pty::openpty, sys::stat::Mode, unistd::mkfifo};
 
 fn steer(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_steer"))
@@ -103,43 +108,52 @@ fn cleanup_takes_the_numbers_of_the_run() {
     );
 }
 
-/// Runs it with a list of that many names and an interface that cannot be, and returns its standard error: a terminal's, if
-/// that is `seen`.
-fn told_of_a_list(names: usize, seen: bool) -> String {
+/// Runs it with two lists, the second of which is written only after so long, and an interface that cannot be, and returns
+/// what it wrote to standard error.
+fn told_of_lists(slow: Duration, stderr: (impl Read, OwnedFd)) -> String {
     let directory = tempfile::tempdir().expect("a made-up file or process works");
-    let list = directory.path().join("list.txt");
-    let text: String = (0..names).map(|n| format!("n{n}.example\n")).collect();
-    fs::write(&list, text).expect("a made-up file or process works");
+    let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+    fs::write(&first, "a.example\n").expect("a made-up file or process works");
+    mkfifo(&second, Mode::S_IRWXU).expect("a made-up file or process works");
+    let (mut read, written) = stderr;
     let mut command = Command::new(env!("CARGO_BIN_EXE_steer"));
     command
         .args(["run", "--vpn", "a/b", "--vpn-list"])
-        .arg(&list);
-    command.env("TERM", "xterm");
-    if !seen {
-        let output = command.output().expect("a made-up file or process works");
-        return String::from_utf8_lossy(&output.stderr).into_owned();
-    }
-    let pair = openpty(None, None).expect("there are terminals");
-    let mut child = command
-        .stderr(Stdio::from(pair.slave))
-        .spawn()
-        .expect("a made-up file or process works");
+        .arg(&first)
+        .arg("--vpn-list")
+        .arg(&second)
+        .env("TERM", "xterm")
+        .stderr(written);
+    let mut child = command.spawn().expect("a made-up file or process works");
     // The other end is the child's alone, so that reading ends with it.
     drop(command);
+    // It can be opened once it is being read, and so after the work has begun.
+    let mut pipe = File::create(&second).expect("the list is opened");
+    thread::sleep(slow);
+    pipe.write_all(b"b.example\n").expect("the list is read");
+    drop(pipe);
     let mut said = Vec::new();
     // At its end a terminal tells an error (EIO).
-    let _ = File::from(pair.master).read_to_end(&mut said);
+    let _ = read.read_to_end(&mut said);
     child.wait().expect("a made-up file or process works");
     String::from_utf8_lossy(&said).into_owned()
 }
 
 #[test]
-fn how_far_the_reading_of_a_long_list_is_can_be_seen_on_a_terminal() {
-    let said = told_of_a_list(300_000, true);
+fn how_far_the_reading_of_long_lists_is_can_be_seen_on_a_terminal() {
+    const LONG: Duration = Duration::from_millis(300);
+    let terminal = || {
+        let pair = openpty(None, None).expect("there are terminals");
+        (File::from(pair.master), pair.slave)
+    };
+    let said = told_of_lists(LONG, terminal());
     assert!(
         said.contains("reading lists") && said.contains('%'),
         "{said}"
     );
-    assert!(!told_of_a_list(300_000, false).contains("reading lists"));
-    assert!(!told_of_a_list(10, true).contains("reading lists"));
+    let said = told_of_lists(Duration::ZERO, terminal());
+    assert!(!said.contains("reading lists"), "{said}");
+    let (read, written) = std::io::pipe().expect("there are pipes");
+    let said = told_of_lists(LONG, (read, written.into()));
+    assert!(!said.contains("reading lists"), "{said}");
 }
