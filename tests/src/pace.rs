@@ -1,7 +1,9 @@
 //! How slow this machine is. Everything takes ten to twenty times as long where the processor is
 //! emulated: waits last longer there, and what is tried a thousand times is tried less often.
 
-use std::{env, fs, sync::LazyLock, time::Duration};
+use std::{env, fs, str::FromStr, sync::LazyLock, time::Duration};
+
+use anyhow::{Context, Result};
 
 /// Says how many times slower than a usual machine this one is.
 const FACTOR: &str = "STEER_LAB_PATIENCE";
@@ -26,6 +28,19 @@ pub fn patience(usual: Duration) -> Duration {
 /// How often to try what is tried `usual` times on a usual machine; at least once.
 pub fn times(usual: u16) -> u16 {
     u16::try_from(u32::from(usual) / *SLOWNESS).map_or(usual, |times| times.max(1))
+}
+
+/// The number in a variable of the environment, else `usual`: how long, how often or which choices.
+pub fn asked<T: FromStr>(variable: &str, usual: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match env::var(variable) {
+        Ok(value) => value
+            .parse()
+            .with_context(|| format!("{variable} is \"{value}\", which is no number of its kind")),
+        Err(_) => Ok(usual),
+    }
 }
 
 /// Those of `all` to try; on a slow machine `few` of them.

@@ -116,8 +116,8 @@ pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
 
 fn bpf<T: Attributes>(attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` octets, which are this call's alone until it returns. The
-    // path in `Get`, a string that ends with a zero, outlives the call; of what `UpdateBatch` points to the kernel reads `count` keys and values, of the sizes
-    // that their map has.
+    // path in `Get`, a string that ends with a zero, outlives the call; of what `UpdateBatch` points to the kernel reads
+    // `count` keys and values, of the sizes that their map has.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

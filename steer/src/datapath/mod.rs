@@ -378,19 +378,14 @@ impl Drop for Datapath {
 /// Makes the maps, or takes those that are to be kept from what was left.
 fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Result<Ebpf, Error> {
     let level = level.map_or(0, |level| level as u8);
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global("AYA_LOG_LEVEL", &level, false)
-        .map_max_entries("RULES", entries(room.rules)?)
-        .map_max_entries("NETS", entries(room.nets)?);
+    let mut loader = loader(room)?;
+    loader.override_global("AYA_LOG_LEVEL", &level, false);
     if let Some(left) = left {
         for name in KEPT {
             loader.map_pin_path(name, left.pins().map(name));
         }
     }
-    loader
-        .load(OBJECT)
-        .map_err(|error| Error::Object(Box::new(error)))
+    load_object(loader)
 }
 
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
@@ -400,17 +395,27 @@ fn open_rules(room: Room) -> Result<Ebpf, Error> {
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
     /// The least that the kernel makes is a page; this is one on every architecture.
     const RING: u32 = 65_536;
-    let mut loader = EbpfLoader::new();
-    loader
-        .btf(None)
-        .map_max_entries("RULES", entries(room.rules)?)
-        .map_max_entries("NETS", entries(room.nets)?);
+    let mut loader = loader(room)?;
+    loader.btf(None);
     for name in TABLES {
         loader.map_max_entries(name, 1);
     }
     for name in RINGS {
         loader.map_max_entries(name, RING);
     }
+    load_object(loader)
+}
+
+/// Loads the object with room for so many rules.
+fn loader<'a>(room: Room) -> Result<EbpfLoader<'a>, Error> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("RULES", entries(room.rules)?)
+        .map_max_entries("NETS", entries(room.nets)?);
+    Ok(loader)
+}
+
+fn load_object(mut loader: EbpfLoader<'_>) -> Result<Ebpf, Error> {
     loader
         .load(OBJECT)
         .map_err(|error| Error::Object(Box::new(error)))

@@ -113,11 +113,11 @@ fn notes(mark: Mark) -> Vec<Note> {
 }
 
 fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
-    let is_unmarked = |of| is(bits(of, mark.mask()), Operator::EQ, 0);
-    let mut rules = vec![vec![is_unmarked(packet), Statement::Return(None)]];
+    let is = |of, operator, value| matches(bits(of, mark.mask()), operator, value);
+    let mut rules = vec![vec![is(packet, Operator::EQ, 0), Statement::Return(None)]];
     rules.extend(notes(mark).into_iter().map(|note| {
         vec![
-            is(bits(packet, mark.mask()), Operator::EQ, note.packet),
+            is(packet, Operator::EQ, note.packet),
             goes(note.direction),
             set(connection, mark.mask(), note.connection),
         ]
@@ -126,21 +126,24 @@ fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
 }
 
 fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
-    let is_unmarked = |of| is(bits(of, mark.mask()), Operator::EQ, 0);
-    let mut rules = vec![vec![is_unmarked(connection), Statement::Return(None)]];
+    let is = |of, operator, value| matches(bits(of, mark.mask()), operator, value);
+    let mut rules = vec![vec![
+        is(connection, Operator::EQ, 0),
+        Statement::Return(None),
+    ]];
     for note in notes(mark) {
-        let noted = is(bits(connection, mark.mask()), Operator::EQ, note.connection);
+        let noted = is(connection, Operator::EQ, note.connection);
         rules.push(vec![
             noted.clone(),
             goes(note.direction),
-            is(bits(packet, mark.mask()), Operator::NEQ, note.packet),
+            is(packet, Operator::NEQ, note.packet),
             set(packet, mark.mask(), note.packet),
         ]);
         // The packets of the other direction had none, and have the connection's by who restores it.
         rules.push(vec![
             noted,
             goes(other(note.direction)),
-            is(bits(packet, mark.mask()), Operator::EQ, note.connection),
+            is(packet, Operator::EQ, note.connection),
             set(packet, mark.mask(), 0),
         ]);
     }
@@ -172,7 +175,7 @@ fn goes(direction: &'static str) -> Statement<'static> {
     })
 }
 
-fn is(left: Expression<'static>, op: Operator, value: u32) -> Statement<'static> {
+fn matches(left: Expression<'static>, op: Operator, value: u32) -> Statement<'static> {
     Statement::Match(Match {
         left,
         right: Expression::Number(value),

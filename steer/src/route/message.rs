@@ -293,8 +293,9 @@ pub(super) fn read_route(message: &RouteMessage) -> SeenRoute {
             RouteAttribute::Table(value) => seen.table = *value,
             RouteAttribute::Priority(value) => seen.metric = *value,
             RouteAttribute::Oif(value) => seen.oif = Some(IfIndex(*value)),
-            RouteAttribute::Gateway(value) => seen.gateway = address(value),
-            RouteAttribute::Via(RouteVia::Inet6(value)) => seen.gateway = Some((*value).into()),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(RouteVia::Inet6(_)) => {
+                seen.gateway = gateway(attribute);
+            }
             RouteAttribute::PrefSource(value) => seen.source = address(value),
             RouteAttribute::Destination(value) => seen.destination = address(value),
             RouteAttribute::CacheInfo(_) | RouteAttribute::Preference(_) => {}
@@ -303,11 +304,7 @@ pub(super) fn read_route(message: &RouteMessage) -> SeenRoute {
                 // Of several the first stands for all.
                 if let Some(hop) = hops.first() {
                     seen.oif = Some(IfIndex(hop.interface_index));
-                    seen.gateway = hop.attributes.iter().find_map(|it| match it {
-                        RouteAttribute::Gateway(value) => address(value),
-                        RouteAttribute::Via(RouteVia::Inet6(value)) => Some((*value).into()),
-                        _ => None,
-                    });
+                    seen.gateway = hop.attributes.iter().find_map(gateway);
                 }
             }
             _ => seen.more = true,
@@ -380,6 +377,14 @@ impl RouteFields {
         };
         let dev = self.oif.map(|oif| format!(" dev {}", interface(oif).name));
         format!("{kind}{destination}{}", dev.unwrap_or_default())
+    }
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(value) => address(value),
+        RouteAttribute::Via(RouteVia::Inet6(value)) => Some((*value).into()),
+        _ => None,
     }
 }
 

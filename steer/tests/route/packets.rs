@@ -108,13 +108,17 @@ fn far_end() -> Result<Namespace> {
     Ok(far)
 }
 
+/// The host, the VPN's far end and a client.
+fn between() -> Result<(Host, Namespace, Namespace)> {
+    let host = Host::new()?;
+    ip("address add fe80::2/64 dev vpn0 nodad")?;
+    Ok((host, far_end()?, client()?))
+}
+
 #[test]
 fn marked_packets_arrive_from_the_vpns_address_and_are_answered() -> Result<()> {
     netns::run(async || {
-        let host = Host::new()?;
-        ip("address add fe80::2/64 dev vpn0 nodad")?;
-        let _far = far_end()?;
-        let client = client()?;
+        let (host, _far, client) = between()?;
         let asked_by_client = |server: &'static str| client.run(move || sender(server, 0));
 
         let mut routing = host.applied().await?;
@@ -159,10 +163,7 @@ fn marked_packets_arrive_from_the_vpns_address_and_are_answered() -> Result<()> 
 #[test]
 fn marks_outlast_those_who_set_others_as_a_whole() -> Result<()> {
     netns::run(async || {
-        let host = Host::new()?;
-        ip("address add fe80::2/64 dev vpn0 nodad")?;
-        let _far = far_end()?;
-        let client = client()?;
+        let (host, _far, client) = between()?;
         let _routing = host.applied().await?;
         sh("nft", "add table inet others")?;
         for (chain, hook) in [

@@ -2,19 +2,17 @@
 //!
 //! `STEER_RESTARTS` says how often (`cargo xtask soak`).
 
-use std::env;
-
 use anyhow::Result;
-use steer_tests::lab::{DockerVersion, Families, HostSnapshot, Lab};
+use steer_tests::{
+    lab::{DockerVersion, Families, HostSnapshot, Lab},
+    pace::asked,
+};
 
 use crate::pull::{is_refused, takes_two_paths};
 
 #[test]
 fn a_dockerd_that_restarts_is_steered_again_before_it_pulls() -> Result<()> {
-    let rounds = match env::var("STEER_RESTARTS") {
-        Ok(value) => value.parse()?,
-        Err(_) => 1,
-    };
+    let rounds = asked("STEER_RESTARTS", 1)?;
     let mut lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     is_refused(&lab)?;
     lab.restart_docker()?;

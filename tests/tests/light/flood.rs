@@ -3,7 +3,7 @@
 //! `STEER_FLOWS` says how many flows, with a fifth as many answers (`cargo xtask soak`).
 
 use std::{
-    env, fs,
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -16,7 +16,7 @@ use steer_tests::{
         Client, HostSnapshot,
         plan::{Path, Range},
     },
-    pace::choice,
+    pace::{asked, choice},
 };
 
 /// Long flows of each path and client.
@@ -86,10 +86,7 @@ fn flood(client: &mut Client, first: u16, flows: u32) -> Result<()> {
 
 #[test]
 fn flows_keep_their_path_and_memory_its_bounds() -> Result<()> {
-    let flows = match env::var("STEER_FLOWS") {
-        Ok(value) => value.parse()?,
-        Err(_) => choice(&[20_000], &[1_000])[0],
-    };
+    let flows = asked("STEER_FLOWS", choice(&[20_000], &[1_000])[0])?;
     let mut lab = Shared::unsteered()?;
     let before = HostSnapshot::take(&lab.lab)?;
     let steer = lab.steer()?;

@@ -3,7 +3,6 @@
 //! `STEER_SECONDS` says for how long, and `STEER_SEED` repeats the choices of a run that printed it (`cargo xtask soak`).
 
 use std::{
-    env,
     net::IpAddr,
     sync::atomic::{AtomicBool, AtomicU16, Ordering},
     thread,
@@ -19,7 +18,7 @@ use steer_tests::{
         Client, HostSnapshot, Ns, Steer,
         plan::{Path, Range},
     },
-    pace::{choice, patience},
+    pace::{asked, choice, patience},
 };
 
 /// Numbers of names that the clients ask for: the even ones are the VPN's.
@@ -177,9 +176,8 @@ fn config(lab: &Shared) -> String {
 
 #[test]
 fn nothing_leaks_and_nothing_fails_while_the_vpn_flaps_and_steer_is_killed() -> Result<()> {
-    let number = |name, default| env::var(name).map_or(Ok(default), |value| value.parse::<u64>());
-    let seconds = number("STEER_SECONDS", choice(&[15], &[5])[0])?;
-    let seed = number("STEER_SEED", fastrand::u64(..))?;
+    let seconds = asked("STEER_SECONDS", choice(&[15], &[5])[0])?;
+    let seed = asked("STEER_SEED", fastrand::u64(..))?;
     println!("STEER_SEED={seed} STEER_SECONDS={seconds}");
     let mut rng = Rng::with_seed(seed);
 

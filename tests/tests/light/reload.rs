@@ -1,7 +1,7 @@
 //! Other rules while steer runs: read apart, put in force at once, or nothing at all.
 
 use std::{
-    env, fs,
+    fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use steer_tests::{
     fixture::{Fixture, Shared, exchange, lookup, open, resolve, server},
     lab::{Client, HostSnapshot, Steer, plan::Path},
-    pace::{patience, times},
+    pace::{asked, patience, times},
 };
 
 const BYTES: usize = 30_000;
@@ -235,7 +235,7 @@ fn under_traffic_no_flow_takes_a_wrong_path() -> Result<()> {
     let list = folder.path().join("list.txt");
     fs::write(&list, "n0.list.example\n")?;
     let steer = lab.lab.steer(&with_list(&lab, &list), &[])?;
-    let count: usize = env::var("STEER_TEST_NAMES").map_or(Ok(20_000), |count| count.parse())?;
+    let count = asked("STEER_TEST_NAMES", 20_000)?;
     let more: String = (0..count).map(|n| format!("n{n}.list.example\n")).collect();
     let less = "n0.list.example\n";
     let mut clients = lab.clients()?;
