@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use steer_common::{
-    packet::{Head, Packet, Place, SIZE, TCP, UDP},
+    packet::{Head, ICMP, ICMPV6, Packet, Place, SIZE, TCP, UDP},
     types::Address,
 };
 
@@ -31,10 +31,15 @@ pub fn check(octets: &[u8]) {
         Place::Stateless => assert!(!has_ports, "ports tell a flow: {packet:?}"),
         Place::Later | Place::Unknown => {}
     }
-    assert!(
-        !has_ports || [TCP, UDP].contains(&packet.protocol),
-        "{packet:?}"
-    );
+    // An error has the ports of the flow that it is about.
+    let flow = match packet.quoted {
+        0 => packet.protocol,
+        quoted => {
+            assert!([ICMP, ICMPV6].contains(&packet.protocol), "{packet:?}");
+            quoted
+        }
+    };
+    assert!(!has_ports || [TCP, UDP].contains(&flow), "{packet:?}");
     // TCP's options may lie beyond what is looked at.
     const OPTIONS: usize = 40;
     assert!(

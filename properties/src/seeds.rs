@@ -111,6 +111,11 @@ fn packets() -> Vec<Seed> {
         segment
     };
     let udp = [0x9c, 0x40, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+    let quoting = |kind: u8, quoted: &[u8]| {
+        let mut error = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+        error.extend(quoted);
+        error
+    };
     let mut with_options = v4(6, &[1; 40]);
     with_options[0] = 0x4f;
     with_options.extend(tcp(0x02));
@@ -131,7 +136,10 @@ fn packets() -> Vec<Seed> {
         ("v6-tcp-syn", v6(6, &tcp(0x02))),
         ("v6-extensions", v6(0, &extended)),
         ("v6-later-fragment", v6(44, &in_pieces)),
-        ("v6-unreachable", v6(58, &[1, 0, 0, 0, 0, 0, 0, 0])),
+        ("v6-unreachable", v6(58, &quoting(1, &[]))),
+        ("v4-quotes-udp", v4(1, &quoting(3, &v4(17, &udp)))),
+        ("v6-quotes-tcp", v6(58, &quoting(1, &v6(6, &tcp(0x02))))),
+        ("v6-quotes-no-header", v6(58, &quoting(1, &[0x40; 8]))),
         ("no-ip", vec![0; 40]),
     ];
     let seed = |(name, octets): (&str, Vec<u8>)| ("packet", name.to_owned(), octets);

@@ -93,8 +93,10 @@ pub const TCP: u32 = IpProto::Tcp as u32;
 /// UDP's protocol number.
 pub const UDP: u32 = IpProto::Udp as u32;
 
-const ICMP: u32 = IpProto::Icmp as u32;
-const ICMPV6: u32 = IpProto::Ipv6Icmp as u32;
+/// ICMP's protocol number.
+pub const ICMP: u32 = IpProto::Icmp as u32;
+/// ICMPv6's protocol number.
+pub const ICMPV6: u32 = IpProto::Ipv6Icmp as u32;
 
 impl Head {
     /// An empty head.
@@ -262,14 +264,18 @@ impl Head {
     /// sent, so that the ports change sides.
     #[inline(always)]
     fn quoted(&self, packet: &mut Packet, at: u32, size: u32) {
-        const HEADER: u32 = 40;
+        const HEADER4: u32 = 20;
+        const HEADER6: u32 = 40;
         const PORTS: u32 = 4;
         let first = self.octet(at);
         let (protocol, header) = match first >> 4 {
             4 => (self.octet(at + 9), u32::from(first & 0x0f) * 4),
-            6 => (self.octet(at + 6), HEADER),
+            6 => (self.octet(at + 6), HEADER6),
             _ => return,
         };
+        if header < HEADER4 {
+            return;
+        }
         let ports = at + header;
         if ports + PORTS <= size {
             packet.quoted = u32::from(protocol);
