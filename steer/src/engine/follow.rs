@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
-    datapath::cgroup_id,
+    datapath::{self, cgroup_id},
     host::{Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
     route::{self, IfIndex, OnDown, Vpn, Wanted},
 };
@@ -31,6 +31,17 @@ impl Hurry {
         const APART: Duration = Duration::from_millis(30);
         let next = Instant::now() + APART;
         (next < self.until).then_some(Self { next, ..self })
+    }
+}
+
+/// Leaves out what went away between the look and now, which is told as a change of its own.
+pub(super) fn unless_gone<T>(
+    attached: Result<T, datapath::Error>,
+) -> Result<Option<T>, datapath::Error> {
+    match attached {
+        Ok(attached) => Ok(Some(attached)),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -140,15 +151,11 @@ impl Engine {
             .collect();
         for bridge in bridge::resolve(&choices, links, &networks, &mut notes)? {
             if !self.has_bridge(bridge.index) {
-                match self.datapath.attach_bridge(&bridge.name, bridge.index.0) {
-                    Ok(notes) => {
-                        self.report.bridge(&bridge, true);
-                        notes.iter().for_each(|note| self.report.note(note));
-                        self.bridges.push(bridge);
-                    }
-                    // It went away between the look and now, which is told as a change of its own.
-                    Err(error) if error.is_gone() => {}
-                    Err(error) => return Err(error.into()),
+                let attached = self.datapath.attach_bridge(&bridge.name, bridge.index.0);
+                if let Some(notes) = unless_gone(attached)? {
+                    self.report.bridge(&bridge, true);
+                    notes.iter().for_each(|note| self.report.note(note));
+                    self.bridges.push(bridge);
                 }
             }
         }
@@ -177,14 +184,11 @@ impl Engine {
         let mut found = false;
         for cgroup in Hierarchy::read()?.present(&self.settings.cgroups) {
             if self.cgroups.iter().all(|known| known.id != cgroup.id) {
-                match self.datapath.attach_cgroup(&cgroup.path) {
-                    Ok(()) => {
-                        self.report.cgroup(&cgroup, true);
-                        self.cgroups.push(cgroup);
-                        found = true;
-                    }
-                    Err(error) if error.is_gone() => {}
-                    Err(error) => return Err(error.into()),
+                let attached = self.datapath.attach_cgroup(&cgroup.path);
+                if unless_gone(attached)?.is_some() {
+                    self.report.cgroup(&cgroup, true);
+                    self.cgroups.push(cgroup);
+                    found = true;
                 }
             }
         }

@@ -40,8 +40,16 @@ use tokio::{
 };
 
 use self::{
-    bypass::Bypassed, degrade::Lacks, folders::Folders, follow::Hurry, initials::Initials,
-    known::Known, pieces::Pieces, reload::Reload, stage::Stage, terminal::Terminal,
+    bypass::Bypassed,
+    degrade::Lacks,
+    folders::Folders,
+    follow::{Hurry, unless_gone},
+    initials::Initials,
+    known::Known,
+    pieces::Pieces,
+    reload::Reload,
+    stage::Stage,
+    terminal::Terminal,
 };
 pub use self::{
     error::Error,
@@ -238,24 +246,28 @@ impl Engine {
             settings,
             _instance: instance,
         };
-        engine.bridges = host.bridges.clone();
         engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
 
         Stage::Cgroups.begin()?;
         engine.is_here()?;
-        for cgroup in &host.cgroups {
-            engine.datapath.attach_cgroup(&cgroup.path)?;
+        for cgroup in std::mem::take(&mut host.cgroups) {
+            let attached = engine.datapath.attach_cgroup(&cgroup.path);
+            if unless_gone(attached)?.is_some() {
+                host.cgroups.push(cgroup);
+            }
         }
         engine.cgroups = host.cgroups.clone();
         engine.watch_cgroups()?;
         Stage::Bridges.begin()?;
-        for bridge in &host.bridges {
-            let notes = engine
-                .datapath
-                .attach_bridge(&bridge.name, bridge.index.0)?;
-            host.notes.extend(notes);
+        for bridge in std::mem::take(&mut host.bridges) {
+            let attached = engine.datapath.attach_bridge(&bridge.name, bridge.index.0);
+            if let Some(notes) = unless_gone(attached)? {
+                host.notes.extend(notes);
+                host.bridges.push(bridge);
+            }
         }
+        engine.bridges = host.bridges.clone();
         engine.datapath.detach_others()?;
         if let Some(before) = inherited {
             host.notes.extend(engine.inherit(&before)?);

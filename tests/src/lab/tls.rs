@@ -21,13 +21,13 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them in `dir`, for all names of [`HOSTS`].
+    /// Those of `dir`, made if need be, for all names of [`HOSTS`].
     pub fn make(dir: &Path) -> Result<Self> {
         let names: Vec<_> = HOSTS.iter().map(|host| host.name).collect();
         Self::make_for(dir, &names)
     }
 
-    /// Makes them in `dir`.
+    /// Makes them in `dir`, if they are not there.
     pub fn make_for(dir: &Path, names: &[&str]) -> Result<Self> {
         let at = |name: &str| dir.join(name);
         let these = Self {
@@ -35,6 +35,9 @@ impl Certificates {
             cert: at("cert.pem"),
             key: at("key.pem"),
         };
+        if these.cert.exists() {
+            return Ok(these);
+        }
         let (ca_key, request, extensions) = (at("ca.key"), at("request.pem"), at("extensions"));
         let names: Vec<_> = names.iter().map(|name| format!("DNS:{name}")).collect();
         let text = format!(
