@@ -6,5 +6,6 @@
 pub mod client;
 pub mod fixture;
 pub mod lab;
+pub mod leaks;
 pub mod pace;
 pub mod quic;

@@ -10,7 +10,7 @@ use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
     datapath::{self, cgroup_id},
-    host::{Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
+    host::{Bridge, Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
     route::{self, IfIndex, OnDown, Vpn, Wanted},
 };
 
@@ -24,6 +24,12 @@ const APART: Duration = Duration::from_millis(500);
 pub(super) struct Hurry {
     pub(super) next: Instant,
     until: Instant,
+}
+
+/// A bridge that was just attached to, and what the user should know of it.
+struct Attached {
+    bridge: Bridge,
+    notes: Vec<String>,
 }
 
 impl Hurry {
@@ -58,8 +64,10 @@ impl Engine {
         let chosen = vpn::choose(&self.vpn, &links);
         let unclear = chosen.as_ref().err().map(ToString::to_string);
         let vpn = chosen.ok().and_then(vpn::Choice::found);
-        let again = self.follow_bridges(&links).await;
+        let attached = self.attach_named(&links)?;
+        self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;
+        let again = self.follow_bridges(&links, attached).await;
         if unclear != self.unclear {
             unclear.iter().for_each(|why| self.report.note(why));
             self.unclear = unclear;
@@ -84,6 +92,7 @@ impl Engine {
             on_down: self.settings.on_down,
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
             taken: self.bypassed.look(vpn.as_ref()).await?,
+            newest: self.newest,
             numbers: self.settings.routing,
         };
         let plan = route::plan(&wanted);
@@ -121,17 +130,24 @@ impl Engine {
         self.bypass(vpn.as_ref(), &wanted.taken)
     }
 
-    /// Attaches to bridges that are new, and forgets those that are gone. One that is there stays attached whatever
-    /// Docker says of it: a daemon that restarts knows no networks, and its containers go on.
-    async fn follow_bridges(&mut self, links: &[Link]) -> Result<bool, Error> {
-        let there: BTreeSet<_> = links.iter().map(|link| link.index).collect();
-        for gone in self
-            .bridges
-            .extract_if(.., |known| !there.contains(&known.index))
-        {
+    /// Forgets bridges that are gone, and attaches to those that are new and told by their names, without a question to
+    /// Docker: containers wait for it.
+    fn attach_named(&mut self, links: &[Link]) -> Result<Vec<Attached>, Error> {
+        let is_there = |index| links.iter().any(|link| link.index == index);
+        for gone in self.bridges.extract_if(.., |known| !is_there(known.index)) {
             self.datapath.detach_bridge(gone.index.0);
             self.report.bridge(&gone, false);
         }
+        self.attach_bridges(links, &docker::by_name(links), &mut Vec::new())
+    }
+
+    /// Attaches to bridges that are new, and tells of them and of those `attached` before. One that is there stays attached
+    /// whatever Docker says of it: a daemon that restarts knows no networks, and its containers go on.
+    async fn follow_bridges(
+        &mut self,
+        links: &[Link],
+        mut attached: Vec<Attached>,
+    ) -> Result<bool, Error> {
         let news = links.iter().any(|link| self.is_news(link));
         if !news && !self.look_again {
             return Ok(false);
@@ -141,6 +157,29 @@ impl Engine {
         let networks = docker::networks(&self.settings.docker, links, &mut notes)
             .await
             .unwrap_or_default();
+        attached.extend(self.attach_bridges(links, &networks, &mut notes)?);
+        for Attached { mut bridge, notes } in attached {
+            let network = networks.iter().find(|it| it.interface == bridge.name);
+            bridge.network = network.and_then(|network| network.name.clone());
+            self.report.bridge(&bridge, true);
+            notes.iter().for_each(|note| self.report.note(note));
+            let known = self.bridges.iter_mut().find(|it| it.index == bridge.index);
+            if let Some(known) = known {
+                *known = bridge;
+            }
+        }
+        self.seen = links.iter().map(|link| link.index).collect();
+        self.look_again = news;
+        Ok(news)
+    }
+
+    /// Attaches to those bridges with Docker's networks or wanted otherwise that are not attached to yet.
+    fn attach_bridges(
+        &mut self,
+        links: &[Link],
+        networks: &[docker::Network],
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Attached>, Error> {
         // A bridge that is named and not there is no reason to stop: it may come back.
         let choices: Vec<_> = self
             .settings
@@ -149,19 +188,29 @@ impl Engine {
             .filter(|choice| bridge::is_there(choice, links))
             .cloned()
             .collect();
-        for bridge in bridge::resolve(&choices, links, &networks, &mut notes)? {
-            if !self.has_bridge(bridge.index) {
-                let attached = self.datapath.attach_bridge(&bridge.name, bridge.index.0);
-                if let Some(notes) = unless_gone(attached)? {
-                    self.report.bridge(&bridge, true);
-                    notes.iter().for_each(|note| self.report.note(note));
-                    self.bridges.push(bridge);
-                }
+        let mut attached = Vec::new();
+        for bridge in bridge::resolve(&choices, links, networks, notes)? {
+            if self.has_bridge(bridge.index) {
+                continue;
+            }
+            let notes = self.datapath.attach_bridge(&bridge.name, bridge.index.0);
+            if let Some(notes) = unless_gone(notes)? {
+                self.bridges.push(bridge.clone());
+                attached.push(Attached { bridge, notes });
             }
         }
-        self.seen = there;
-        self.look_again = news;
-        Ok(news)
+        Ok(attached)
+    }
+
+    /// The newest bridge such that all up to it are attached to, or were seen before and are of no concern.
+    pub(super) fn looked_at(&self, links: &[Link]) -> IfIndex {
+        let waits = |link: &&Link| self.is_news(link) && !self.has_bridge(link.index);
+        let bridges = || links.iter().filter(|link| link.kind == Kind::Bridge);
+        let first = bridges().filter(waits).map(|link| link.index).min();
+        let looked_at = bridges()
+            .map(|link| link.index)
+            .filter(|index| first.is_none_or(|first| *index < first));
+        looked_at.max().unwrap_or(IfIndex(0))
     }
 
     /// Looks for the cgroups again for a while after one went, for a daemon that restarts has a new one, and now and

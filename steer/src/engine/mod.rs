@@ -60,7 +60,7 @@ use crate::{
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
-    host::{Bridge, Cgroup, Host, requirements},
+    host::{Bridge, Cgroup, Host, Kind, requirements},
     instance::Instance,
     origin::Sourced,
     progress::Progress,
@@ -133,6 +133,8 @@ struct Engine {
     /// Why it cannot be told which interface is the VPN's, as it was said last.
     unclear: Option<String>,
     bridges: Vec<Bridge>,
+    /// The newest bridge that was looked at: containers on newer ones wait.
+    newest: IfIndex,
     /// Interfaces that were there at the last look.
     seen: BTreeSet<IfIndex>,
     /// Whether there was a new bridge, which Docker may not have told of yet.
@@ -237,6 +239,7 @@ impl Engine {
             restored: None,
             unclear: None,
             bridges: Vec::new(),
+            newest: IfIndex(0),
             seen: BTreeSet::new(),
             look_again: false,
             cgroups: Vec::new(),
@@ -246,6 +249,11 @@ impl Engine {
             settings,
             _instance: instance,
         };
+        let bridges = host.links.iter().filter(|link| link.kind == Kind::Bridge);
+        let newest = bridges.map(|link| link.index).max();
+        // What came while nobody ran waits until it is attached to.
+        engine.newest = engine.routing.newest().or(newest).unwrap_or(IfIndex(0));
+        engine.bridges = host.bridges.clone();
         engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
 
@@ -268,6 +276,10 @@ impl Engine {
             }
         }
         engine.bridges = host.bridges.clone();
+        if newest > Some(engine.newest) {
+            engine.newest = newest.unwrap_or(engine.newest);
+            engine.follow_vpn(host.vpn.clone(), &host.links).await?;
+        }
         engine.datapath.detach_others()?;
         if let Some(before) = inherited {
             host.notes.extend(engine.inherit(&before)?);

@@ -135,7 +135,8 @@ fn bridge_network(network: bollard::models::Network) -> Option<Network> {
 }
 
 /// The bridges that Docker would have named so.
-fn by_name(links: &[Link]) -> Vec<Network> {
+/// The networks that the names of bridges tell of.
+pub fn by_name(links: &[Link]) -> Vec<Network> {
     let bridges = links
         .iter()
         .filter(|link| link.kind == Kind::Bridge && is_dockers_name(&link.name));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::plan::{Family, Interface, Nat, Plan, Route, Rule, Target};
+use super::plan::{Family, Interface, NftTable, Plan, Route, Rule, Target};
 
 /// `rp_filter` value that checks each packet's source against the route back by the same interface.
 pub const STRICT: u8 = 1;
@@ -16,10 +16,10 @@ pub struct State {
     pub rules: Vec<Rule>,
     /// Routes of steer's.
     pub routes: Vec<Route>,
-    /// Masquerading of steer's.
-    pub nat: Option<Nat>,
-    /// Whether steer's nft table is there with anything else in it than steer puts there.
-    pub nat_changed: bool,
+    /// Steer's nft table.
+    pub nft: Option<NftTable>,
+    /// Whether it is there with anything else in it than steer puts there.
+    pub nft_changed: bool,
     /// Whether the kernel has IPv6 at all.
     pub ipv6: bool,
     /// Value of `net.ipv4.conf.all.rp_filter`.
@@ -83,11 +83,11 @@ pub enum Change {
         now: Option<u8>,
     },
     /// Replaces the nft table as a whole.
-    SetNat {
+    SetNft {
         /// What is there.
-        old: Option<Nat>,
+        old: Option<NftTable>,
         /// What takes its place; `None` deletes the table.
-        new: Option<Nat>,
+        new: Option<NftTable>,
     },
 }
 
@@ -128,13 +128,13 @@ pub fn diff(plan: &Plan, state: &State) -> Vec<Change> {
         );
     }
     changes.extend(loosen(plan, state));
-    let nat_changes = plan.nat != state.nat || state.nat_changed;
-    let set_nat = Change::SetNat {
-        old: state.nat.clone(),
-        new: plan.nat.clone(),
+    let nft_changes = plan.nft != state.nft || state.nft_changed;
+    let set_nft = Change::SetNft {
+        old: state.nft.clone(),
+        new: plan.nft.clone(),
     };
-    if nat_changes && plan.nat.is_some() {
-        changes.push(set_nat.clone());
+    if nft_changes && plan.nft.is_some() {
+        changes.push(set_nft.clone());
     }
     changes.extend(missing_rules.copied().map(Change::AddRule));
 
@@ -148,8 +148,8 @@ pub fn diff(plan: &Plan, state: &State) -> Vec<Change> {
             .cloned()
             .map(Change::DelRoute),
     );
-    if nat_changes && plan.nat.is_none() {
-        changes.push(set_nat);
+    if nft_changes && plan.nft.is_none() {
+        changes.push(set_nft);
     }
     changes.extend(tighten(plan, state));
     changes
@@ -215,7 +215,7 @@ impl Change {
                 interface,
                 original,
             },
-            Self::SetNat { old, new } => Self::SetNat { old: new, new: old },
+            Self::SetNft { old, new } => Self::SetNft { old: new, new: old },
             Self::ForgetRpFilter { .. } => return None,
         })
     }
@@ -254,14 +254,18 @@ impl fmt::Display for Change {
                     RpFilter(interface)
                 )
             }
-            Self::SetNat { new: Some(nat), .. } => write!(
-                f,
-                "nft add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{}\" masquerade",
-                nat.mark.mask(),
-                nat.mark.value(),
-                nat.interface
-            ),
-            Self::SetNat { new: None, .. } => f.write_str("nft delete table inet steer"),
+            Self::SetNft {
+                new: Some(table), ..
+            } => match &table.interface {
+                Some(interface) => write!(
+                    f,
+                    "nft add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{interface}\" masquerade",
+                    table.mark.mask(),
+                    table.mark.value(),
+                ),
+                None => f.write_str("nft add table inet steer"),
+            },
+            Self::SetNft { new: None, .. } => f.write_str("nft delete table inet steer"),
         }
     }
 }

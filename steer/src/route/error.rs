@@ -80,7 +80,7 @@ pub enum Error {
         "the nft table \"inet steer\" is not steer's: {why}; look at it with `nft list table inet steer` and rename \
          or delete it"
     )]
-    ForeignNat {
+    ForeignNft {
         /// What tells.
         why: String,
     },

@@ -7,9 +7,9 @@ use super::{
     diff::{Loosened, State, diff},
     ledger::Ledger,
     message::{SeenRoute, SeenRule},
-    nat::{self, Owner},
     netlink::{Netlink, has_ipv6},
-    plan::{Family, Nat, Numbers, Plan, TableId},
+    nft::{self, Owner},
+    plan::{Family, IfIndex, NftTable, Numbers, Plan, TableId},
     rp_filter,
 };
 
@@ -24,6 +24,7 @@ pub struct Routing(Option<Inner>);
 struct Inner {
     ledger: Ledger,
     numbers: Numbers,
+    newest: Option<IfIndex>,
     applied: bool,
 }
 
@@ -40,14 +41,22 @@ impl Routing {
                 check_routes(&netlink.routes(family, table).await?)?;
             }
         }
-        if let Some(Owner::Other(why)) = nat::observe().await? {
-            return Err(Error::ForeignNat { why });
-        }
+        let table = match nft::observe().await? {
+            Some(Owner::Other(why)) => return Err(Error::ForeignNft { why }),
+            Some(Owner::Steer(table)) => Some(table),
+            Some(Owner::SteerChanged) | None => None,
+        };
         Ok(Self(Some(Inner {
             ledger,
             numbers,
+            newest: table.map(|table| table.newest),
             applied: false,
         })))
+    }
+
+    /// The newest interface that a run that was killed has looked at, if one was.
+    pub fn newest(&self) -> Option<IfIndex> {
+        self.0.as_ref().and_then(|inner| inner.newest)
     }
 
     /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
@@ -83,6 +92,7 @@ pub async fn cleanup(run_dir: &Path, numbers: Numbers) -> Result<Vec<Change>, Er
     let mut inner = Inner {
         ledger,
         numbers,
+        newest: None,
         applied: true,
     };
     inner.remove().await
@@ -206,7 +216,7 @@ impl Inner {
                     .extend(routes.into_iter().filter_map(|seen| seen.ours));
             }
         }
-        (state.nat, state.nat_changed) = observe_nat(plan).await?;
+        (state.nft, state.nft_changed) = observe_nft(plan).await?;
         state.rp_filter_all = rp_filter::all()?;
         for interface in &plan.loose_rp_filter {
             if let Some(value) = rp_filter::get(interface)? {
@@ -231,7 +241,7 @@ impl Inner {
             Change::AddRoute(route) => netlink.add_route(change, route).await,
             Change::ReplaceRoute { new, .. } => netlink.replace_route(change, new).await,
             Change::DelRoute(route) => netlink.del_route(change, route).await,
-            Change::SetNat { new, .. } => nat::set(change, new.as_ref()).await,
+            Change::SetNft { new, .. } => nft::set(change, new.as_ref()).await,
             Change::LoosenRpFilter {
                 interface,
                 original,
@@ -261,15 +271,15 @@ impl Inner {
     }
 }
 
-async fn observe_nat(plan: &Plan) -> Result<(Option<Nat>, bool), Error> {
-    match nat::observe().await {
+async fn observe_nft(plan: &Plan) -> Result<(Option<NftTable>, bool), Error> {
+    match nft::observe().await {
         Ok(None) => Ok((None, false)),
         Ok(Some(Owner::Steer(nat))) => Ok((Some(nat), false)),
         Ok(Some(Owner::SteerChanged)) => Ok((None, true)),
-        Ok(Some(Owner::Other(why))) if plan.nat.is_some() => Err(Error::ForeignNat { why }),
+        Ok(Some(Owner::Other(why))) if plan.nft.is_some() => Err(Error::ForeignNft { why }),
         Ok(Some(Owner::Other(_))) => Ok((None, false)),
         // Without nft no run can have made a table.
-        Err(Error::NftMissing) if plan.nat.is_none() => Ok((None, false)),
+        Err(Error::NftMissing) if plan.nft.is_none() => Ok((None, false)),
         Err(error) => Err(error),
     }
 }

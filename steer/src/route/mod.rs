@@ -24,11 +24,12 @@
 mod diff;
 mod error;
 mod guard;
+mod hold;
 mod keep;
 mod ledger;
 mod message;
-mod nat;
 mod netlink;
+mod nft;
 mod plan;
 mod rp_filter;
 mod taken;
@@ -41,7 +42,7 @@ pub use self::{
     error::Error,
     guard::{Routing, cleanup},
     plan::{
-        Family, Hop, IfIndex, Interface, Mark, Nat, Numbers, OnDown, PROTOCOL, Plan, Priority,
+        Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
     },
     taken::taken,

@@ -1,4 +1,5 @@
-//! The nft table `inet steer`, by way of the `nft` program: it masquerades, and keeps the marks ([`keep`]).
+//! The nft table `inet steer`, by way of the `nft` program: it masquerades, keeps the marks
+//! ([`keep`]) and has new bridges wait ([`hold`]).
 
 use std::{borrow::Cow, env, ffi::OsString, io, process::Stdio};
 
@@ -12,18 +13,20 @@ use nftables::{
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    Change, Error, keep,
-    plan::{Mark, Nat},
+    Change, Error, hold, keep,
+    plan::{IfIndex, Mark, NftTable},
 };
 
 pub(super) const TABLE: &str = "steer";
 const CHAIN: &str = "postrouting";
 /// `srcnat`, where Docker and everybody else masquerades: the first to translate a connection has it.
 const PRIORITY: i32 = 100;
-/// On the rule that masquerades: what tells our table from another that has its name.
+/// What our comments begin with, which tells our table from another that has its name.
+const SIGNATURE: &str = "steer: ";
+/// On the rule that masquerades.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
-/// On the others, which nft lists otherwise than they were made. Counts on when they change.
-const KEEPS: &str = "steer: keeps its marks, 1";
+/// What the comment of the others begins with, before mark, mask and the newest interface. Counts on when they change.
+const OTHERS: &str = "steer: rules 2 for ";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
@@ -35,7 +38,7 @@ pub(super) async fn observe() -> Result<Option<Owner>, Error> {
 }
 
 /// Replaces the table in one transaction, or deletes it.
-pub(super) async fn set(change: &Change, new: Option<&Nat>) -> Result<(), Error> {
+pub(super) async fn set(change: &Change, new: Option<&NftTable>) -> Result<(), Error> {
     let ruleset = serde_json::to_string(&render(new)).map_err(|error| Error::Nft {
         command: change.to_string(),
         message: error.to_string(),
@@ -106,7 +109,7 @@ async fn nft(arguments: &[&str], input: &str) -> Result<String, Failure> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// Ours, and what it does.
-    Steer(Nat),
+    Steer(NftTable),
     /// Ours, but changed since, by a rule added to it, for example: to be replaced or deleted as a whole.
     SteerChanged,
     /// Somebody else's, and what tells.
@@ -127,15 +130,18 @@ fn owner(json: &str) -> Owner {
     let flushed = objects
         .iter()
         .any(|object| object["chain"]["name"] == CHAIN);
-    let commented = rules.iter().any(|rule| rule["comment"] == COMMENT);
-    if !(commented || rules.is_empty() && flushed) {
-        return Owner::Other("it lacks the rule with steer's comment".into());
+    let is_ours = |rule: &&&serde_json::Value| {
+        let comment = rule["comment"].as_str();
+        comment.is_some_and(|it| it.starts_with(SIGNATURE))
+    };
+    if !(rules.iter().any(|rule| is_ours(&rule)) || rules.is_empty() && flushed) {
+        return Owner::Other("it lacks the rules with steer's comments".into());
     }
-    let nat = match serde_json::from_str::<Nftables<'_>>(json) {
+    let table = match serde_json::from_str::<Nftables<'_>>(json) {
         Ok(listed) => parse(&listed.objects),
         Err(_) => None,
     };
-    nat.map_or(Owner::SteerChanged, Owner::Steer)
+    table.map_or(Owner::SteerChanged, Owner::Steer)
 }
 
 /// `su` without `-` and some service managers leave out the folders that nft is in.
@@ -145,8 +151,8 @@ fn search_path() -> OsString {
     path
 }
 
-fn render(nat: Option<&Nat>) -> Nftables<'static> {
-    let table = || {
+fn render(table: Option<&NftTable>) -> Nftables<'static> {
+    let named = || {
         NfListObject::Table(Table {
             family: NfFamily::INet,
             name: TABLE.into(),
@@ -155,38 +161,69 @@ fn render(nat: Option<&Nat>) -> Nftables<'static> {
     };
     let mut batch = Batch::new();
     // Added first, so that deleting it cannot fail for want of it.
-    batch.add(table());
-    batch.delete(table());
-    if let Some(nat) = nat {
-        batch.add(table());
+    batch.add(named());
+    batch.delete(named());
+    if let Some(table) = table {
+        batch.add(named());
         for chain in chains() {
             batch.add(NfListObject::Chain(chain));
         }
-        batch.add(rule(CHAIN, expression(nat), COMMENT));
-        for (chain, expression) in keep::rules(nat.mark) {
-            batch.add(rule(chain, expression, KEEPS));
+        if let Some(interface) = &table.interface {
+            let expression = masquerade(table.mark, interface);
+            batch.add(rule(CHAIN, expression, COMMENT.into()));
+        }
+        for (chain, expression) in others(table) {
+            batch.add(rule(chain, expression, comment(table).into()));
         }
     }
     batch.to_nftables()
 }
 
+/// The rules that nft lists otherwise than they were made.
+fn others(
+    table: &NftTable,
+) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
+    keep::rules(table.mark).chain([hold::rule(table.newest)])
+}
+
+/// On those rules: what they were made of.
+fn comment(table: &NftTable) -> String {
+    let (mark, newest) = (table.mark, table.newest);
+    format!("{OTHERS}{:#x} {:#x} {newest}", mark.value(), mark.mask())
+}
+
+/// The inverse of [`comment`], without the interface.
+fn commented(comment: &str) -> Option<NftTable> {
+    let mut numbers = comment.strip_prefix(OTHERS)?.split(' ');
+    let mut hex = || u32::from_str_radix(numbers.next()?.strip_prefix("0x")?, 16).ok();
+    let mark = Mark::new(hex()?, hex()?).ok()?;
+    let table = NftTable {
+        interface: None,
+        mark,
+        newest: IfIndex(numbers.next()?.parse().ok()?),
+    };
+    numbers.next().is_none().then_some(table)
+}
+
 fn rule(
     chain: &'static str,
     expression: Vec<Statement<'static>>,
-    comment: &'static str,
+    comment: Cow<'static, str>,
 ) -> NfListObject<'static> {
     NfListObject::Rule(Rule {
         family: NfFamily::INet,
         table: TABLE.into(),
         chain: chain.into(),
         expr: expression.into(),
-        comment: Some(comment.into()),
+        comment: Some(comment),
         ..Rule::default()
     })
 }
 
 fn chains() -> impl Iterator<Item = Chain<'static>> {
-    [chain()].into_iter().chain(keep::chains(TABLE))
+    [chain(), hold::chain(TABLE)]
+        .into_iter()
+        .chain(keep::chains(TABLE))
 }
 
 fn chain() -> Chain<'static> {
@@ -202,7 +239,7 @@ fn chain() -> Chain<'static> {
 }
 
 /// `meta mark and MASK == VALUE oifname "VPN" masquerade`
-fn expression(nat: &Nat) -> Vec<Statement<'static>> {
+fn masquerade(mark: Mark, interface: &str) -> Vec<Statement<'static>> {
     let meta = |key| Expression::Named(NamedExpression::Meta(Meta { key }));
     let equal = |left, right| {
         Statement::Match(Match {
@@ -211,7 +248,7 @@ fn expression(nat: &Nat) -> Vec<Statement<'static>> {
             op: Operator::EQ,
         })
     };
-    let mark = match nat.mark.mask() {
+    let bits = match mark.mask() {
         u32::MAX => meta(MetaKey::Mark),
         mask => Expression::BinaryOperation(Box::new(BinaryOperation::AND(
             meta(MetaKey::Mark),
@@ -219,20 +256,19 @@ fn expression(nat: &Nat) -> Vec<Statement<'static>> {
         ))),
     };
     vec![
-        equal(mark, Expression::Number(nat.mark.value())),
+        equal(bits, Expression::Number(mark.value())),
         equal(
             meta(MetaKey::Oifname),
-            Expression::String(Cow::Owned(nat.interface.clone())),
+            Expression::String(Cow::Owned(interface.to_owned())),
         ),
         Statement::Masquerade(None),
     ]
 }
 
 /// The inverse of [`render`]: of the rule that masquerades exactly, of the others by their chain and comment.
-fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
+fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
     let mut missing: Vec<_> = chains().collect();
-    let mut kept = Vec::new();
-    let mut nat = None;
+    let mut rules: Vec<&Rule<'_>> = Vec::new();
     for object in objects {
         match object {
             NfObject::ListObject(NfListObject::Chain(found)) => {
@@ -244,61 +280,54 @@ fn parse(objects: &[NfObject<'_>]) -> Option<Nat> {
                 let at = missing.iter().position(|chain| *chain == found)?;
                 missing.swap_remove(at);
             }
-            NfObject::ListObject(NfListObject::Rule(rule))
-                if rule.comment.as_deref() == Some(KEEPS) =>
-            {
-                kept.push(rule.chain.as_ref());
-            }
-            NfObject::ListObject(NfListObject::Rule(rule)) => {
-                let parsed = parse_rule(&rule.expr)?;
-                if nat.replace(parsed).is_some() {
-                    return None;
-                }
-            }
+            NfObject::ListObject(NfListObject::Rule(rule)) => rules.push(rule),
             NfObject::ListObject(NfListObject::Table(_) | NfListObject::MetainfoObject(_)) => {}
             _ => return None,
         }
     }
-    let is_whole = |nat: &Nat| keep::rules(nat.mark).map(|(chain, _)| chain).eq(kept);
-    nat.filter(|nat| missing.is_empty() && is_whole(nat))
+    let (masquerading, rest): (Vec<_>, Vec<_>) =
+        rules.into_iter().partition(|rule| rule.chain == CHAIN);
+    let mut table = commented(rest.first()?.comment.as_deref()?)?;
+    let comment = comment(&table);
+    if rest
+        .iter()
+        .any(|rule| rule.comment.as_deref() != Some(&comment))
+    {
+        return None;
+    }
+    // In what order chains are listed is nft's.
+    let mut there: Vec<_> = rest.iter().map(|rule| rule.chain.as_ref()).collect();
+    let mut wanted: Vec<_> = others(&table).map(|(chain, _)| chain).collect();
+    there.sort_unstable();
+    wanted.sort_unstable();
+    table.interface = match masquerading[..] {
+        [] => None,
+        [rule] => Some(interface(table.mark, &rule.expr)?),
+        _ => return None,
+    };
+    (missing.is_empty() && there == wanted).then_some(table)
 }
 
-fn parse_rule(expr: &[Statement<'_>]) -> Option<Nat> {
-    let [
-        Statement::Match(mark),
-        Statement::Match(interface),
-        Statement::Masquerade(None),
-    ] = expr
-    else {
+/// By which interface what has the mark is masqueraded, by a rule that does just that.
+fn interface(mark: Mark, expr: &[Statement<'_>]) -> Option<String> {
+    let [_, Statement::Match(leaves), _] = expr else {
         return None;
     };
-    let mask = match &mark.left {
-        Expression::BinaryOperation(operation) => match operation.as_ref() {
-            BinaryOperation::AND(_, Expression::Number(mask)) => *mask,
-            _ => return None,
-        },
-        _ => u32::MAX,
-    };
-    let (Expression::Number(value), Expression::String(name)) = (&mark.right, &interface.right)
-    else {
+    let Expression::String(name) = &leaves.right else {
         return None;
     };
-    let nat = Nat {
-        interface: name.to_string(),
-        mark: Mark::new(*value, mask).ok()?,
-    };
-    // Operators and keys are compared by making the rule anew.
-    (expression(&nat) == expr).then_some(nat)
+    (masquerade(mark, name) == expr).then(|| name.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn nat(mark: Mark) -> Nat {
-        Nat {
-            interface: "wg0".into(),
+    fn table(mark: Mark, interface: Option<&str>) -> NftTable {
+        NftTable {
+            interface: interface.map(str::to_owned),
             mark,
+            newest: IfIndex(57),
         }
     }
 
@@ -314,9 +343,11 @@ mod tests {
         } else {
             whole()
         };
-        let kept = keep::rules(of).map(|(chain, _)| {
+        let of = table(of, None);
+        let others = others(&of).map(|(chain, _)| {
+            let comment = super::comment(&of);
             format!(
-                r#"{{"rule": {{"family": "inet", "table": "steer", "chain": "{chain}", "comment": "{KEEPS}", "expr": []}}}}"#
+                r#"{{"rule": {{"family": "inet", "table": "steer", "chain": "{chain}", "comment": "{comment}", "expr": []}}}}"#
             )
         });
         format!(
@@ -329,7 +360,7 @@ mod tests {
               {{"masquerade": null}}]}}}},
             {}]}}"#,
             chains.collect::<Vec<_>>().join(","),
-            kept.collect::<Vec<_>>().join(",")
+            others.collect::<Vec<_>>().join(",")
         )
     }
 
@@ -343,18 +374,18 @@ mod tests {
     fn reads_back_what_it_makes() {
         assert_eq!(
             owner(&listing(MASKED, COMMENT)),
-            Owner::Steer(nat(Mark::DEFAULT))
+            Owner::Steer(table(Mark::DEFAULT, Some("wg0")))
         );
         assert_eq!(
             owner(&listing(r#"{"meta": {"key": "mark"}}"#, COMMENT)),
-            Owner::Steer(nat(whole()))
+            Owner::Steer(table(whole(), Some("wg0")))
         );
     }
 
     #[test]
     fn a_chain_or_a_rule_that_is_missing_is_ours_to_replace() {
         let all = listing(MASKED, COMMENT);
-        for part in ["restore-out", KEEPS] {
+        for part in ["restore-out", OTHERS, "hold"] {
             let without = all.replacen(part, "other", 1);
             assert_eq!(owner(&without), Owner::SteerChanged, "{part}");
         }
@@ -380,8 +411,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_the_comment_is_foreign() {
-        assert!(matches!(owner(&listing(MASKED, "mine")), Owner::Other(_)));
+    fn a_table_without_the_comments_is_foreign() {
+        let theirs = listing(MASKED, COMMENT).replace(SIGNATURE, "mine: ");
+        assert!(matches!(owner(&theirs), Owner::Other(_)));
         let empty =
             r#"{"nftables": [{"table": {"family": "inet", "name": "steer", "handle": 1}}]}"#;
         assert!(matches!(owner(empty), Owner::Other(_)));

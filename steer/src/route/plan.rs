@@ -252,6 +252,8 @@ pub struct Wanted {
     pub networks: Vec<Net>,
     /// What the VPN has taken besides, for what is steered and not the VPN's to go past it.
     pub taken: Taken,
+    /// The newest interface that may be one of their bridges and was looked at: what comes from newer ones waits.
+    pub newest: IfIndex,
     /// Mark, tables and priorities.
     pub numbers: Numbers,
 }
@@ -436,13 +438,15 @@ impl fmt::Display for Route {
     }
 }
 
-/// Marked packets that leave by the VPN get its address, for both families.
+/// What steer's nft table does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nat {
-    /// Name of the VPN's interface.
-    pub interface: String,
+pub struct NftTable {
+    /// Name of the VPN's interface: marked packets that leave by it get its address, for both families.
+    pub interface: Option<String>,
     /// Mark of the packets.
     pub mark: Mark,
+    /// What comes from a bridge that is newer than this interface is not forwarded.
+    pub newest: IfIndex,
 }
 
 /// The routing state that is wanted. Nothing else may be steer's.
@@ -455,8 +459,8 @@ pub struct Plan {
     /// The interfaces whose reverse path filter must not be strict: replies come in by the VPN, while the route back to
     /// their sender, without the mark, is the direct one; or the other way round, past a VPN that has the default route.
     pub loose_rp_filter: BTreeSet<Interface>,
-    /// Masquerading.
-    pub nat: Option<Nat>,
+    /// The nft table.
+    pub nft: Option<NftTable>,
 }
 
 /// The state that carries out what is wanted.
@@ -469,6 +473,7 @@ pub fn plan(wanted: &Wanted) -> Plan {
         on_down,
         networks,
         taken,
+        newest,
         numbers,
     } = wanted;
     let vpn = vpn.as_ref();
@@ -528,11 +533,12 @@ pub fn plan(wanted: &Wanted) -> Plan {
         if !vpn.v4.is_empty() {
             plan.loose_rp_filter.insert(vpn.interface());
         }
-        plan.nat = Some(Nat {
-            interface: vpn.name.clone(),
-            mark: numbers.mark,
-        });
     }
+    plan.nft = Some(NftTable {
+        interface: vpn.map(|vpn| vpn.name.clone()),
+        mark: numbers.mark,
+        newest: *newest,
+    });
     // A container's packets have their mark before the kernel checks that the way back to it is the one that they came by,
     // and that goes by the mark as well, with `src_valid_mark` (wg-quick) and in the rules of firewalls.
     plan.rules.extend(networks.iter().map(|&net| Rule {

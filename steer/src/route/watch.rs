@@ -15,7 +15,7 @@ use rtnetlink::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Error, nat::TABLE, plan::PROTOCOL};
+use super::{Error, nft::TABLE, plan::PROTOCOL};
 
 /// The kernel's messages are at most a page; a longer one was cut off.
 const NFTABLES_BUFFER: usize = 1 << 16;
@@ -34,7 +34,7 @@ pub enum Event {
     Routing,
     /// Steer's nft table, or part of it, was deleted: by `nft flush ruleset`, for example, which the start of many
     /// a firewall begins with.
-    Nat,
+    Nft,
     /// More happened than the socket could hold: anything may have changed.
     Overrun,
 }
@@ -122,7 +122,7 @@ fn nftables() -> io::Result<impl Stream<Item = Event>> {
         let mut buffer = BytesMut::with_capacity(NFTABLES_BUFFER);
         let event = match socket.recv(&mut buffer).await {
             Ok(()) if buffer.len() < NFTABLES_BUFFER => {
-                tells_of_loss(&buffer).then_some(Event::Nat)
+                tells_of_loss(&buffer).then_some(Event::Nft)
             }
             Ok(()) => Some(Event::Overrun),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Some(Event::Overrun),

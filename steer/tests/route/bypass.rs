@@ -1,7 +1,7 @@
 //! What goes direct goes past a VPN that has taken the default route, whichever way it took it.
 
 use anyhow::Result;
-use steer::route::{Family, Numbers, OnDown, Plan, Taken, Wanted, plan, taken};
+use steer::route::{Family, IfIndex, Numbers, OnDown, Plan, Taken, Wanted, plan, taken};
 
 use crate::{
     host::{Host, MARKED, MARKED_V6, UNMARKED},
@@ -54,6 +54,7 @@ async fn plan_of(host: &Host) -> Result<(Plan, Taken)> {
         on_down: OnDown::Block,
         networks: Vec::new(),
         taken: taken.clone(),
+        newest: IfIndex(0),
         numbers: Numbers::default(),
     });
     Ok((plan, taken))

@@ -98,6 +98,7 @@ pub fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Plan {
         on_down,
         networks: Vec::new(),
         taken: Taken::default(),
+        newest: IfIndex(0),
         numbers: Numbers::default(),
     })
 }

@@ -177,13 +177,13 @@ fn what_somebody_deletes_is_noticed_and_made_again() -> Result<()> {
         assert_eq!(next().await?, Some(Event::Routing));
         sh("nft", "add table inet other")?;
         sh("nft", "flush table inet steer")?;
-        while next().await? != Some(Event::Nat) {}
+        while next().await? != Some(Event::Nft) {}
         while tokio::time::timeout(Duration::from_millis(50), next())
             .await
             .is_ok()
         {}
         sh("nft", "flush ruleset")?;
-        assert_eq!(next().await?, Some(Event::Nat));
+        assert_eq!(next().await?, Some(Event::Nft));
         assert_eq!(way(MARKED)?, "up0");
         ip("rule del priority 55")?;
         routing.apply(&host.plan()).await?;

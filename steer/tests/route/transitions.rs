@@ -38,6 +38,8 @@ impl World {
             on_down: self.on_down,
             networks: networks.collect::<Result<_, _>>()?,
             taken: taken(index).await?,
+            // They come with their bridges.
+            newest: IfIndex(u32::try_from(self.networks.len())?),
             numbers: Numbers::default(),
         }))
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use steer::route::{
-    Error, Family, Mark, Numbers, OnDown, Priority, Routing, Rule, Selector, TableId, Taken,
-    Wanted, cleanup, plan,
+    Error, Family, IfIndex, Mark, Numbers, OnDown, Priority, Routing, Rule, Selector, TableId,
+    Taken, Wanted, cleanup, plan,
 };
 
 use crate::{
@@ -94,6 +94,7 @@ fn a_killed_run_is_taken_over_even_with_other_numbers() -> Result<()> {
             on_down: OnDown::Block,
             networks: Vec::new(),
             taken: Taken::default(),
+            newest: IfIndex(0),
             numbers,
         });
         routing.apply(&other).await?;
@@ -155,7 +156,7 @@ fn a_failing_step_takes_back_those_before_it() -> Result<()> {
 
         let mut unknown = host.plan();
         let name = "no-interface-has-such-a-name";
-        unknown.nat.as_mut().context("masquerading")?.interface = name.into();
+        unknown.nft.as_mut().context("the nft table")?.interface = Some(name.into());
         let error = routing
             .apply(&unknown)
             .await

@@ -165,6 +165,21 @@ impl Lab {
         Ran::of(docker.command(self)?.args(args))
     }
 
+    /// A command that will run `script` in the box, with this lab's `docker` on its `PATH`.
+    pub fn docker_shell(&self, script: &str) -> Result<Command> {
+        let docker = self
+            .docker
+            .as_ref()
+            .context("this lab has no Docker: build it with one")?;
+        let mut command = self.command(Ns::Box, "/bin/sh")?;
+        command
+            .args(["-c", script])
+            .env("PATH", docker.version.path())
+            .env("DOCKER_CONFIG", self.dir.join("docker-config"))
+            .env("DOCKER_HOST", host(&self.dir));
+        Ok(command)
+    }
+
     /// Pulls an image, after removing what an earlier pull brought.
     pub fn pull(&self, image: &str) -> Result<Ran> {
         let stale = self.docker(&["images", "-q"])?.stdout()?;

@@ -2,5 +2,6 @@
 
 mod containers;
 mod lab;
+mod leaks;
 mod pull;
 mod restarts;

@@ -18,6 +18,7 @@ mod lab;
 mod leaks;
 mod lifetimes;
 mod names;
+mod new_bridges;
 mod no_race;
 mod reload;
 mod resolved_before;

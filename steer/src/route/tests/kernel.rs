@@ -19,7 +19,7 @@ pub struct Kernel {
     pub rp_filter_all: u8,
     pub rules: Vec<Rule>,
     pub routes: Vec<Route>,
-    pub nat: Option<Nat>,
+    pub nft: Option<NftTable>,
     pub ledger: Vec<(Interface, u8)>,
 }
 
@@ -44,8 +44,8 @@ impl Kernel {
         State {
             rules: self.rules.clone(),
             routes: self.routes.clone(),
-            nat: self.nat.clone(),
-            nat_changed: false,
+            nft: self.nft.clone(),
+            nft_changed: false,
             ipv6: true,
             rp_filter_all: self.rp_filter_all,
             rp_filter: plan
@@ -90,9 +90,9 @@ impl Kernel {
                 let at = self.at(route).unwrap_or_else(|| panic!("ESRCH: {change}"));
                 assert_eq!(self.routes.remove(at), *route, "{change}");
             }
-            Change::SetNat { old, new } => {
-                assert_eq!(self.nat, *old, "{change}");
-                self.nat.clone_from(new);
+            Change::SetNft { old, new } => {
+                assert_eq!(self.nft, *old, "{change}");
+                self.nft.clone_from(new);
             }
             Change::LoosenRpFilter {
                 interface,
@@ -205,7 +205,7 @@ impl Kernel {
             ));
         }
         let mut text = lines.join("\n");
-        write!(text, "\n{:?}\n{:?}", self.nat, self.ledger).unwrap();
+        write!(text, "\n{:?}\n{:?}", self.nft, self.ledger).unwrap();
         text
     }
 }

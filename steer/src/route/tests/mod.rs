@@ -24,6 +24,7 @@ fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
         on_down,
         networks: Vec::new(),
         taken: Taken::default(),
+        newest: IfIndex(0),
         numbers: Numbers::default(),
     }
 }

@@ -101,6 +101,8 @@ impl Host {
             on_down: self.on_down,
             networks: self.networks.clone(),
             taken: self.taken.clone(),
+            // They come with their bridges.
+            newest: IfIndex(self.networks.len() as u32),
             numbers: self.numbers,
         })
     }
@@ -273,7 +275,7 @@ proptest! {
             invariant.check(&host.kernel);
         }
         let kernel = host.kernel;
-        prop_assert_eq!((kernel.rules, kernel.routes, kernel.nat, kernel.ledger), (vec![], vec![], None, vec![]));
+        prop_assert_eq!((kernel.rules, kernel.routes, kernel.nft, kernel.ledger), (vec![], vec![], None, vec![]));
         for link in kernel.links.values() {
             prop_assert_eq!(link.rp_filter, link.administrators, "{}", link.name);
         }
