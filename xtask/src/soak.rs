@@ -30,7 +30,7 @@ struct Soak {
 const SOAKS: [Soak; 4] = [
     Soak {
         name: "leaks",
-        selection: ["-p", "steer-tests", "--test", "light", "leaks::"],
+        selection: ["-p", "steer-tests", "--test", "docker", "leaks::"],
         length: ("STEER_SECONDS", 60),
     },
     Soak {

@@ -10,8 +10,8 @@ use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
     datapath::{self, cgroup_id},
-    host::{Bridge, Kind, Link, bridge, cgroup::Hierarchy, docker, link, vpn},
-    route::{self, IfIndex, OnDown, Vpn, Wanted},
+    host::{Link, cgroup::Hierarchy, link, vpn},
+    route::{self, OnDown, Vpn, Wanted},
 };
 
 /// Changes of the host come in bursts; they are taken together.
@@ -24,12 +24,6 @@ const APART: Duration = Duration::from_millis(500);
 pub(super) struct Hurry {
     pub(super) next: Instant,
     until: Instant,
-}
-
-/// A bridge that was just attached to, and what the user should know of it.
-struct Attached {
-    bridge: Bridge,
-    notes: Vec<String>,
 }
 
 impl Hurry {
@@ -58,22 +52,23 @@ impl Engine {
         self.restored.map_or(soon, |last| soon.max(last + APART))
     }
 
-    /// Looks at the interfaces anew. Says whether there were new bridges, so that a second look is due.
+    /// Looks at the interfaces anew. Says whether there are new bridges, so that a second look is due.
     pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
         let links = link::list().await?;
         let chosen = vpn::choose(&self.vpn, &links);
         let unclear = chosen.as_ref().err().map(ToString::to_string);
         let vpn = chosen.ok().and_then(vpn::Choice::found);
-        let attached = self.attach_named(&links)?;
+        let attached = self.attach_named(&links);
         self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;
-        let again = self.follow_bridges(&links, attached).await;
         if unclear != self.unclear {
             unclear.iter().for_each(|why| self.report.note(why));
             self.unclear = unclear;
         }
+        let news = self.ask_docker(links);
         followed?;
-        again
+        attached?;
+        Ok(news)
     }
 
     /// Brings routes and programs to what the VPN is like now.
@@ -128,89 +123,6 @@ impl Engine {
             }
         }
         self.bypass(vpn.as_ref(), &wanted.taken)
-    }
-
-    /// Forgets bridges that are gone, and attaches to those that are new and told by their names, without a question to
-    /// Docker: containers wait for it.
-    fn attach_named(&mut self, links: &[Link]) -> Result<Vec<Attached>, Error> {
-        let is_there = |index| links.iter().any(|link| link.index == index);
-        for gone in self.bridges.extract_if(.., |known| !is_there(known.index)) {
-            self.datapath.detach_bridge(gone.index.0);
-            self.report.bridge(&gone, false);
-        }
-        self.attach_bridges(links, &docker::by_name(links), &mut Vec::new())
-    }
-
-    /// Attaches to bridges that are new, and tells of them and of those `attached` before. One that is there stays attached
-    /// whatever Docker says of it: a daemon that restarts knows no networks, and its containers go on.
-    async fn follow_bridges(
-        &mut self,
-        links: &[Link],
-        mut attached: Vec<Attached>,
-    ) -> Result<bool, Error> {
-        let news = links.iter().any(|link| self.is_news(link));
-        if !news && !self.look_again {
-            return Ok(false);
-        }
-        let mut notes = Vec::new();
-        // Without an answer there is no network to attach to yet; the second look asks again.
-        let networks = docker::networks(&self.settings.docker, links, &mut notes)
-            .await
-            .unwrap_or_default();
-        attached.extend(self.attach_bridges(links, &networks, &mut notes)?);
-        for Attached { mut bridge, notes } in attached {
-            let network = networks.iter().find(|it| it.interface == bridge.name);
-            bridge.network = network.and_then(|network| network.name.clone());
-            self.report.bridge(&bridge, true);
-            notes.iter().for_each(|note| self.report.note(note));
-            let known = self.bridges.iter_mut().find(|it| it.index == bridge.index);
-            if let Some(known) = known {
-                *known = bridge;
-            }
-        }
-        self.seen = links.iter().map(|link| link.index).collect();
-        self.look_again = news;
-        Ok(news)
-    }
-
-    /// Attaches to those bridges with Docker's networks or wanted otherwise that are not attached to yet.
-    fn attach_bridges(
-        &mut self,
-        links: &[Link],
-        networks: &[docker::Network],
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Attached>, Error> {
-        // A bridge that is named and not there is no reason to stop: it may come back.
-        let choices: Vec<_> = self
-            .settings
-            .bridges
-            .iter()
-            .filter(|choice| bridge::is_there(choice, links))
-            .cloned()
-            .collect();
-        let mut attached = Vec::new();
-        for bridge in bridge::resolve(&choices, links, networks, notes)? {
-            if self.has_bridge(bridge.index) {
-                continue;
-            }
-            let notes = self.datapath.attach_bridge(&bridge.name, bridge.index.0);
-            if let Some(notes) = unless_gone(notes)? {
-                self.bridges.push(bridge.clone());
-                attached.push(Attached { bridge, notes });
-            }
-        }
-        Ok(attached)
-    }
-
-    /// The newest bridge such that all up to it are attached to, or were seen before and are of no concern.
-    pub(super) fn looked_at(&self, links: &[Link]) -> IfIndex {
-        let waits = |link: &&Link| self.is_news(link) && !self.has_bridge(link.index);
-        let bridges = || links.iter().filter(|link| link.kind == Kind::Bridge);
-        let first = bridges().filter(waits).map(|link| link.index).min();
-        let looked_at = bridges()
-            .map(|link| link.index)
-            .filter(|index| first.is_none_or(|first| *index < first));
-        looked_at.max().unwrap_or(IfIndex(0))
     }
 
     /// Looks for the cgroups again for a while after one went, for a daemon that restarts has a new one, and now and
@@ -279,14 +191,5 @@ impl Engine {
         // One that is not watched is found by the looks of each second and half minute.
         self.cgroup_folders.watch(folders, flags);
         Ok(())
-    }
-
-    fn has_bridge(&self, index: IfIndex) -> bool {
-        self.bridges.iter().any(|known| known.index == index)
-    }
-
-    /// Whether an interface is a bridge that was not there at the last look.
-    fn is_news(&self, link: &Link) -> bool {
-        link.kind == Kind::Bridge && !self.seen.contains(&link.index)
     }
 }

@@ -1,6 +1,7 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
 mod anew;
+mod bridges;
 mod bypass;
 mod degrade;
 mod error;
@@ -40,6 +41,7 @@ use tokio::{
 };
 
 use self::{
+    bridges::{Asking, Attached},
     bypass::Bypassed,
     degrade::Lacks,
     folders::Folders,
@@ -135,9 +137,14 @@ struct Engine {
     bridges: Vec<Bridge>,
     /// The newest bridge that was looked at: containers on newer ones wait.
     newest: IfIndex,
-    /// Interfaces that were there at the last look.
+    /// Those attached to that are not told yet.
+    untold: Vec<Attached>,
+    asking: Asking,
+    /// Interfaces that were there when Docker was asked last.
     seen: BTreeSet<IfIndex>,
-    /// Whether there was a new bridge, which Docker may not have told of yet.
+    /// Those that Docker said nothing of twice, or at the start.
+    others: BTreeSet<IfIndex>,
+    /// Whether Docker is to be asked again although there is no new bridge: it may not have told of one yet.
     look_again: bool,
     cgroups: Vec<Cgroup>,
     /// Where cgroups come and go that are wanted.
@@ -240,7 +247,10 @@ impl Engine {
             unclear: None,
             bridges: Vec::new(),
             newest: IfIndex(0),
+            untold: Vec::new(),
+            asking: Asking::default(),
             seen: BTreeSet::new(),
+            others: BTreeSet::new(),
             look_again: false,
             cgroups: Vec::new(),
             cgroup_folders,
@@ -276,6 +286,7 @@ impl Engine {
             }
         }
         engine.bridges = host.bridges.clone();
+        engine.others = host.links.iter().map(|link| link.index).collect();
         if newest > Some(engine.newest) {
             engine.newest = newest.unwrap_or(engine.newest);
             engine.follow_vpn(host.vpn.clone(), &host.links).await?;
@@ -345,6 +356,12 @@ impl Engine {
                 () = sleep_until(hurrying), if self.hurry.is_some() => {
                     let followed = self.follow_cgroups();
                     self.go_on(followed);
+                }
+                told = self.asking.next() => {
+                    let attached = told.map_or(Ok(false), |told| self.docker_told(told));
+                    if self.go_on(attached) == Some(true) {
+                        look.get_or_insert_with(|| self.next_look());
+                    }
                 }
                 () = sleep_until(looking), if look.is_some() => {
                     let followed = self.follow_links().await;
