@@ -47,6 +47,8 @@ pub enum Ask {
         /// The pieces.
         pieces: Vec<Vec<u8>>,
     },
+    /// Close all connections and sockets that were kept; [`Told::Done`].
+    Close,
     /// Send a datagram to each from one unconnected socket and read each answer before the next;
     /// [`Told::SeenEach`].
     Datagrams(Vec<SocketAddr>),
@@ -194,6 +196,10 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
                 .get_mut(connection)
                 .context("there is no such connection")?;
             greet(stream, &pieces).map(|()| Told::Done)
+        }
+        Ask::Close => {
+            *held = Held::default();
+            Ok(Told::Done)
         }
         Ask::Send { server, connected } => send(server, connected, b"hello").map(|_| Told::Done),
         Ask::Datagram { server, connected } => {

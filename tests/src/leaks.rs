@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use crate::{
     client::Ask,
-    fixture::{Fixture, fresh, lookup, open, resolve, server},
+    fixture::{Fixture, exchange, fresh, lookup, open, resolve, server},
     lab::{
         Client, HostSnapshot, Ns, Steer,
         plan::{self, Path, Range},
@@ -207,7 +207,11 @@ struct Done {
 /// Asks for names of both paths, of which nobody knew, and connects to them, until it is told to stop. What is for the VPN may
 /// fail, and what is not may not.
 fn work(client: &mut Client, first: u16, numbers: &AtomicU16, stop: &AtomicBool) -> Result<Done> {
+    /// Connections that a client keeps.
+    const KEPT: usize = 400;
+    const BYTES: usize = 10_000;
     let mut done = Done::default();
+    let mut lasting = None;
     while !stop.load(Ordering::Relaxed) {
         for v6 in [false, true] {
             let number = first + 2 * (numbers.fetch_add(1, Ordering::Relaxed) % (NUMBERS / 2));
@@ -230,10 +234,17 @@ fn work(client: &mut Client, first: u16, numbers: &AtomicU16, stop: &AtomicBool)
                 Err(_) => done.blocked += 1,
             }
             let number = number + 1;
-            let (_, path) = open(client, server(number, v6))
-                .with_context(|| format!("direct, n{number}.plain, v6 {v6}"))?;
+            let why = || format!("direct, n{number}.plain, v6 {v6}");
+            let (connection, path) = open(client, server(number, v6)).with_context(why)?;
             ensure!(path == Path::Direct, "n{number}.plain, v6 {v6}: {path:?}");
+            exchange(client, connection, BYTES).with_context(why)?;
             done.direct += 1;
+            let lasts = *lasting.get_or_insert(connection);
+            if connection > KEPT {
+                exchange(client, lasts, BYTES).context("a direct connection that lasted")?;
+                client.ask(&Ask::Close)?;
+                lasting = None;
+            }
         }
     }
     Ok(done)

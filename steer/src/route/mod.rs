@@ -23,8 +23,8 @@
 
 mod diff;
 mod error;
+mod forward;
 mod guard;
-mod hold;
 mod keep;
 mod ledger;
 mod message;

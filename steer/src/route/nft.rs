@@ -1,5 +1,5 @@
 //! The nft table `inet steer`, by way of the `nft` program: it masquerades, keeps the marks
-//! ([`keep`]) and has new bridges wait ([`hold`]).
+//! ([`keep`]), has new bridges wait and segments fit ([`forward`]).
 
 use std::{borrow::Cow, env, ffi::OsString, io, process::Stdio};
 
@@ -13,7 +13,7 @@ use nftables::{
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    Change, Error, hold, keep,
+    Change, Error, forward, keep,
     plan::{IfIndex, Mark, NftTable},
 };
 
@@ -26,7 +26,7 @@ const SIGNATURE: &str = "steer: ";
 /// On the rule that masquerades.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
 /// What the comment of the others begins with, before mark, mask and the newest interface. Counts on when they change.
-const OTHERS: &str = "steer: rules 2 for ";
+const OTHERS: &str = "steer: rules 3 for ";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
@@ -183,7 +183,7 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
 fn others(
     table: &NftTable,
 ) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
-    keep::rules(table.mark).chain([hold::rule(table.newest)])
+    keep::rules(table.mark).chain(forward::rules(table))
 }
 
 /// On those rules: what they were made of.
@@ -221,7 +221,7 @@ fn rule(
 }
 
 fn chains() -> impl Iterator<Item = Chain<'static>> {
-    [chain(), hold::chain(TABLE)]
+    [chain(), forward::chain(TABLE)]
         .into_iter()
         .chain(keep::chains(TABLE))
 }
@@ -295,16 +295,16 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
     {
         return None;
     }
-    // In what order chains are listed is nft's.
-    let mut there: Vec<_> = rest.iter().map(|rule| rule.chain.as_ref()).collect();
-    let mut wanted: Vec<_> = others(&table).map(|(chain, _)| chain).collect();
-    there.sort_unstable();
-    wanted.sort_unstable();
     table.interface = match masquerading[..] {
         [] => None,
         [rule] => Some(interface(table.mark, &rule.expr)?),
         _ => return None,
     };
+    // In what order chains are listed is nft's.
+    let mut there: Vec<_> = rest.iter().map(|rule| rule.chain.as_ref()).collect();
+    let mut wanted: Vec<_> = others(&table).map(|(chain, _)| chain).collect();
+    there.sort_unstable();
+    wanted.sort_unstable();
     (missing.is_empty() && there == wanted).then_some(table)
 }
 
@@ -343,7 +343,7 @@ mod tests {
         } else {
             whole()
         };
-        let of = table(of, None);
+        let of = table(of, Some("wg0"));
         let others = others(&of).map(|(chain, _)| {
             let comment = super::comment(&of);
             format!(
@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_chain_or_a_rule_that_is_missing_is_ours_to_replace() {
         let all = listing(MASKED, COMMENT);
-        for part in ["restore-out", OTHERS, "hold"] {
+        for part in ["restore-out", OTHERS, "forward"] {
             let without = all.replacen(part, "other", 1);
             assert_eq!(owner(&without), Owner::SteerChanged, "{part}");
         }

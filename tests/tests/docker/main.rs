@@ -3,5 +3,6 @@
 mod containers;
 mod lab;
 mod leaks;
+mod published;
 mod pull;
 mod restarts;

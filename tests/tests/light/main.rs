@@ -17,6 +17,7 @@ mod inspectable;
 mod lab;
 mod leaks;
 mod lifetimes;
+mod mtu;
 mod names;
 mod new_bridges;
 mod no_race;
