@@ -165,12 +165,13 @@ impl FlowEntry {
     }
 
     /// Whether it is forgotten: of TCP as long after its last packet as the kernel's connection tracking waits
-    /// (`nf_conntrack_tcp_timeout_established`), two minutes while nobody has answered or once it is ending, and of all
-    /// else three minutes (`nf_conntrack_udp_timeout_stream`).
+    /// (`nf_conntrack_tcp_timeout_established`), two minutes while nobody has answered, and three once it is ending, for
+    /// what nobody acknowledges is sent again after up to two (`TCP_RTO_MAX`); of all else three minutes
+    /// (`nf_conntrack_udp_timeout_stream`).
     #[inline(always)]
     pub const fn is_over(&self, protocol: u32, tick: u32) -> bool {
         const ESTABLISHED: u32 = ticks(432_000);
-        const HALF: u32 = ticks(120);
+        const UNANSWERED: u32 = ticks(120);
         const STREAM: u32 = ticks(180);
         let age = tick.wrapping_sub(self.seen);
         // A packet may have been seen after the tick was read.
@@ -179,7 +180,7 @@ impl FlowEntry {
         }
         age >= match (protocol, self.state) {
             (TCP, Self::RUNS) => ESTABLISHED,
-            (TCP, _) => HALF,
+            (TCP, Self::BEGUN) => UNANSWERED,
             _ => STREAM,
         }
     }
@@ -264,6 +265,12 @@ pub fn incoming(
     };
     match packet.place {
         Place::First if by_vpn => {}
+        // Of a flow that is forgotten: what answers it, with a reset, goes back as it came.
+        Place::Later | Place::Last if by_vpn && packet.protocol == TCP => {
+            if tables.held(&key, packet.place).is_some() {
+                return None;
+            }
+        }
         Place::Last => {
             tables.held(&key, Place::Last);
             return None;

@@ -176,8 +176,8 @@ fn flows_are_over_by_protocol_and_state() {
         (TCP, 100, E::BEGUN, 112, true),
         (TCP, 100, E::RUNS, 100 + 43_199, false),
         (TCP, 100, E::RUNS, 100 + 43_200, true),
-        (TCP, 100, E::ENDS, 111, false),
-        (TCP, 100, E::ENDS, 112, true),
+        (TCP, 100, E::ENDS, 117, false),
+        (TCP, 100, E::ENDS, 118, true),
         (UDP, 101, E::BEGUN, 100, false),
         (UDP, u32::MAX - 1, E::BEGUN, 16, true),
         (UDP, u32::MAX - 1, E::BEGUN, 15, false),
@@ -232,6 +232,23 @@ fn replies_leave_the_way_the_request_came() {
             None
         );
         assert_eq!(out(&model, protocol, later), Outcome::Left);
+    }
+}
+
+#[test]
+fn what_answers_a_forgotten_flow_leaves_the_way_that_it_came() {
+    for place in [Place::Later, Place::Last] {
+        let model = Model::default();
+        model.say(Verdict::VPN);
+        let came = incoming(&model, BRIDGE, &reply(TCP, place, 443), true);
+        assert_eq!(came, Some(Outcome::CameByVpn));
+        assert_eq!(out(&model, TCP, Place::Last), Outcome::Held);
+
+        let model = Model::default();
+        model.say(Verdict::VPN);
+        let came = incoming(&model, BRIDGE, &reply(TCP, place, 443), false);
+        assert_eq!(came, None);
+        assert_eq!(out(&model, TCP, Place::Last), Outcome::Left);
     }
 }
 

@@ -3,7 +3,10 @@
 //! `STEER_SECONDS` says for how long, and `STEER_SEED` repeats the choices of a run that printed it (`cargo xtask soak`).
 
 use std::{
+    fs::{self, File},
     net::IpAddr,
+    path::PathBuf,
+    process::{Child, Stdio},
     sync::atomic::{AtomicBool, AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
@@ -57,6 +60,7 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     let tunnel = lab.lab.tunnel_interface();
     Wire::watch(lab, Ns::Isp, "box", first)?;
     Wire::watch(lab, Ns::Vpn, tunnel, first)?;
+    let capture = Capture::begin(lab)?;
     let mut clients = lab.clients()?;
     let mut steer = Some(lab.lab.steer(config, &[])?);
     trouble.begin(lab)?;
@@ -100,7 +104,8 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     ensure!(isp.direct > 0 && far.vpn > 0, "nothing was counted");
     ensure!(
         (isp.vpn, far.direct) == (0, 0),
-        "packets on a wrong path: at the provider {isp:?}, at the VPN's far end {far:?}"
+        "packets on a wrong path: at the provider {isp:?}, at the VPN's far end {far:?}:\n{}",
+        capture.end()?
     );
     if let Some(steer) = steer.take() {
         steer.terminate()?;
@@ -180,6 +185,50 @@ impl Wire {
             vpn: count("vpn"),
             direct: count("direct"),
         })
+    }
+}
+
+/// What of the VPN's goes to the provider, in words.
+struct Capture {
+    child: Child,
+    text: PathBuf,
+}
+
+impl Capture {
+    fn begin(lab: &Fixture) -> Result<Self> {
+        let mut is_wrong = vec![
+            // The even ones.
+            format!("(dst net {} and ip[19] & 1 == 0)", Range::Fresh.v4()),
+            format!("(dst net {} and ip6[39] & 1 == 0)", Range::Fresh.v6()),
+        ];
+        for range in [Range::Blocked, Range::Refusing] {
+            is_wrong.extend([range.v4(), range.v6()].map(|net| format!("dst net {net}")));
+        }
+        let text = lab.lab.dir().join("capture");
+        let child = lab
+            .lab
+            .command(Ns::Isp, "tcpdump")?
+            .args(["-i", "box", "-n", "-tt", "-l", "-v"])
+            .arg(is_wrong.join(" or "))
+            .stdin(Stdio::null())
+            .stdout(File::create(&text)?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start tcpdump: is it installed?")?;
+        Ok(Self { child, text })
+    }
+
+    /// The first of them.
+    fn end(self) -> Result<String> {
+        let text = fs::read_to_string(&self.text)?;
+        Ok(text.lines().take(40).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

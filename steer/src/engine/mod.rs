@@ -37,7 +37,7 @@ use steer_common::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until},
 };
 
 use self::{
@@ -305,7 +305,9 @@ impl Engine {
 
     /// Follows the host and tells what happens, until something fails.
     async fn steer(&mut self) -> Result<(), Error> {
-        let mut tick = interval(Duration::from_secs(TICK_SECONDS));
+        // Not at once: runs that are killed soon after their start must not make flows old.
+        let period = Duration::from_secs(TICK_SECONDS);
+        let mut tick = interval_at(Instant::now() + period, period);
         let mut second = interval(Duration::from_secs(1));
         let mut round = interval(ROUND);
         for timer in [&mut tick, &mut second, &mut round] {

@@ -10,7 +10,7 @@ use steer_common::{
 use crate::{
     CLIENT, RESOLVER, SERVER, flow,
     kernel::{DROP, Kernel, MARK, NEXT, VPN_IFINDEX},
-    packet::{self, ACK, FIN, SYN, tcp, udp},
+    packet::{self, ACK, FIN, RST, SYN, tcp, udp},
 };
 
 #[test]
@@ -291,6 +291,16 @@ fn requests_that_came_by_the_vpn_are_answered_by_it() {
     );
     assert_eq!(
         flow(&mut kernel, &tcp(CLIENT, 80, SERVER, 1, SYN | ACK)),
+        (NEXT, MARK)
+    );
+    // Of a flow that nobody knows any more.
+    kernel.run(
+        "bridge_egress",
+        &tcp(SERVER, 443, CLIENT, 2, ACK),
+        VPN_IFINDEX,
+    );
+    assert_eq!(
+        flow(&mut kernel, &tcp(CLIENT, 2, SERVER, 443, RST)),
         (NEXT, MARK)
     );
     kernel.run(
