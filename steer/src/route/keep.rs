@@ -3,6 +3,10 @@
 //! Who restores a packet's mark from its connection (`CONNMARK --restore-mark`; wg-quick does so with all UDP), or sets one
 //! without a mask, wipes out what a program has set before. So the connection is given the mark right before the hooks where
 //! such rules are, and the packet has it from there again right after them.
+//!
+//! Firewalls look whether the way back to a packet's source is the interface that it came by (`fib saddr . mark . iif`,
+//! firewalld's `IPv6_rpfilter`), which for answers is told by the mark that the questions had. So what comes by the VPN, or by
+//! an uplink past it, has that mark meanwhile, from before `raw` until it is routed.
 
 use std::borrow::Cow;
 
@@ -13,14 +17,25 @@ use nftables::{
     types::{NfChainType, NfFamily, NfHook},
 };
 
-use super::plan::Mark;
+use super::plan::{Mark, NftTable};
 
+/// `raw`: where others look at the way back, or later.
+const RAW: i32 = -300;
 /// `mangle`: where others set marks.
 const MANGLE: i32 = -150;
+/// Behind all others.
+const LAST: i32 = 300;
+
+/// The chain that says by which interfaces steer has packets leave.
+pub(super) const LOOK_BACK: &str = "look-back";
 
 /// What a chain does.
 #[derive(Clone, Copy)]
 enum Task {
+    /// To the packet, by where it came from.
+    LookBack,
+    /// Away again.
+    Forget,
     /// From the packet to the connection.
     Note,
     /// Back.
@@ -28,7 +43,19 @@ enum Task {
 }
 
 /// The chains: name, what they do, where.
-const CHAINS: [(&str, Task, NfChainType, NfHook); 4] = [
+const CHAINS: [(&str, Task, NfChainType, NfHook); 6] = [
+    (
+        LOOK_BACK,
+        Task::LookBack,
+        NfChainType::Filter,
+        NfHook::Prerouting,
+    ),
+    (
+        "forget",
+        Task::Forget,
+        NfChainType::Filter,
+        NfHook::Prerouting,
+    ),
     (
         "note-in",
         Task::Note,
@@ -62,6 +89,8 @@ pub(super) fn chains(table: &'static str) -> impl Iterator<Item = Chain<'static>
             _type: Some(kind),
             hook: Some(hook),
             prio: Some(match task {
+                Task::LookBack => RAW - 1,
+                Task::Forget => LAST,
                 Task::Note => MANGLE - 1,
                 Task::Restore => MANGLE + 1,
             }),
@@ -70,14 +99,81 @@ pub(super) fn chains(table: &'static str) -> impl Iterator<Item = Chain<'static>
 }
 
 /// Their rules: in which chain, and what.
-pub(super) fn rules(mark: Mark) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> {
-    CHAINS.into_iter().flat_map(move |(name, task, ..)| {
+pub(super) fn rules(
+    table: &NftTable,
+) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
+    let (mark, arrivals) = (table.mark, arrivals(table));
+    CHAINS.into_iter().flat_map(move |(name, task, _, hook)| {
+        let arrivals = match hook {
+            NfHook::Prerouting => &arrivals[..],
+            _ => &[],
+        };
         let rules = match task {
-            Task::Note => note(mark),
-            Task::Restore => restore(mark),
+            Task::LookBack => arrivals.iter().map(|it| it.look_back(mark)).collect(),
+            Task::Forget => arrivals.iter().map(|it| it.forget(mark)).collect(),
+            Task::Note => passed(arrivals, note(mark)),
+            Task::Restore => passed(arrivals, restore(mark)),
         };
         rules.into_iter().map(move |rule| (name, rule))
     })
+}
+
+/// An interface that steer has packets leave by, and the mark of those.
+struct Arrival {
+    interface: String,
+    mark: u32,
+}
+
+fn arrivals(table: &NftTable) -> Vec<Arrival> {
+    let arrival = |interface: &String, mark: Mark| Arrival {
+        interface: interface.clone(),
+        mark: mark.value(),
+    };
+    let vpn = table.interface.iter().map(|it| arrival(it, table.mark));
+    let bypass = table.mark.bypass();
+    let uplinks = table.uplinks.iter();
+    let past = uplinks.filter_map(|it| Some(arrival(it, bypass?)));
+    vpn.chain(past).collect()
+}
+
+impl Arrival {
+    fn comes_by(&self) -> Statement<'static> {
+        Statement::Match(Match {
+            left: Expression::Named(NamedExpression::Meta(Meta {
+                key: MetaKey::Iifname,
+            })),
+            right: Expression::String(Cow::Owned(self.interface.clone())),
+            op: Operator::EQ,
+        })
+    }
+
+    fn look_back(&self, mark: Mark) -> Vec<Statement<'static>> {
+        vec![self.comes_by(), set(packet, mark.mask(), self.mark)]
+    }
+
+    fn forget(&self, mark: Mark) -> Vec<Statement<'static>> {
+        vec![self.comes_by(), set(packet, mark.mask(), 0)]
+    }
+}
+
+/// Rules for all but what comes by one of those.
+fn passed(
+    arrivals: &[Arrival],
+    rules: Vec<Vec<Statement<'static>>>,
+) -> Vec<Vec<Statement<'static>>> {
+    let pass = |it: &Arrival| vec![it.comes_by(), Statement::Return(None)];
+    arrivals.iter().map(pass).chain(rules).collect()
+}
+
+/// By which interface the packets of a rule of [`LOOK_BACK`] come.
+pub(super) fn comes_by<'a>(rule: &'a [Statement<'_>]) -> Option<&'a str> {
+    match rule.first()? {
+        Statement::Match(Match {
+            right: Expression::String(name),
+            ..
+        }) => Some(name),
+        _ => None,
+    }
 }
 
 const ORIGINAL: &str = "original";

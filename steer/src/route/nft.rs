@@ -1,7 +1,7 @@
 //! The nft table `inet steer`, by way of the `nft` program: it masquerades, keeps the marks
 //! ([`keep`]), has new bridges wait and segments fit ([`forward`]).
 
-use std::{borrow::Cow, env, ffi::OsString, io, process::Stdio};
+use std::{borrow::Cow, collections::BTreeSet, env, ffi::OsString, io, process::Stdio};
 
 use nftables::{
     batch::Batch,
@@ -26,7 +26,7 @@ const SIGNATURE: &str = "steer: ";
 /// On the rule that masquerades.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
 /// What the comment of the others begins with, before mark, mask and the newest interface. Counts on when they change.
-const OTHERS: &str = "steer: rules 3 for ";
+const OTHERS: &str = "steer: rules 4 for ";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
@@ -183,7 +183,7 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
 fn others(
     table: &NftTable,
 ) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
-    keep::rules(table.mark).chain(forward::rules(table))
+    keep::rules(table).chain(forward::rules(table))
 }
 
 /// On those rules: what they were made of.
@@ -192,13 +192,14 @@ fn comment(table: &NftTable) -> String {
     format!("{OTHERS}{:#x} {:#x} {newest}", mark.value(), mark.mask())
 }
 
-/// The inverse of [`comment`], without the interface.
+/// The inverse of [`comment`], without the interfaces.
 fn commented(comment: &str) -> Option<NftTable> {
     let mut numbers = comment.strip_prefix(OTHERS)?.split(' ');
     let mut hex = || u32::from_str_radix(numbers.next()?.strip_prefix("0x")?, 16).ok();
     let mark = Mark::new(hex()?, hex()?).ok()?;
     let table = NftTable {
         interface: None,
+        uplinks: BTreeSet::new(),
         mark,
         newest: IfIndex(numbers.next()?.parse().ok()?),
     };
@@ -300,6 +301,13 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
         [rule] => Some(interface(table.mark, &rule.expr)?),
         _ => return None,
     };
+    let looked_back = rest.iter().filter(|rule| rule.chain == keep::LOOK_BACK);
+    for rule in looked_back {
+        let name = keep::comes_by(&rule.expr)?;
+        if table.interface.as_deref() != Some(name) {
+            table.uplinks.insert(name.to_owned());
+        }
+    }
     // In what order chains are listed is nft's.
     let mut there: Vec<_> = rest.iter().map(|rule| rule.chain.as_ref()).collect();
     let mut wanted: Vec<_> = others(&table).map(|(chain, _)| chain).collect();
@@ -326,6 +334,7 @@ mod tests {
     fn table(mark: Mark, interface: Option<&str>) -> NftTable {
         NftTable {
             interface: interface.map(str::to_owned),
+            uplinks: BTreeSet::from(["eth0".to_owned()]),
             mark,
             newest: IfIndex(57),
         }
@@ -344,10 +353,11 @@ mod tests {
             whole()
         };
         let of = table(of, Some("wg0"));
-        let others = others(&of).map(|(chain, _)| {
+        let others = others(&of).map(|(chain, rule)| {
             let comment = super::comment(&of);
+            let first = serde_json::to_string(&rule[0]).unwrap();
             format!(
-                r#"{{"rule": {{"family": "inet", "table": "steer", "chain": "{chain}", "comment": "{comment}", "expr": []}}}}"#
+                r#"{{"rule": {{"family": "inet", "table": "steer", "chain": "{chain}", "comment": "{comment}", "expr": [{first}]}}}}"#
             )
         });
         format!(

@@ -443,6 +443,8 @@ impl fmt::Display for Route {
 pub struct NftTable {
     /// Name of the VPN's interface: marked packets that leave by it get its address, for both families.
     pub interface: Option<String>,
+    /// Names of the interfaces that what goes past the VPN leaves by.
+    pub uplinks: BTreeSet<String>,
     /// Mark of the packets.
     pub mark: Mark,
     /// What comes from a bridge that is newer than this interface is not forwarded.
@@ -536,6 +538,7 @@ pub fn plan(wanted: &Wanted) -> Plan {
     }
     plan.nft = Some(NftTable {
         interface: vpn.map(|vpn| vpn.name.clone()),
+        uplinks: BTreeSet::new(),
         mark: numbers.mark,
         newest: *newest,
     });
@@ -583,10 +586,14 @@ fn bypass(taken: &Taken, numbers: &Numbers, plan: &mut Plan) {
             table,
             ..route.clone()
         });
-        if let Some(interface) = route.target.interface()
-            && route.family == Family::V4
-        {
+        let Some(interface) = route.target.interface() else {
+            continue;
+        };
+        if route.family == Family::V4 {
             plan.loose_rp_filter.insert(interface.clone());
+        }
+        if let Some(table) = &mut plan.nft {
+            table.uplinks.insert(interface.name.clone());
         }
     }
 }

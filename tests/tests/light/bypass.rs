@@ -30,6 +30,14 @@ fn goes_right(who: &str, client: &mut Client, number: &mut u16) -> Result<()> {
 fn past(tunnel: Tunnel) -> Result<()> {
     let lab = Lab::builder().tunnel(tunnel).tunnel_takes_default().up()?;
     let lab = Fixture::up_in(lab)?;
+    if tunnel == Tunnel::OpenVpn {
+        // As firewalls do; wg-quick's own answers would not come through.
+        lab.in_box(
+            "nft add table inet fw; nft add chain inet fw in '{ type filter hook prerouting priority filter + 10; }'
+             nft add rule inet fw in meta l4proto icmpv6 accept
+             nft add rule inet fw in fib saddr . mark . iif oif missing drop",
+        )?;
+    }
     let before = HostSnapshot::take(&lab.lab)?;
     let mut number = 1000;
     let mut clients = lab.clients()?;

@@ -1,10 +1,7 @@
 //! Others on the same host, with rules, marks and firewalls of their own: flows take their paths, and what is others' stays.
 
 use anyhow::{Context, Result};
-use steer_tests::{
-    fixture::{BRIDGE, Shared},
-    lab::HostSnapshot,
-};
+use steer_tests::{fixture::Shared, lab::HostSnapshot};
 
 /// Who else is there: how they come, and how they go.
 struct Others {
@@ -59,8 +56,13 @@ const OTHERS: [Others; 5] = [
         who: "a firewall that checks the way back, by marks too",
         come: "
             sysctl -qw net.ipv4.conf.all.src_valid_mark=1
-            nft add table inet fw; nft add chain inet fw in '{ type filter hook prerouting priority raw + 10; }'
-            nft add rule inet fw in iifname BRIDGE fib saddr . mark . iif oif missing drop",
+            nft add table inet fw
+            nft add chain inet fw early '{ type filter hook prerouting priority raw + 10; }'
+            nft add chain inet fw late '{ type filter hook prerouting priority filter + 10; }'
+            for chain in early late; do
+                nft add rule inet fw $chain meta l4proto icmpv6 accept
+                nft add rule inet fw $chain fib saddr . mark . iif oif missing drop
+            done",
         go: "
             nft delete table inet fw
             sysctl -qw net.ipv4.conf.all.src_valid_mark=0",
@@ -74,23 +76,22 @@ fn flows_take_their_paths_whoever_else_is_there() -> Result<()> {
     lab.in_box("iptables-legacy -t mangle -S >/dev/null")?;
     let alone = HostSnapshot::take(&lab.lab)?;
     for Others { who, come, go } in OTHERS {
-        let here = |line: &str| line.replace("BRIDGE", BRIDGE);
         // Those who are there first, and those who come later.
-        lab.in_box(&here(come)).context(who)?;
+        lab.in_box(come).context(who)?;
         let with_others = HostSnapshot::take(&lab.lab)?;
         lab.start()?;
         lab.steers().context(who)?;
         lab.stop()?;
         let left = with_others.diff(&HostSnapshot::take(&lab.lab)?);
         assert_eq!(left, "", "{who}");
-        lab.in_box(&here(go)).context(who)?;
+        lab.in_box(go).context(who)?;
         assert_eq!(alone.diff(&HostSnapshot::take(&lab.lab)?), "", "{who}");
 
         lab.start()?;
         let steered = HostSnapshot::take(&lab.lab)?;
-        lab.in_box(&here(come)).context(who)?;
+        lab.in_box(come).context(who)?;
         lab.steers().with_context(|| format!("{who}, later"))?;
-        lab.in_box(&here(go)).context(who)?;
+        lab.in_box(go).context(who)?;
         lab.steers().with_context(|| format!("{who}, gone"))?;
         assert_eq!(steered.diff(&HostSnapshot::take(&lab.lab)?), "", "{who}");
         lab.stop()?;
