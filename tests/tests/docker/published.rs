@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use steer_tests::lab::{
-    DockerVersion, HostSnapshot, IMAGE, Lab, Network, Ns,
+    DockerVersion, IMAGE, Lab, Network, Ns,
     plan::{TUNNEL_V4, VPN_V4},
 };
 
@@ -47,7 +47,6 @@ fn published_ports_answer_whoever_asked_before_and_who_asks_by_the_vpn() -> Resu
     let unsteered = answered(&lab)?;
     assert_eq!(unsteered[..2], [true, true]);
 
-    let before = HostSnapshot::take(&lab)?;
     let steer = lab.steer("", &["--no-resolve"])?;
     assert_eq!(
         answered(&lab)?,
@@ -60,7 +59,5 @@ fn published_ports_answer_whoever_asked_before_and_who_asks_by_the_vpn() -> Resu
         "by the VPN; steer said:\n{}",
         steer.output()
     );
-    steer.terminate()?;
-    assert_eq!(before.diff(&HostSnapshot::take(&lab)?), "");
-    Ok(())
+    steer.terminate().map(drop)
 }
