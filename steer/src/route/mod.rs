@@ -7,12 +7,13 @@
 //!
 //! ```no_run
 //! # async fn example(vpn: Option<steer::route::Vpn>) -> Result<(), steer::route::Error> {
-//! use steer::route::{Numbers, OnDown, Routing, Taken, Wanted, plan};
+//! use steer::route::{IfIndex, Numbers, OnDown, Routing, Taken, Wanted, plan};
 //!
 //! let numbers = Numbers::default();
 //! let mut routing = Routing::open("/run/steer".as_ref(), numbers).await?;
 //! let (on_down, networks, taken) = (OnDown::Block, Vec::new(), Taken::default());
-//! let wanted = Wanted { vpn, on_down, networks, taken, numbers };
+//! let newest = IfIndex(0);
+//! let wanted = Wanted { vpn, on_down, networks, taken, newest, numbers };
 //! for change in routing.apply(&plan(&wanted)).await? {
 //!     println!("{change}");
 //! }
