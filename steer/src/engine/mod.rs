@@ -62,7 +62,7 @@ use crate::{
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
-    host::{Bridge, Cgroup, Host, Kind, requirements},
+    host::{Bridge, Cgroup, Host, requirements},
     instance::Instance,
     origin::Sourced,
     progress::Progress,
@@ -259,10 +259,10 @@ impl Engine {
             settings,
             _instance: instance,
         };
-        let bridges = host.links.iter().filter(|link| link.kind == Kind::Bridge);
-        let newest = bridges.map(|link| link.index).max();
+        engine.others = host.links.iter().map(|link| link.index).collect();
+        let newest = engine.looked_at(&host.links);
         // What came while nobody ran waits until it is attached to.
-        engine.newest = engine.routing.newest().or(newest).unwrap_or(IfIndex(0));
+        engine.newest = engine.routing.newest().unwrap_or(newest);
         engine.bridges = host.bridges.clone();
         engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
@@ -286,9 +286,8 @@ impl Engine {
             }
         }
         engine.bridges = host.bridges.clone();
-        engine.others = host.links.iter().map(|link| link.index).collect();
-        if newest > Some(engine.newest) {
-            engine.newest = newest.unwrap_or(engine.newest);
+        if newest > engine.newest {
+            engine.newest = newest;
             engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         }
         engine.datapath.detach_others()?;

@@ -7,19 +7,19 @@
 //! **They ask for segments that fit through the VPN**: servers learn of its smaller MTU by ICMP from its far end alone, which
 //! many a VPN does not send.
 
-use std::borrow::Cow;
-
 use nftables::{
     expr::{
-        BinaryOperation, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, RT,
-        RTKey, Range, TcpOption,
+        Expression, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, Range, TcpOption,
     },
     schema::Chain,
-    stmt::{Mangle, Match, Operator, Statement},
+    stmt::{Mangle, Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 
-use super::plan::{IfIndex, NftTable};
+use super::{
+    expression::{and, compared, meta, of_interface, text},
+    plan::{IfIndex, NftTable},
+};
 
 const CHAIN: &str = "forward";
 /// Right before `filter`, where others decide.
@@ -72,7 +72,6 @@ fn clamp(vpn: &str) -> Vec<Statement<'static>> {
         },
     )));
     let begin_or_end = Expression::List(vec![text("syn"), text("rst")]);
-    let flags = BinaryOperation::AND(flags, begin_or_end);
     let size = NamedExpression::TcpOption(TcpOption {
         name: "maxseg".into(),
         field: Some("size".into()),
@@ -82,35 +81,11 @@ fn clamp(vpn: &str) -> Vec<Statement<'static>> {
         family: None,
     });
     vec![
-        compared(
-            meta(MetaKey::Oifname),
-            Operator::EQ,
-            Expression::String(Cow::Owned(vpn.to_owned())),
-        ),
-        compared(
-            Expression::BinaryOperation(Box::new(flags)),
-            Operator::EQ,
-            text("syn"),
-        ),
+        of_interface(MetaKey::Oifname, vpn),
+        compared(and(flags, begin_or_end), Operator::EQ, text("syn")),
         Statement::Mangle(Mangle {
             key: Expression::Named(size),
             value: Expression::Named(fits),
         }),
     ]
-}
-
-fn meta(key: MetaKey) -> Expression<'static> {
-    Expression::Named(NamedExpression::Meta(Meta { key }))
-}
-
-fn text(text: &'static str) -> Expression<'static> {
-    Expression::String(text.into())
-}
-
-fn compared(
-    left: Expression<'static>,
-    op: Operator,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    Statement::Match(Match { left, right, op })
 }

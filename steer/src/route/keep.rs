@@ -8,16 +8,17 @@
 //! firewalld's `IPv6_rpfilter`), which for answers is told by the mark that the questions had. So what comes by the VPN, or by
 //! an uplink past it, has that mark meanwhile, from before `raw` until it is routed.
 
-use std::borrow::Cow;
-
 use nftables::{
-    expr::{BinaryOperation, CT, Expression, Meta, MetaKey, NamedExpression},
+    expr::{BinaryOperation, CT, Expression, MetaKey, NamedExpression},
     schema::Chain,
-    stmt::{Mangle, Match, Operator, Statement},
+    stmt::{Mangle, Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 
-use super::plan::{Mark, NftTable};
+use super::{
+    expression::{and, compared, meta, of_interface, text},
+    plan::{Mark, NftTable},
+};
 
 /// `raw`: where others look at the way back, or later.
 const RAW: i32 = -300;
@@ -138,13 +139,7 @@ fn arrivals(table: &NftTable) -> Vec<Arrival> {
 
 impl Arrival {
     fn comes_by(&self) -> Statement<'static> {
-        Statement::Match(Match {
-            left: Expression::Named(NamedExpression::Meta(Meta {
-                key: MetaKey::Iifname,
-            })),
-            right: Expression::String(Cow::Owned(self.interface.clone())),
-            op: Operator::EQ,
-        })
+        of_interface(MetaKey::Iifname, &self.interface)
     }
 
     fn look_back(&self, mark: Mark) -> Vec<Statement<'static>> {
@@ -163,17 +158,6 @@ fn passed(
 ) -> Vec<Vec<Statement<'static>>> {
     let pass = |it: &Arrival| vec![it.comes_by(), Statement::Return(None)];
     arrivals.iter().map(pass).chain(rules).collect()
-}
-
-/// By which interface the packets of a rule of [`LOOK_BACK`] come.
-pub(super) fn comes_by<'a>(rule: &'a [Statement<'_>]) -> Option<&'a str> {
-    match rule.first()? {
-        Statement::Match(Match {
-            right: Expression::String(name),
-            ..
-        }) => Some(name),
-        _ => None,
-    }
 }
 
 const ORIGINAL: &str = "original";
@@ -209,7 +193,8 @@ fn notes(mark: Mark) -> Vec<Note> {
 }
 
 fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
-    let is = |of, operator, value| matches(bits(of, mark.mask()), operator, value);
+    let is =
+        |of, operator, value| compared(bits(of, mark.mask()), operator, Expression::Number(value));
     let mut rules = vec![vec![is(packet, Operator::EQ, 0), Statement::Return(None)]];
     rules.extend(notes(mark).into_iter().map(|note| {
         vec![
@@ -222,7 +207,8 @@ fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
 }
 
 fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
-    let is = |of, operator, value| matches(bits(of, mark.mask()), operator, value);
+    let is =
+        |of, operator, value| compared(bits(of, mark.mask()), operator, Expression::Number(value));
     let mut rules = vec![vec![
         is(connection, Operator::EQ, 0),
         Statement::Return(None),
@@ -247,7 +233,7 @@ fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
 }
 
 fn packet() -> Expression<'static> {
-    Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Mark }))
+    meta(MetaKey::Mark)
 }
 
 fn connection() -> Expression<'static> {
@@ -264,24 +250,11 @@ fn conntrack(key: &'static str) -> Expression<'static> {
 
 /// Packets of who began the connection (`original`), or of who answers (`reply`).
 fn goes(direction: &'static str) -> Statement<'static> {
-    Statement::Match(Match {
-        left: conntrack("direction"),
-        right: Expression::String(Cow::Borrowed(direction)),
-        op: Operator::EQ,
-    })
-}
-
-fn matches(left: Expression<'static>, op: Operator, value: u32) -> Statement<'static> {
-    Statement::Match(Match {
-        left,
-        right: Expression::Number(value),
-        op,
-    })
+    compared(conntrack("direction"), Operator::EQ, text(direction))
 }
 
 fn bits(of: fn() -> Expression<'static>, mask: u32) -> Expression<'static> {
-    let operation = BinaryOperation::AND(of(), Expression::Number(mask));
-    Expression::BinaryOperation(Box::new(operation))
+    and(of(), Expression::Number(mask))
 }
 
 /// Sets the bits of the mask, and leaves those of others.

@@ -24,6 +24,7 @@
 
 mod diff;
 mod error;
+mod expression;
 mod forward;
 mod guard;
 mod keep;

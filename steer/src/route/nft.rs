@@ -5,15 +5,17 @@ use std::{borrow::Cow, collections::BTreeSet, env, ffi::OsString, io, process::S
 
 use nftables::{
     batch::Batch,
-    expr::{BinaryOperation, Expression, Meta, MetaKey, NamedExpression},
+    expr::{Expression, MetaKey},
     schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table},
-    stmt::{Match, Operator, Statement},
+    stmt::{Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
-    Change, Error, forward, keep,
+    Change, Error,
+    expression::{and, compared, meta, named, of_interface},
+    forward, keep,
     plan::{IfIndex, Mark, NftTable},
 };
 
@@ -152,7 +154,7 @@ fn search_path() -> OsString {
 }
 
 fn render(table: Option<&NftTable>) -> Nftables<'static> {
-    let named = || {
+    let ours = || {
         NfListObject::Table(Table {
             family: NfFamily::INet,
             name: TABLE.into(),
@@ -161,10 +163,10 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
     };
     let mut batch = Batch::new();
     // Added first, so that deleting it cannot fail for want of it.
-    batch.add(named());
-    batch.delete(named());
+    batch.add(ours());
+    batch.delete(ours());
     if let Some(table) = table {
-        batch.add(named());
+        batch.add(ours());
         for chain in chains() {
             batch.add(NfListObject::Chain(chain));
         }
@@ -241,27 +243,13 @@ fn chain() -> Chain<'static> {
 
 /// `meta mark and MASK == VALUE oifname "VPN" masquerade`
 fn masquerade(mark: Mark, interface: &str) -> Vec<Statement<'static>> {
-    let meta = |key| Expression::Named(NamedExpression::Meta(Meta { key }));
-    let equal = |left, right| {
-        Statement::Match(Match {
-            left,
-            right,
-            op: Operator::EQ,
-        })
-    };
     let bits = match mark.mask() {
         u32::MAX => meta(MetaKey::Mark),
-        mask => Expression::BinaryOperation(Box::new(BinaryOperation::AND(
-            meta(MetaKey::Mark),
-            Expression::Number(mask),
-        ))),
+        mask => and(meta(MetaKey::Mark), Expression::Number(mask)),
     };
     vec![
-        equal(bits, Expression::Number(mark.value())),
-        equal(
-            meta(MetaKey::Oifname),
-            Expression::String(Cow::Owned(interface.to_owned())),
-        ),
+        compared(bits, Operator::EQ, Expression::Number(mark.value())),
+        of_interface(MetaKey::Oifname, interface),
         Statement::Masquerade(None),
     ]
 }
@@ -303,7 +291,7 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
     };
     let looked_back = rest.iter().filter(|rule| rule.chain == keep::LOOK_BACK);
     for rule in looked_back {
-        let name = keep::comes_by(&rule.expr)?;
+        let name = named(&rule.expr)?;
         if table.interface.as_deref() != Some(name) {
             table.uplinks.insert(name.to_owned());
         }
@@ -318,13 +306,8 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
 
 /// By which interface what has the mark is masqueraded, by a rule that does just that.
 fn interface(mark: Mark, expr: &[Statement<'_>]) -> Option<String> {
-    let [_, Statement::Match(leaves), _] = expr else {
-        return None;
-    };
-    let Expression::String(name) = &leaves.right else {
-        return None;
-    };
-    (masquerade(mark, name) == expr).then(|| name.to_string())
+    let name = named(expr.get(1..)?)?;
+    (masquerade(mark, name) == expr).then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -158,19 +158,18 @@ impl Lab {
 
     /// Runs `docker` with `args` against the box's dockerd.
     pub fn docker(&self, args: &[&str]) -> Result<Ran> {
-        let docker = self
-            .docker
-            .as_ref()
-            .context("this lab has no Docker: build it with one")?;
+        let docker = self.running_docker()?;
         Ran::of(docker.command(self)?.args(args))
+    }
+
+    fn running_docker(&self) -> Result<&Docker> {
+        let docker = self.docker.as_ref();
+        docker.context("this lab has no Docker: build it with one")
     }
 
     /// A command that will run `script` in the box, with this lab's `docker` on its `PATH`.
     pub fn docker_shell(&self, script: &str) -> Result<Command> {
-        let docker = self
-            .docker
-            .as_ref()
-            .context("this lab has no Docker: build it with one")?;
+        let docker = self.running_docker()?;
         let mut command = self.command(Ns::Box, "/bin/sh")?;
         command
             .args(["-c", script])
