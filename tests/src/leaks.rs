@@ -257,7 +257,7 @@ struct Done {
 /// fail, and what is not may not.
 fn work(client: &mut Client, first: u16, numbers: &AtomicU16, stop: &AtomicBool) -> Result<Done> {
     /// Connections that a client keeps.
-    const KEPT: usize = 4_000;
+    const KEPT: usize = 400;
     const BYTES: usize = 10_000;
     let mut done = Done::default();
     let mut lasting = None;

@@ -81,9 +81,11 @@ impl Engine {
             // From now on by its name: another device that comes up does not take over.
             self.vpn.value = VpnChoice::Named(vpn.name.clone());
         }
+        self.sources = vpn::sources(&self.sources, vpn.as_ref(), links);
         let steered = links.iter().filter(|link| self.has_bridge(link.index));
         let wanted = Wanted {
             vpn: vpn.clone(),
+            sources: self.sources.clone(),
             on_down: self.settings.on_down,
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
             taken: self.bypassed.look(vpn.as_ref()).await?,

@@ -24,6 +24,7 @@ mod upkeep;
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     path::Path,
     time::Duration,
@@ -127,6 +128,8 @@ struct Engine {
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
     vpn: Sourced<VpnChoice>,
+    /// The VPN's addresses, or those that it had last.
+    sources: BTreeSet<IpAddr>,
     bypassed: Bypassed,
     /// What was last asked of the routing.
     plan: Option<Plan>,
@@ -241,6 +244,7 @@ impl Engine {
             counted,
             started: false,
             vpn: settings.vpn.clone(),
+            sources: BTreeSet::new(),
             bypassed: Bypassed::default(),
             plan: None,
             restored: None,
@@ -263,6 +267,7 @@ impl Engine {
         let newest = engine.looked_at(&host.links);
         // What came while nobody ran waits until it is attached to.
         engine.newest = engine.routing.newest().unwrap_or(newest);
+        engine.sources = engine.routing.sources();
         engine.bridges = host.bridges.clone();
         engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());

@@ -80,6 +80,12 @@ impl fmt::Display for Kind {
 }
 
 impl Link {
+    /// All its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.iter().copied().map(IpAddr::from);
+        v4.chain(self.v6.iter().copied().map(IpAddr::from))
+    }
+
     /// Name, kind and addresses, for a list to choose from.
     pub fn describe(&self) -> String {
         let addresses = addresses(&self.v4, &self.v6);

@@ -1,6 +1,6 @@
 //! Applies plans, and puts the host back on every way out.
 
-use std::{path::Path, thread};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, thread};
 
 use super::{
     Change, Error,
@@ -9,7 +9,7 @@ use super::{
     message::{SeenRoute, SeenRule},
     netlink::{Netlink, has_ipv6},
     nft::{self, Owner},
-    plan::{Family, IfIndex, NftTable, Numbers, Plan, TableId},
+    plan::{Family, IfIndex, NftTable, Numbers, Plan, Selector, TableId},
     rp_filter,
 };
 
@@ -25,6 +25,7 @@ struct Inner {
     ledger: Ledger,
     numbers: Numbers,
     newest: Option<IfIndex>,
+    sources: BTreeSet<IpAddr>,
     applied: bool,
 }
 
@@ -35,8 +36,15 @@ impl Routing {
         let numbers = numbers.check()?;
         let ledger = Ledger::open(run_dir)?;
         let netlink = Netlink::connect()?;
+        let mut sources = BTreeSet::new();
         for family in families() {
-            check_rules(numbers, &netlink.rules(family).await?)?;
+            let rules = netlink.rules(family).await?;
+            check_rules(numbers, &rules)?;
+            let ours = rules.iter().filter_map(|seen| seen.ours.as_ref());
+            sources.extend(ours.filter_map(|rule| match rule.selector {
+                Selector::From(address) => Some(address),
+                Selector::Mark(_) | Selector::MarkTo(..) => None,
+            }));
             for table in numbers.tables() {
                 check_routes(&netlink.routes(family, table).await?)?;
             }
@@ -50,6 +58,7 @@ impl Routing {
             ledger,
             numbers,
             newest: table.map(|table| table.newest),
+            sources,
             applied: false,
         })))
     }
@@ -57,6 +66,12 @@ impl Routing {
     /// The newest interface that a run that was killed has looked at, if one was.
     pub fn newest(&self) -> Option<IfIndex> {
         self.0.as_ref().and_then(|inner| inner.newest)
+    }
+
+    /// The addresses that a run that was killed took for the VPN's.
+    pub fn sources(&self) -> BTreeSet<IpAddr> {
+        let inner = self.0.as_ref();
+        inner.map_or_else(BTreeSet::new, |inner| inner.sources.clone())
     }
 
     /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
@@ -93,6 +108,7 @@ pub async fn cleanup(run_dir: &Path, numbers: Numbers) -> Result<Vec<Change>, Er
         ledger,
         numbers,
         newest: None,
+        sources: BTreeSet::new(),
         applied: true,
     };
     inner.remove().await

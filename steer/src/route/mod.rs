@@ -7,13 +7,19 @@
 //!
 //! ```no_run
 //! # async fn example(vpn: Option<steer::route::Vpn>) -> Result<(), steer::route::Error> {
-//! use steer::route::{IfIndex, Numbers, OnDown, Routing, Taken, Wanted, plan};
+//! use steer::route::{IfIndex, Numbers, OnDown, Routing, Taken, Vpn, Wanted, plan};
 //!
 //! let numbers = Numbers::default();
 //! let mut routing = Routing::open("/run/steer".as_ref(), numbers).await?;
-//! let (on_down, networks, taken) = (OnDown::Block, Vec::new(), Taken::default());
-//! let newest = IfIndex(0);
-//! let wanted = Wanted { vpn, on_down, networks, taken, newest, numbers };
+//! let wanted = Wanted {
+//!     sources: vpn.iter().flat_map(Vpn::addresses).collect(),
+//!     vpn,
+//!     on_down: OnDown::Block,
+//!     networks: Vec::new(),
+//!     taken: Taken::default(),
+//!     newest: IfIndex(0),
+//!     numbers,
+//! };
 //! for change in routing.apply(&plan(&wanted)).await? {
 //!     println!("{change}");
 //! }

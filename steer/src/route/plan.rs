@@ -205,6 +205,12 @@ pub struct Vpn {
 }
 
 impl Vpn {
+    /// All its usable addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.iter().copied().map(IpAddr::from);
+        v4.chain(self.v6.iter().copied().map(IpAddr::from))
+    }
+
     fn interface(&self) -> Interface {
         Interface {
             name: self.name.clone(),
@@ -246,6 +252,8 @@ impl Taken {
 pub struct Wanted {
     /// The VPN, or `None` when its interface is not there.
     pub vpn: Option<Vpn>,
+    /// The addresses that packets of the VPN's come from: those that it has, or had last.
+    pub sources: BTreeSet<IpAddr>,
     /// What a VPN that is down or absent means.
     pub on_down: OnDown,
     /// The networks of the containers.
@@ -472,6 +480,7 @@ pub struct Plan {
 pub fn plan(wanted: &Wanted) -> Plan {
     let Wanted {
         vpn,
+        sources,
         on_down,
         networks,
         taken,
@@ -520,21 +529,17 @@ pub fn plan(wanted: &Wanted) -> Plan {
             });
         }
     }
-    if let Some(vpn) = vpn {
-        let v4 = vpn.v4.iter().copied().map(IpAddr::from);
-        let v6 = vpn.v6.iter().copied().map(IpAddr::from);
-        for address in v4.chain(v6) {
-            plan.rules.extend(past_short_routes(
-                Family::of(address),
-                Selector::From(address),
-                numbers.source_rules(),
-                NETWORKS,
-                table,
-            ));
-        }
-        if !vpn.v4.is_empty() {
-            plan.loose_rp_filter.insert(vpn.interface());
-        }
+    plan.rules.extend(sources.iter().flat_map(|&address| {
+        past_short_routes(
+            Family::of(address),
+            Selector::From(address),
+            numbers.source_rules(),
+            NETWORKS,
+            table,
+        )
+    }));
+    if let Some(vpn) = vpn.filter(|vpn| !vpn.v4.is_empty()) {
+        plan.loose_rp_filter.insert(vpn.interface());
     }
     plan.nft = Some(NftTable {
         interface: vpn.map(|vpn| vpn.name.clone()),
@@ -552,7 +557,7 @@ pub fn plan(wanted: &Wanted) -> Plan {
         passes_over: None,
     }));
     bypass(taken, numbers, &mut plan);
-    // The same address twice would be the same rule twice.
+    // The same network twice would be the same rule twice.
     plan.rules.sort_unstable();
     plan.rules.dedup();
     plan.routes.sort_unstable();

@@ -51,6 +51,7 @@ async fn plan_of(host: &Host) -> Result<(Plan, Taken)> {
     let taken = taken(host.vpn.index).await?;
     let plan = plan(&Wanted {
         vpn: Some(host.vpn.clone()),
+        sources: host.vpn.addresses().collect(),
         on_down: OnDown::Block,
         networks: Vec::new(),
         taken: taken.clone(),

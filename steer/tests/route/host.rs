@@ -94,6 +94,7 @@ pub fn vpn(name: &str, v4: &[Ipv4Addr], v6: &[&str]) -> Result<Vpn> {
 
 pub fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Plan {
     plan(&Wanted {
+        sources: vpn.iter().flat_map(Vpn::addresses).collect(),
         vpn,
         on_down,
         networks: Vec::new(),

@@ -3,7 +3,11 @@
 //! `STEER_TRANSITIONS` says how many things happen, and `STEER_SEED` repeats those of a run that printed it
 //! (`cargo xtask soak`).
 
-use std::{env, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    env,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -23,6 +27,7 @@ const V4: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
 /// The host, and what is wanted of it.
 struct World {
     vpn: Option<Vpn>,
+    sources: BTreeSet<IpAddr>,
     on_down: OnDown,
     networks: Vec<&'static str>,
     /// What somebody has the VPN's routes be.
@@ -30,11 +35,15 @@ struct World {
 }
 
 impl World {
-    async fn plan(&self) -> Result<Plan> {
+    async fn plan(&mut self) -> Result<Plan> {
+        if let Some(vpn) = &self.vpn {
+            self.sources = vpn.addresses().collect();
+        }
         let index = self.vpn.as_ref().map_or(IfIndex(0), |vpn| vpn.index);
         let networks = self.networks.iter().map(|net| net.parse());
         Ok(plan(&Wanted {
             vpn: self.vpn.clone(),
+            sources: self.sources.clone(),
             on_down: self.on_down,
             networks: networks.collect::<Result<_, _>>()?,
             taken: taken(index).await?,
@@ -184,6 +193,7 @@ async fn steps(seed: u64, count: u32) -> Result<()> {
     let host = Host::new()?;
     let mut world = World {
         vpn: Some(host.vpn.clone()),
+        sources: BTreeSet::new(),
         on_down: OnDown::Block,
         networks: Vec::new(),
         redirects: false,

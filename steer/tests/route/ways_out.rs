@@ -91,6 +91,7 @@ fn a_killed_run_is_taken_over_even_with_other_numbers() -> Result<()> {
         let mut routing = Routing::open(host.run_dir(), numbers).await?;
         let other = plan(&Wanted {
             vpn: Some(host.vpn.clone()),
+            sources: host.vpn.addresses().collect(),
             on_down: OnDown::Block,
             networks: Vec::new(),
             taken: Taken::default(),

@@ -1,13 +1,20 @@
 //! While the VPN is down, what must go through it goes nowhere; only by the user's choice does
 //! it go direct.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use steer_tests::{
     client::Ask,
     fixture::{Fixture, Shared, datagram, lookup, open, resolve, server},
-    lab::{Client, HostSnapshot, plan::Path},
+    lab::{
+        Client, HostSnapshot, Ns,
+        plan::{Path, Range, TUNNEL_V4, TUNNEL_V6},
+    },
 };
 
 #[test]
@@ -95,6 +102,61 @@ fn before_it_is_there_it_is_awaited() -> Result<()> {
         assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
     }
     lab.lab.tunnel_up()?;
+    lab.done()
+}
+
+/// The VPN comes back while steer sleeps, and somebody far away calls at a closed port of the host, as a server that
+/// goes on with a connection would: the kernel refuses by itself, from the VPN's address.
+#[test]
+fn what_the_kernel_answers_as_it_comes_back_does_not_go_direct() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    lab.start()?;
+    let far = Range::Blocked;
+    let callers: [(IpAddr, IpAddr); 2] = [
+        (far.host_v4(200).into(), TUNNEL_V4.into()),
+        (far.host_v6(200).into(), TUNNEL_V6.into()),
+    ];
+    let each = |line: fn(IpAddr, IpAddr) -> String| -> String {
+        callers.iter().map(|&(from, to)| line(from, to)).collect()
+    };
+    let run = |lab: &Shared, ns, line: &str| lab.lab.run(ns, &["sh", "-ec", line])?.stdout();
+    let call = each(|from, to| {
+        let to = SocketAddr::new(to, 9);
+        format!("curl -sS --max-time 1 --interface {from} http://{to} 2>&1 || true;")
+    });
+    let come = each(|from, _| format!("ip address add {from} dev lo;"));
+    run(&lab, Ns::Vpn, &come)?;
+    let told = run(&lab, Ns::Vpn, &call)?;
+    assert_eq!(
+        told.matches("curl: (7)").count(),
+        2,
+        "both get through: {told}"
+    );
+    let count = "nft 'add table inet stray; add counter inet stray seen;
+        add chain inet stray in { type filter hook prerouting priority -400; };";
+    let seen = each(|from, _| {
+        let family = if from.is_ipv4() { "ip" } else { "ip6" };
+        format!("add rule inet stray in {family} daddr {from} counter name seen;")
+    });
+    run(&lab, Ns::Isp, &format!("{count} {seen}'"))?;
+    let steer = Pid::from_raw(lab.running()?.pid().try_into()?);
+    lab.lab.tunnel_down()?;
+    lab.wait_said(" is down")?;
+    kill(steer, Signal::SIGSTOP)?;
+    lab.lab.tunnel_up()?;
+    run(&lab, Ns::Vpn, &call)?;
+    kill(steer, Signal::SIGCONT)?;
+    lab.wait_said(" is up")?;
+    let seen = run(
+        &lab,
+        Ns::Isp,
+        "nft list counter inet stray seen; nft delete table inet stray",
+    )?;
+    assert!(
+        seen.contains("packets 0 "),
+        "these went to the provider: {seen}"
+    );
+    run(&lab, Ns::Vpn, &come.replace(" add ", " del "))?;
     lab.done()
 }
 

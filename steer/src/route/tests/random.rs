@@ -1,6 +1,9 @@
 //! Random transitions: every state compared, every step between two states looked at.
 
-use std::net::Ipv6Addr;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
@@ -14,6 +17,7 @@ use super::{
 struct Host {
     kernel: Kernel,
     vpn: Option<Vpn>,
+    sources: BTreeSet<IpAddr>,
     on_down: OnDown,
     networks: Vec<Net>,
     taken: Taken,
@@ -88,6 +92,7 @@ impl Host {
                 ..Kernel::default()
             },
             vpn: None,
+            sources: BTreeSet::new(),
             on_down: OnDown::Block,
             networks: Vec::new(),
             taken: Taken::default(),
@@ -95,9 +100,13 @@ impl Host {
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&mut self) -> Plan {
+        if let Some(vpn) = &self.vpn {
+            self.sources = vpn.addresses().collect();
+        }
         plan(&Wanted {
             vpn: self.vpn.clone(),
+            sources: self.sources.clone(),
             on_down: self.on_down,
             networks: self.networks.clone(),
             taken: self.taken.clone(),
