@@ -189,6 +189,11 @@ impl Daemon {
         })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn terminate(mut self, limit: Duration) -> Result<()> {
         kill(

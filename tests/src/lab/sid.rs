@@ -1,8 +1,8 @@
 //! Programs of Debian sid, unpacked beside the system.
 //!
 //! Its dockerd and containerd run on bookworm's C library; its runc does not (it asks for
-//! `GLIBC_2.38`), so the machine's own runc serves it. Its curl and nginx come with all that they
-//! are linked to, the C library and its loader too.
+//! `GLIBC_2.38`), so the machine's own runc serves it. Its curl, nginx and firewalld come with all
+//! that they are linked to, the C library and its loader too.
 
 use std::{
     env, fs,
@@ -38,6 +38,13 @@ const WEB: Bundle = Bundle {
     proof: "usr/sbin/nginx",
 };
 
+const FIREWALLD: Bundle = Bundle {
+    folder: "firewalld-sid",
+    packages: &["firewalld"],
+    whole: true,
+    proof: "usr/sbin/firewalld",
+};
+
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where programs of sid are kept: `STEER_CACHE`, else `/var/cache/steer`.
@@ -55,6 +62,11 @@ pub fn fetch_sid_docker(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<
 /// Fetches Debian sid's curl and nginx with all that they need, as [`fetch_sid_docker`] does.
 pub fn fetch_sid_web(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     WEB.fetch(cache, progress)
+}
+
+/// Fetches Debian sid's firewalld with all that it needs, as [`fetch_sid_docker`] does.
+pub(super) fn fetch_sid_firewalld(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    FIREWALLD.fetch(cache, progress)
 }
 
 /// A program of a bundle that came whole, run by the bundle's own loader and libraries.

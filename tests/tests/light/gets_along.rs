@@ -1,7 +1,10 @@
 //! Others on the same host, with rules, marks and firewalls of their own: flows take their paths, and what is others' stays.
 
 use anyhow::{Context, Result};
-use steer_tests::{fixture::Shared, lab::HostSnapshot};
+use steer_tests::{
+    fixture::{BRIDGE, Shared},
+    lab::HostSnapshot,
+};
 
 /// Who else is there: how they come, and how they go.
 struct Others {
@@ -96,5 +99,30 @@ fn flows_take_their_paths_whoever_else_is_there() -> Result<()> {
         assert_eq!(steered.diff(&HostSnapshot::take(&lab.lab)?), "", "{who}");
         lab.stop()?;
     }
+    lab.done()
+}
+
+#[test]
+fn flows_take_their_paths_beside_firewalld() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let alone = HostSnapshot::take(&lab.lab)?;
+    let firewalld = lab.lab.firewalld(BRIDGE)?;
+    let with_it = HostSnapshot::take(&lab.lab)?;
+    lab.start()?;
+    lab.steers()?;
+    for reload in ["--reload", "--complete-reload"] {
+        firewalld.command(&lab.lab, reload)?;
+        lab.steers().context(reload)?;
+    }
+    lab.stop()?;
+    assert_eq!(with_it.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.start()?;
+    firewalld.end()?;
+    lab.steers().context("it has ended")?;
+    let firewalld = lab.lab.firewalld(BRIDGE)?;
+    lab.steers().context("it came later")?;
+    lab.stop()?;
+    firewalld.end()?;
+    assert_eq!(alone.diff(&HostSnapshot::take(&lab.lab)?), "");
     lab.done()
 }

@@ -80,6 +80,7 @@ const TARGETS: &[Target] = &[
             "terminal::",
             "vpn_down::before_it_is_there",
             "vpn_down::direct_by_choice",
+            "vpn_down::what_the_kernel",
         ],
         minutes: 20,
     },
