@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -18,8 +19,9 @@ use aya::{
 };
 
 use super::{
+    bpf,
     clsact::Filters,
-    error::{Error, hint},
+    error::{Error, cgroup_hint, hint},
     link,
     pins::{self, Pins},
 };
@@ -90,22 +92,22 @@ impl Attached {
         name: &str,
         index: u32,
     ) -> Result<Vec<String>, Error> {
-        let mut notes = Vec::new();
-        let classifiers = match attachment {
+        let (classifiers, notes) = match attachment {
             Attachment::Tcx => {
                 let links = BRIDGE.map(|(program, direction)| {
                     let pin = pins.map(|pins| pins.bridge(index, program));
                     Link::new(ebpf, program, pin, |ebpf| {
                         classifier(ebpf, program, name, direction)
-                            .map_err(|refused| refused.on(program, name.to_owned()))
+                            .map_err(|refused| refused.on_bridge(program, name))
                     })
                 });
-                Classifiers::Links(links.into_iter().collect::<Result<_, _>>()?)
+                let links = links.into_iter().collect::<Result<_, _>>()?;
+                let notes = programs_before(ebpf, name, index)?;
+                (Classifiers::Links(links), notes)
             }
             Attachment::Clsact => {
-                let (filters, told) = Filters::attach(ebpf, pins, name, index)?;
-                notes = told;
-                Classifiers::Filters(filters)
+                let (filters, notes) = Filters::attach(ebpf, pins, name, index)?;
+                (Classifiers::Filters(filters), notes)
             }
         };
         self.bridges.insert(index, classifiers);
@@ -149,7 +151,7 @@ impl Attached {
             let pin = pins.map(|pins| pins.cgroup(id, program));
             Link::new(ebpf, program, pin, |ebpf| {
                 process(ebpf, program, &folder)
-                    .map_err(|refused| refused.on(program, cgroup.display().to_string()))
+                    .map_err(|refused| refused.on_cgroup(program, cgroup))
             })
         });
         self.cgroups
@@ -234,7 +236,20 @@ impl From<ProgramError> for Refused {
 }
 
 impl Refused {
-    pub(super) fn on(self, program: &'static str, target: String) -> Error {
+    pub(super) fn on_bridge(self, program: &'static str, bridge: &str) -> Error {
+        self.on(program, bridge.to_owned(), hint)
+    }
+
+    pub(super) fn on_cgroup(self, program: &'static str, cgroup: &Path) -> Error {
+        self.on(program, cgroup.display().to_string(), cgroup_hint)
+    }
+
+    fn on(
+        self,
+        program: &'static str,
+        target: String,
+        hint: impl Fn(&ProgramError) -> &'static str,
+    ) -> Error {
         match self {
             Self::Missing => Error::Missing { name: program },
             Self::Program(source) => Error::Attach {
@@ -249,6 +264,42 @@ impl Refused {
                 source: Box::new(source),
             },
         }
+    }
+}
+
+/// What is told of others' programs that run before steer's on a bridge.
+fn programs_before(ebpf: &Ebpf, bridge: &str, index: u32) -> Result<Vec<String>, Error> {
+    let failed = Error::tc("list the programs of", bridge);
+    let mut notes = Vec::new();
+    for (name, hook) in BRIDGE {
+        let program: &SchedClassifier = ebpf
+            .program(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing { name })?;
+        let ours = program
+            .info()
+            .map_err(|error| failed(io::Error::other(error)))?
+            .id();
+        let there = bpf::tcx(index, hook).map_err(&failed)?;
+        let before = there.into_iter().take_while(|&id| id != ours);
+        notes.extend(
+            before.map(|id| is_before(bridge, &format!("program (id {id})"), hook_name(hook))),
+        );
+    }
+    Ok(notes)
+}
+
+/// What is told of something of others' on a bridge that has packets before steer has.
+pub(super) fn is_before(bridge: &str, what: &str, place: &str) -> String {
+    format!(
+        "{bridge} has another's {what} at {place}, before steer's: what that does not let on to the next is not steered"
+    )
+}
+
+pub(super) fn hook_name(hook: TcAttachType) -> &'static str {
+    match hook {
+        TcAttachType::Egress => "egress",
+        TcAttachType::Ingress | TcAttachType::Custom(_) => "ingress",
     }
 }
 

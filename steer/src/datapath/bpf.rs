@@ -10,8 +10,11 @@ use std::{
     path::Path,
 };
 
+use aya::programs::TcAttachType;
+
 /// Numbers of `enum bpf_cmd`.
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
@@ -41,6 +44,25 @@ struct Update {
 
 impl Attributes for Update {
     const COMMAND: libc::c_int = BPF_LINK_UPDATE;
+}
+
+#[repr(C)]
+struct Query {
+    target: u32,
+    hook: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+    each_attach_flags: u64,
+    links: u64,
+    each_link_flags: u64,
+    revision: u64,
+}
+
+impl Attributes for Query {
+    const COMMAND: libc::c_int = BPF_PROG_QUERY;
 }
 
 #[repr(C)]
@@ -80,6 +102,35 @@ pub(super) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
     bpf(&mut attributes).map(drop)
 }
 
+/// The ids of the programs on a tcx hook of an interface (6.6 and later), in the order in which they run.
+pub(super) fn tcx(index: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
+    /// As many as there can be (`BPF_MPROG_MAX`).
+    const MOST: usize = 64;
+    /// Numbers of `enum bpf_attach_type`.
+    const BPF_TCX_INGRESS: u32 = 46;
+    const BPF_TCX_EGRESS: u32 = 47;
+    let mut ids = [0_u32; MOST];
+    let mut attributes = Query {
+        target: index,
+        hook: match hook {
+            TcAttachType::Egress => BPF_TCX_EGRESS,
+            TcAttachType::Ingress | TcAttachType::Custom(_) => BPF_TCX_INGRESS,
+        },
+        flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: MOST as u32,
+        padding: 0,
+        each_attach_flags: 0,
+        links: 0,
+        each_link_flags: 0,
+        revision: 0,
+    };
+    bpf(&mut attributes)?;
+    let count = (attributes.count as usize).min(MOST);
+    Ok(ids[..count].to_vec())
+}
+
 fn number(file: BorrowedFd<'_>) -> u32 {
     file.as_raw_fd().cast_unsigned()
 }
@@ -117,7 +168,7 @@ pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
 fn bpf<T: Attributes>(attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` octets, which are this call's alone until it returns. The
     // path in `Get`, a string that ends with a zero, outlives the call; of what `UpdateBatch` points to the kernel reads
-    // `count` keys and values, of the sizes that their map has.
+    // `count` keys and values, of the sizes that their map has; to `ids` of `Query` it writes no more than `count`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -207,6 +207,17 @@ pub(super) fn hint(error: &ProgramError) -> &'static str {
     }
 }
 
+/// The same where a program is attached to a cgroup.
+pub(super) fn cgroup_hint(error: &ProgramError) -> &'static str {
+    match number(error) {
+        Some(libc::EPERM | libc::EACCES) => {
+            " (needs root, or CAP_NET_ADMIN; if that is there, another's program has the cgroup, or one above it, to itself: \
+             `bpftool cgroup tree` lists it, and attached with \"multi\" it leaves room)"
+        }
+        _ => hint(error),
+    }
+}
+
 /// The same for qdiscs and filters.
 pub(super) fn tc_hint(error: &TcError) -> &'static str {
     match tc_number(error) {

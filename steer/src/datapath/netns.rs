@@ -34,7 +34,7 @@ impl Datapath {
         let mut map = self.hash_mut::<u64, u64>(MAP)?;
         map.insert(cookie, 0, 0).map_err(in_map(MAP))?;
         let link = process(&mut self.ebpf, PROGRAM, &folder)
-            .map_err(|refused| refused.on(PROGRAM, cgroup.display().to_string()))?;
+            .map_err(|refused| refused.on_cgroup(PROGRAM, cgroup))?;
         let connected = socket.connect("127.0.0.1:9");
         drop(link);
         connected.map_err(Error::Socket)?;

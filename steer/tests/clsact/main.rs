@@ -1,4 +1,4 @@
-//! Classifiers as filters of clsact, on any kernel, in a network namespace for each test; needs root.
+//! Classifiers on bridges, above all as filters of clsact, on any kernel, in a network namespace for each test; needs root.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -146,6 +146,30 @@ fn what_came_later_stays_with_the_qdisc_it_is_on() -> Result<()> {
             }
             assert_eq!(host(), with_theirs, "killed: {killed}");
             tc("qdisc del dev br0 clsact");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn of_anothers_program_that_comes_first_is_told() -> Result<()> {
+    run(async || {
+        let index = bridge();
+        let load = || Datapath::load(None, Room::default()).unwrap();
+        let mut another = load();
+        if another.attachment() != Attachment::Tcx {
+            eprintln!("left out: this kernel has no tcx");
+            return Ok(());
+        }
+        assert_eq!(another.attach_bridge(BRIDGE, index)?, Vec::<String>::new());
+        let notes = load().attach_bridge(BRIDGE, index)?;
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        for (note, hook) in notes.iter().zip(["ingress", "egress"]) {
+            let start = "br0 has another's program (id ";
+            let end = format!(
+                ") at {hook}, before steer's: what that does not let on to the next is not steered"
+            );
+            assert!(note.starts_with(start) && note.ends_with(&end), "{note}");
         }
         Ok(())
     })

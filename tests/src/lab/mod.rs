@@ -11,6 +11,7 @@
 //! be up at once, and a lab is removed with the process that made it, however that ends.
 
 mod acts;
+mod bpf;
 mod clients;
 mod docker;
 mod exec;
@@ -42,6 +43,7 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
 pub use acts::{Act, Demo, DemoOptions, Row, demo, grouped};
+pub use bpf::Hook;
 pub use clients::{Client, Guest};
 pub use docker::{DockerVersion, Network};
 pub use exec::Ran;

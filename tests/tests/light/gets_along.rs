@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use steer_tests::{
     fixture::{BRIDGE, Shared},
-    lab::HostSnapshot,
+    lab::{Hook, HostSnapshot},
 };
 
 /// Who else is there: how they come, and how they go.
@@ -123,6 +123,35 @@ fn flows_take_their_paths_beside_firewalld() -> Result<()> {
     lab.steers().context("it came later")?;
     lab.stop()?;
     firewalld.end()?;
+    assert_eq!(alone.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
+}
+
+#[test]
+fn programs_of_others_on_a_steered_cgroup_go_on() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let alone = HostSnapshot::take(&lab.lab)?;
+    let come = |lab: &Shared| {
+        let mut hooks = Hook::SHARED.into_iter();
+        hooks.try_for_each(|hook| lab.lab.attach_other("steered", hook, "multi"))
+    };
+    let go = |lab: &Shared| {
+        let mut hooks = Hook::SHARED.into_iter();
+        hooks.try_for_each(|hook| lab.lab.detach_other("steered", hook))
+    };
+    come(&lab)?;
+    let with_others = HostSnapshot::take(&lab.lab)?;
+    lab.start()?;
+    lab.steers()?;
+    lab.stop()?;
+    assert_eq!(with_others.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.start()?;
+    go(&lab)?;
+    lab.steers().context("they have gone")?;
+    come(&lab)?;
+    lab.steers().context("they came later")?;
+    lab.stop()?;
+    go(&lab)?;
     assert_eq!(alone.diff(&HostSnapshot::take(&lab.lab)?), "");
     lab.done()
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use steer_tests::{
     fixture::Shared,
-    lab::{HostSnapshot, Steer},
+    lab::{Hook, HostSnapshot, Steer},
     pace::choice,
 };
 
@@ -46,6 +46,22 @@ fn wrong_configurations_are_refused_before_anything_is_attached() -> Result<()> 
         );
     }
     assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
+}
+
+#[test]
+fn a_cgroup_that_a_program_of_anothers_has_to_itself_is_told() -> Result<()> {
+    let lab = Shared::unsteered()?;
+    lab.lab.attach_other("steered", Hook::CONNECT4, "")?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let steer = lab.lab.steer_started(&lab.config(), &[], &[])?;
+    let said = fails(steer, "another has it")?;
+    assert!(
+        said.contains("connect4 cannot be attached to") && said.contains("to itself"),
+        "{said}"
+    );
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.lab.detach_other("steered", Hook::CONNECT4)?;
     lab.done()
 }
 

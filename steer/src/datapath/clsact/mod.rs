@@ -19,7 +19,7 @@ use aya::{
 
 use self::tc::{Filter, Qdisc, Tc};
 use super::{
-    attach::{BRIDGE, Refused},
+    attach::{BRIDGE, Refused, hook_name, is_before},
     error::{Error, tc_hint},
     pins::{Intent, Pins},
 };
@@ -81,7 +81,7 @@ impl Filters {
             if let Some(other) = listed.iter().find(|filter| filter.is_in_the_way(program)) {
                 return Err(Error::Taken {
                     bridge: bridge.to_owned(),
-                    hook: name(hook),
+                    hook: hook_name(hook),
                     kind: other.kind.clone(),
                     preference: PREFERENCE,
                 });
@@ -93,11 +93,8 @@ impl Filters {
                 .map(|filter| (filter.preference, &filter.kind))
                 .collect();
             notes.extend(before.iter().map(|(preference, kind)| {
-                format!(
-                    "{bridge} has another's filter ({kind}) at {} pref {preference}, before steer's: \
-                     what that does not let on to the next is not steered",
-                    name(hook)
-                )
+                let place = format!("{} pref {preference}", hook_name(hook));
+                is_before(bridge, &format!("filter ({kind})"), &place)
             }));
             let ours = listed.iter().find(|filter| filter.is_ours(program));
             if let Some(ours) = ours {
@@ -107,7 +104,7 @@ impl Filters {
         }
         for ((program, hook), there) in BRIDGE.into_iter().zip(there) {
             put(ebpf, program, bridge, hook, there, handle)
-                .map_err(|refused| refused.on(program, bridge.to_owned()))?;
+                .map_err(|refused| refused.on_bridge(program, bridge))?;
         }
         Ok((filters, notes))
     }
@@ -248,7 +245,7 @@ fn remove(bridge: &str, index: u32, made: bool) -> Result<Vec<String>, Error> {
             ours |= filter.handle == u32::from(ON_OURS);
             done.push(format!(
                 "tc filter del dev {bridge} {} pref {PREFERENCE} handle {:#x} bpf",
-                name(hook),
+                hook_name(hook),
                 filter.handle
             ));
         }
@@ -260,13 +257,6 @@ fn remove(bridge: &str, index: u32, made: bool) -> Result<Vec<String>, Error> {
         done.push(format!("tc qdisc del dev {bridge} clsact"));
     }
     Ok(done)
-}
-
-fn name(hook: TcAttachType) -> &'static str {
-    match hook {
-        TcAttachType::Egress => "egress",
-        TcAttachType::Ingress | TcAttachType::Custom(_) => "ingress",
-    }
 }
 
 fn interface(index: u32) -> String {
