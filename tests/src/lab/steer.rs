@@ -247,7 +247,7 @@ impl Lab {
         Ok(command)
     }
 
-    fn steer_binary(&self) -> Result<PathBuf> {
+    pub(super) fn steer_binary(&self) -> Result<PathBuf> {
         self.steer.clone().map_or_else(steer_binary, Ok)
     }
 

@@ -37,19 +37,22 @@ fn greet(client: &mut Client, connection: usize, pieces: Vec<Vec<u8>>) -> Result
     }
 }
 
-fn steered(late: &str) -> Result<Shared> {
-    let mut lab = Shared::unsteered()?;
-    let config = format!(
-        "{}[sni]\nports = []\nhttp_ports = [{PORT}]\nlate = \"{late}\"\n",
-        lab.config()
-    );
-    lab.start_with(&config)?;
-    Ok(lab)
+/// The configuration that has names read of HTTP.
+pub fn http(lab: &Shared, late: &str) -> String {
+    let config = lab.config();
+    format!("{config}[sni]\nports = []\nhttp_ports = [{PORT}]\nlate = \"{late}\"\n")
 }
 
-fn quic(lab: &Shared) -> String {
+/// The one that has them read of QUIC.
+pub fn quic(lab: &Shared) -> String {
     let config = lab.config();
     format!("{config}[sni]\nports = [{PORT}]\nhttp_ports = []\n")
+}
+
+fn steered(late: &str) -> Result<Shared> {
+    let mut lab = Shared::unsteered()?;
+    lab.start_with(&http(&lab, late))?;
+    Ok(lab)
 }
 
 fn steered_quic() -> Result<Shared> {
@@ -74,6 +77,12 @@ fn insist(client: &mut Client, server: SocketAddr, connected: bool, octets: &[u8
 #[test]
 fn a_late_connection_ends_at_once_and_its_next_try_takes_the_vpn() -> Result<()> {
     let mut lab = steered("reset")?;
+    late_connections_end(&mut lab)?;
+    lab.stop()?;
+    lab.done()
+}
+
+pub fn late_connections_end(lab: &mut Shared) -> Result<()> {
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
             for cut in [false, true] {
@@ -96,8 +105,7 @@ fn a_late_connection_ends_at_once_and_its_next_try_takes_the_vpn() -> Result<()>
             }
         }
     }
-    lab.stop()?;
-    lab.done()
+    Ok(())
 }
 
 #[test]
@@ -142,6 +150,12 @@ fn a_late_connection_may_go_on_and_later_ones_take_the_vpn() -> Result<()> {
 #[test]
 fn quic_takes_the_path_of_its_name_from_its_first_packet() -> Result<()> {
     let mut lab = steered_quic()?;
+    quic_takes_its_path(&mut lab)?;
+    lab.stop()?;
+    lab.done()
+}
+
+pub fn quic_takes_its_path(lab: &mut Shared) -> Result<()> {
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
             for connected in [false, true] {
@@ -159,8 +173,7 @@ fn quic_takes_the_path_of_its_name_from_its_first_packet() -> Result<()> {
             }
         }
     }
-    lab.stop()?;
-    lab.done()
+    Ok(())
 }
 
 #[test]

@@ -3,7 +3,13 @@
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use steer_tests::{fixture::Shared, pace::patience};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use steer_tests::{fixture::Shared, lab::HostSnapshot, pace::patience};
+
+use crate::first_packet::{http, late_connections_end, quic, quic_takes_its_path};
 
 /// Waits until the manager is told that.
 fn told(manager: &UnixDatagram, wanted: &str) -> Result<()> {
@@ -41,5 +47,32 @@ fn its_manager_is_told_of_its_life() -> Result<()> {
     told(&manager, "STATUS=steering")?;
     steer.terminate()?;
     told(&manager, "STOPPING=1")?;
+    lab.done()
+}
+
+#[test]
+fn by_its_unit_it_does_all_that_it_does_otherwise() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let systemd = lab.lab.systemd(&http(&lab, "reset"))?;
+    lab.steers()?;
+    late_connections_end(&mut lab)?;
+    let pid = systemd.steer(&lab.lab)?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    for confined in ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(confined), "{status}");
+    }
+    systemd.control(&lab.lab, "reload steer")?;
+    lab.steers().context("reloaded")?;
+
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    systemd.wait_other(&lab.lab, pid)?;
+    lab.steers().context("killed, and started again")?;
+
+    systemd.restart(&lab.lab, &quic(&lab))?;
+    quic_takes_its_path(&mut lab)?;
+    systemd.control(&lab.lab, "stop steer")?;
+    drop(systemd);
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
     lab.done()
 }

@@ -64,6 +64,7 @@ pub const LAB: &[Need] = &[
         "inspection of programs and maps",
     ),
     need("modprobe", &["kmod"], "modules"),
+    need("systemctl", &["systemd"], "steer as a service"),
 ];
 
 /// What runs the guests of `cargo xtask vm`; virtme-ng and virtiofsd come in other ways.

@@ -94,7 +94,8 @@ impl Fleet<'_> {
         let _watch = interrupt::Watch::begin();
         let width = kernels.iter().map(|it| it.version.len()).max().unwrap_or(0);
         let screen = Screen::new(width);
-        let queue = Mutex::new(kernels.iter().enumerate());
+        // The newest first: a later kernel takes longer, and its guest is not to be the last, alone.
+        let queue = Mutex::new(kernels.iter().enumerate().rev());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             let mut outcomes = Vec::new();
