@@ -1,13 +1,22 @@
-//! One run at a time: the folder with the lock and with the record of what to put back.
+//! One run at a time: the folder with the lock and with the record of what to put back, and a name in the network namespace.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
+        socket, sockopt::PeerCredentials,
+    },
+};
 
 /// Why a run may not begin.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +32,17 @@ pub enum Error {
         /// The lock.
         lock: PathBuf,
     },
+    /// Another run, with a folder of its own, has this network namespace.
+    #[error(
+        "steer is running already in this network namespace, with another --run-dir ({who}); stop it first"
+    )]
+    RunningHere {
+        /// The other's process, as far as the kernel tells.
+        who: String,
+    },
+    /// The name cannot be taken.
+    #[error("the socket @steer, by which other runs are told of this one, cannot be made")]
+    Name(#[source] io::Error),
     /// The folder or the lock cannot be used.
     #[error("{} cannot be {what}; is {} writable for root?", path.display(), path.parent().unwrap_or(path).display())]
     File {
@@ -46,6 +66,59 @@ pub struct Instance {
 }
 
 const LOCK: &str = "lock";
+
+/// The name that a run has in its network namespace, of whose routing there is one for all runs: an abstract socket, which
+/// goes with its process.
+#[derive(Debug)]
+pub struct Name {
+    _socket: Option<OwnedFd>,
+}
+
+impl Name {
+    /// Takes it, or does without where somebody has it who is not root and so no run.
+    ///
+    /// # Errors
+    /// When another run has it.
+    pub fn take() -> Result<Self, Error> {
+        let failed = |error: nix::Error| Error::Name(error.into());
+        let open = || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)
+        };
+        let address = UnixAddr::new_abstract(b"steer").map_err(failed)?;
+        let ours = open()?;
+        match bind(ours.as_raw_fd(), &address) {
+            Ok(()) => {
+                listen(&ours, Backlog::new(1).map_err(failed)?).map_err(failed)?;
+                return Ok(Self {
+                    _socket: Some(ours),
+                });
+            }
+            Err(nix::Error::EADDRINUSE) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let other = open()?;
+        let who = match connect(other.as_raw_fd(), &address) {
+            Ok(()) => {
+                let peer = getsockopt(&other, PeerCredentials).map_err(failed)?;
+                if peer.uid() != 0 {
+                    tracing::warn!(
+                        "process {} of user {} has the name @steer, which is no steer: another one would not be noticed",
+                        peer.pid(),
+                        peer.uid()
+                    );
+                    return Ok(Self { _socket: None });
+                }
+                match peer.pid() {
+                    0 => "of another PID namespace".to_owned(),
+                    pid => format!("process {pid}"),
+                }
+            }
+            Err(_) => "an unnamed process".to_owned(),
+        };
+        Err(Error::RunningHere { who })
+    }
+}
 
 impl Instance {
     /// Takes the lock in `folder`, which is made, for root alone, if it is not there.

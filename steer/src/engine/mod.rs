@@ -64,7 +64,7 @@ use crate::{
     error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host, requirements},
-    instance::Instance,
+    instance::{Instance, Name},
     origin::Sourced,
     progress::Progress,
     report::Report,
@@ -100,6 +100,7 @@ pub async fn run(settings: Settings, progress: &dyn Progress) -> Result<(), Erro
 /// When a run is alive, or something stays.
 pub async fn cleanup(bpffs: &Path, run_dir: &Path, numbers: Numbers) -> Result<Vec<String>, Error> {
     let _instance = Instance::take(run_dir)?;
+    let _name = Name::take()?;
     let detached = datapath::cleanup(&Pins::new(bpffs));
     let changes = route::cleanup(run_dir, numbers).await?;
     let mut done = detached?;
@@ -157,6 +158,7 @@ struct Engine {
     /// They are looked for all the time: one may just have come.
     hurry: Option<Hurry>,
     settings: Settings,
+    _name: Name,
     _instance: Instance,
 }
 
@@ -164,6 +166,7 @@ impl Engine {
     async fn start(settings: Settings, progress: &dyn Progress) -> Result<Self, Error> {
         Stage::Lock.begin()?;
         let instance = Instance::take(&settings.run_dir)?;
+        let name = Name::take()?;
         let report = Report::new(settings.output);
         let (reload, notes) = Reload::new(&settings.files)?;
         let (cgroup_folders, _) = Folders::new();
@@ -261,6 +264,7 @@ impl Engine {
             lost: None,
             hurry: None,
             settings,
+            _name: name,
             _instance: instance,
         };
         engine.others = host.links.iter().map(|link| link.index).collect();
@@ -414,6 +418,7 @@ impl Engine {
             mut datapath,
             routing,
             report,
+            _name,
             _instance,
             ..
         } = self;

@@ -1,0 +1,45 @@
+//! One run in a network namespace, whatever its folders; needs root.
+
+#[path = "route/netns.rs"]
+#[expect(dead_code, reason = "the tests of routing need more of it")]
+mod netns;
+
+use anyhow::Result;
+use steer::instance::Name;
+
+#[test]
+fn a_run_with_another_folder_is_told_of_the_first() -> Result<()> {
+    netns::run(async || {
+        let first = Name::take()?;
+        let refused = Name::take().map(drop).unwrap_err().to_string();
+        let own = std::process::id();
+        assert_eq!(
+            refused,
+            format!(
+                "steer is running already in this network namespace, with another --run-dir (process {own}); stop it first"
+            )
+        );
+        netns::run(async || Ok(Name::take().map(drop)?))?;
+        drop(first);
+        Name::take().map(drop)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn somebody_else_who_has_the_name_keeps_no_run_away() -> Result<()> {
+    netns::run(async || {
+        // Of this thread alone, as the C library's call is not.
+        let become_user = |user: u32| {
+            // SAFETY: the call takes numbers and no pointer.
+            let failed = unsafe { libc::syscall(libc::SYS_setresuid, -1, user, -1) };
+            assert_eq!(failed, 0);
+        };
+        become_user(65534);
+        let theirs = Name::take()?;
+        become_user(0);
+        Name::take().map(drop)?;
+        drop(theirs);
+        Ok(())
+    })
+}
