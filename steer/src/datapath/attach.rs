@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -80,7 +79,7 @@ pub(super) struct Attached {
 #[derive(Debug)]
 enum Classifiers {
     Links(Vec<Link>),
-    Filters(#[expect(dead_code, reason = "held, for dropping it detaches")] Filters),
+    Filters(Filters),
 }
 
 impl Attached {
@@ -112,6 +111,24 @@ impl Attached {
         };
         self.bridges.insert(index, classifiers);
         Ok(notes)
+    }
+
+    /// Whether both programs are on a bridge, from which somebody else may have taken them.
+    pub(super) fn is_on(&self, ebpf: &Ebpf, index: u32) -> Result<bool, Error> {
+        let failed = |error| Error::tc("list the programs of", &interface(index))(error);
+        match self.bridges.get(&index) {
+            None => Ok(false),
+            Some(Classifiers::Filters(filters)) => filters.are_there(),
+            Some(Classifiers::Links(_)) => {
+                for (program, hook) in BRIDGE {
+                    let there = bpf::tcx(index, hook).map_err(failed)?;
+                    if !there.contains(&id(ebpf, program)?) {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Whether a link of these is pinned there.
@@ -272,14 +289,7 @@ fn programs_before(ebpf: &Ebpf, bridge: &str, index: u32) -> Result<Vec<String>,
     let failed = Error::tc("list the programs of", bridge);
     let mut notes = Vec::new();
     for (name, hook) in BRIDGE {
-        let program: &SchedClassifier = ebpf
-            .program(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing { name })?;
-        let ours = program
-            .info()
-            .map_err(|error| failed(io::Error::other(error)))?
-            .id();
+        let ours = id(ebpf, name)?;
         let there = bpf::tcx(index, hook).map_err(&failed)?;
         let before = there.into_iter().take_while(|&id| id != ours);
         notes.extend(
@@ -289,10 +299,28 @@ fn programs_before(ebpf: &Ebpf, bridge: &str, index: u32) -> Result<Vec<String>,
     Ok(notes)
 }
 
+/// The kernel's number of a classifier.
+fn id(ebpf: &Ebpf, name: &'static str) -> Result<u32, Error> {
+    let program: Option<&SchedClassifier> = ebpf
+        .program(name)
+        .and_then(|program| program.try_into().ok());
+    let info = program.and_then(|program| program.info().ok());
+    info.map(|info| info.id()).ok_or(Error::Missing { name })
+}
+
 /// What is told of something of others' on a bridge that has packets before steer has.
 pub(super) fn is_before(bridge: &str, what: &str, place: &str) -> String {
     format!(
         "{bridge} has another's {what} at {place}, before steer's: what that does not let on to the next is not steered"
+    )
+}
+
+/// The name of an interface that may have gone.
+pub(super) fn interface(index: u32) -> String {
+    let name = nix::net::if_::if_indextoname(index);
+    name.map_or_else(
+        |_| format!("interface {index}"),
+        |name| name.to_string_lossy().into_owned(),
     )
 }
 

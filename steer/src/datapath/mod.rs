@@ -260,6 +260,14 @@ impl Datapath {
         )
     }
 
+    /// Whether the programs are on a bridge; somebody else may have taken them away.
+    ///
+    /// # Errors
+    /// When the kernel does not say: [`Error::is_gone`] where the bridge is not there.
+    pub fn is_on_bridge(&self, index: u32) -> Result<bool, Error> {
+        self.attached.is_on(&self.ebpf, index)
+    }
+
     /// Forgets a bridge that is gone, or detaches from one that is not.
     pub fn detach_bridge(&mut self, index: u32) {
         self.attached.remove_bridge(index);

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{Engine, Error, follow::unless_gone};
 use crate::{
@@ -51,6 +51,23 @@ impl Engine {
         }
         self.untold.retain(|it| is_there(it.bridge.index));
         self.attach_bridges(links, &docker::by_name(links))
+    }
+
+    /// Puts the programs back on bridges from which somebody has taken them.
+    pub(super) fn keep_attached(&mut self) -> Result<(), Error> {
+        for bridge in self.bridges.clone() {
+            let index = bridge.index.0;
+            if unless_gone(self.datapath.is_on_bridge(index))? != Some(false) {
+                continue;
+            }
+            self.datapath.detach_bridge(index);
+            let attached = self.datapath.attach_bridge(&bridge.name, index);
+            if unless_gone(attached)?.is_some() {
+                self.report.attached_again(&bridge);
+                self.restored = Some(Instant::now());
+            }
+        }
+        Ok(())
     }
 
     /// Asks Docker for its networks if there are new bridges, or if it is time to; whether there are new bridges.

@@ -59,6 +59,7 @@ impl Engine {
         let unclear = chosen.as_ref().err().map(ToString::to_string);
         let vpn = chosen.ok().and_then(vpn::Choice::found);
         let attached = self.attach_named(&links);
+        let kept = self.keep_attached();
         self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;
         if unclear != self.unclear {
@@ -68,6 +69,7 @@ impl Engine {
         let news = self.ask_docker(links);
         followed?;
         attached?;
+        kept?;
         Ok(news)
     }
 

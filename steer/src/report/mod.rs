@@ -106,6 +106,14 @@ impl Report {
         }
     }
 
+    /// Somebody had taken the programs from a bridge, and they are there again.
+    pub fn attached_again(&self, bridge: &Bridge) {
+        self.say(format_args!(
+            "restored the programs on {}: somebody detached them",
+            bridge.name
+        ));
+    }
+
     /// The VPN is another than before: up, down, with other addresses.
     pub fn vpn(&self, vpn: Option<&Vpn>, on_down: OnDown) {
         match (vpn.filter(|vpn| vpn.up), on_down) {

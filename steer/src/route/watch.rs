@@ -32,6 +32,8 @@ pub enum Event {
     Address,
     /// A rule, or a route of steer's or the default one, was added, changed or deleted, by steer or by somebody else.
     Routing,
+    /// A filter or a queueing discipline was deleted.
+    Filter,
     /// Steer's nft table, or part of it, was deleted: by `nft flush ruleset`, for example, which the start of many
     /// a firewall begins with.
     Nft,
@@ -57,6 +59,7 @@ pub fn watch() -> Result<Watch, Error> {
         MulticastGroup::Ipv6Route,
         MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Rule,
+        MulticastGroup::Tc,
     ];
     let connect = |source| Error::Connect { source };
     let (connection, _, messages) =
@@ -107,6 +110,7 @@ fn event(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
             counts.then_some(Event::Routing)
         }
         M::NewRule(_) | M::DelRule(_) => Some(Event::Routing),
+        M::DelTrafficFilter(_) | M::DelQueueDiscipline(_) => Some(Event::Filter),
         _ => None,
     }
 }

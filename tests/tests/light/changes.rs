@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use steer_tests::{
-    fixture::{Shared, lookup, open, resolve, server},
+    fixture::{ATTACHMENTS, BRIDGE, Shared, lookup, open, resolve, server},
     lab::{HostSnapshot, plan::Path},
-    pace::patience,
+    pace::{choice, patience},
 };
 
 /// Tries until it works; an error is that of the last try.
@@ -127,6 +127,48 @@ fn what_somebody_else_takes_away_is_put_back_and_told() -> Result<()> {
             let (_, path) = open(client, server(number, false))?;
             assert_eq!(path, Path::Vpn, "{who}, after {line}");
         }
+    }
+    lab.done()
+}
+
+#[test]
+fn programs_that_somebody_takes_from_a_bridge_are_put_back_and_told() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    let pin = format!("{}/links/bridge-", lab.lab.steer_bpffs().display());
+    for attachment in choice(&ATTACHMENTS, &["auto"]) {
+        let steer = lab.steer_attached(&lab.config(), attachment)?;
+        let by_links = lab.in_box(&format!("ls {pin}*")).is_ok();
+        let lines: &[String] = &if by_links {
+            // Nobody tells of it, so another change has steer look.
+            vec![format!(
+                "for link in {pin}*; do bpftool link detach pinned $link; done; ip link set lo mtu 65535; ip link set lo mtu 65536"
+            )]
+        } else {
+            vec![
+                format!("tc filter del dev {BRIDGE} ingress pref 7350"),
+                format!("tc qdisc del dev {BRIDGE} clsact"),
+            ]
+        };
+        for (count, line) in lines.iter().enumerate() {
+            lab.in_box(line)?;
+            let told = format!("restored the programs on {BRIDGE}");
+            soon(|| {
+                let said = steer.output();
+                ensure!(
+                    said.matches(&told).count() > count,
+                    "{attachment}, {line}: {said}"
+                );
+                Ok(())
+            })?;
+            lab.steers().with_context(|| line.clone())?;
+        }
+        steer.terminate()?;
+        assert_eq!(
+            before.diff(&HostSnapshot::take(&lab.lab)?),
+            "",
+            "{attachment}"
+        );
     }
     lab.done()
 }

@@ -55,6 +55,7 @@ const TARGETS: &[Target] = &[
             "adoption::what_is_no_more_wanted",
             "adoption::what_was_made_otherwise",
             "bypass::",
+            "changes::programs_that",
             "changes::what_somebody_else",
             "first_packet::a_connection_of_another_name",
             "first_packet::a_late_connection_may_go_on",

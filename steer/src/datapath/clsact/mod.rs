@@ -19,7 +19,7 @@ use aya::{
 
 use self::tc::{Filter, Qdisc, Tc};
 use super::{
-    attach::{BRIDGE, Refused, hook_name, is_before},
+    attach::{BRIDGE, Refused, hook_name, interface, is_before},
     error::{Error, tc_hint},
     pins::{Intent, Pins},
 };
@@ -107,6 +107,19 @@ impl Filters {
                 .map_err(|refused| refused.on_bridge(program, bridge))?;
         }
         Ok((filters, notes))
+    }
+
+    /// Whether both are there, for anybody may delete them.
+    pub(super) fn are_there(&self) -> Result<bool, Error> {
+        let failed = Error::tc("list the filters of", &self.bridge);
+        let tc = Tc::open().map_err(&failed)?;
+        for (program, hook) in BRIDGE {
+            let listed = tc.filters(self.index, hook).map_err(&failed)?;
+            if !listed.iter().any(|filter| filter.is_ours(program)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -257,14 +270,6 @@ fn remove(bridge: &str, index: u32, made: bool) -> Result<Vec<String>, Error> {
         done.push(format!("tc qdisc del dev {bridge} clsact"));
     }
     Ok(done)
-}
-
-fn interface(index: u32) -> String {
-    let name = nix::net::if_::if_indextoname(index);
-    name.map_or_else(
-        |_| format!("interface {index}"),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }
 
 /// An interface that is gone took its filters along.
