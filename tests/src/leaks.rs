@@ -3,6 +3,7 @@
 //! `STEER_SECONDS` says for how long, and `STEER_SEED` repeats the choices of a run that printed it (`cargo xtask soak`).
 
 use std::{
+    fmt,
     fs::{self, File},
     net::IpAddr,
     path::PathBuf,
@@ -61,6 +62,13 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     Wire::watch(lab, Ns::Isp, "box", first)?;
     Wire::watch(lab, Ns::Vpn, tunnel, first)?;
     let capture = Capture::begin(lab)?;
+    let mut bulks = Bulk::begin(lab, first + NUMBERS - 1)?;
+    for bulk in &mut bulks {
+        let alone = Instant::now();
+        bulk.go_on(|| alone.elapsed() < Duration::from_secs(1))?;
+        println!("before steer: {bulk}");
+        bulk.times.clear();
+    }
     let mut clients = lab.clients()?;
     let mut steer = Some(lab.lab.steer(config, &[])?);
     trouble.begin(lab)?;
@@ -75,6 +83,10 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
                 (*who, scope.spawn(work))
             })
             .collect();
+        let carried: Vec<_> = bulks
+            .iter_mut()
+            .map(|bulk| scope.spawn(|| bulk.go_on(|| !stop.load(Ordering::Relaxed))))
+            .collect();
         let disturbed = disturb(lab, &mut steer, config, trouble, &mut rng, until);
         stop.store(true, Ordering::Relaxed);
         let worked: Vec<_> = busy
@@ -83,6 +95,10 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
             .collect();
         // Where that failed steer has ended, and what clients saw of it is no leak.
         let disturbed = disturbed?;
+        for carried in carried {
+            let carried = carried.join().map_err(|_| anyhow!("a bulk panicked"))?;
+            carried.context("a direct connection from before steer")?;
+        }
         for (who, done) in worked {
             let done = done
                 .map_err(|_| anyhow!("{who} panicked"))?
@@ -93,6 +109,7 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
         anyhow::Ok(disturbed)
     })?;
     println!("{flaps} flaps, {kills} kills");
+    bulks.iter().for_each(|bulk| println!("meanwhile: {bulk}"));
     trouble.end(lab)?;
     let mut wrong = lab.servers.contacts();
     wrong.retain(|one| number(one.server.ip()).is_some_and(|it| it >= first));
@@ -114,6 +131,64 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     let left = before.diff(&HostSnapshot::take(&lab.lab)?);
     ensure!(left.is_empty(), "steer left: {left}");
     lab.lab.tunnel_up()
+}
+
+/// Much over one direct connection, again and again: whether what is not the VPN's is as fast as without steer.
+struct Bulk {
+    who: &'static str,
+    client: Client,
+    connection: usize,
+    /// How long each time took.
+    times: Vec<Duration>,
+}
+
+impl Bulk {
+    const BYTES: usize = 1_000_000;
+
+    fn begin(lab: &Fixture, number: u16) -> Result<Vec<Self>> {
+        let begin = |(who, mut client)| {
+            let (connection, path) = open(&mut client, server(number, false))?;
+            ensure!(path == Path::Direct, "{who}, before steer: {path:?}");
+            Ok(Self {
+                who,
+                client,
+                connection,
+                times: Vec::new(),
+            })
+        };
+        lab.clients()?.into_iter().map(begin).collect()
+    }
+
+    /// Sends and reads as long as that holds, and leaves the processors to others in between.
+    fn go_on(&mut self, holds: impl Fn() -> bool) -> Result<()> {
+        while holds() {
+            let start = Instant::now();
+            exchange(&mut self.client, self.connection, Self::BYTES).context(self.who)?;
+            self.times.push(start.elapsed());
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Bulk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let at = |part: usize| {
+            let time = times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+            time.map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+        };
+        write!(
+            f,
+            "{}: 1 MB there and back {} times, in {:.1} ms (median), {:.1} ms (99 of 100), {:.1} ms (slowest)",
+            self.who,
+            times.len(),
+            at(50),
+            at(99),
+            at(100),
+        )
+    }
 }
 
 /// Packets to the servers, counted at the provider or at the VPN's far end.

@@ -62,10 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     let root = system::workspace();
     test::prepare(&root)?;
-    let seed = match arguments.seed {
-        Some(seed) => seed,
-        None => random()?,
-    };
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("soak: {} minutes each, --seed {seed}", arguments.minutes);
     let mut well = true;
     for soak in &SOAKS {
@@ -97,11 +94,4 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
         println!("soak: {}: {result}", soak.name);
     }
     Ok(well)
-}
-
-fn random() -> Result<u64> {
-    let mut octets = [0; 8];
-    let mut source = std::fs::File::open("/dev/urandom").context("no random number")?;
-    std::io::Read::read_exact(&mut source, &mut octets).context("no random number")?;
-    Ok(u64::from_ne_bytes(octets))
 }

@@ -105,17 +105,17 @@ fn note(vpn: &str, mark: Option<Mark>, taken: &Taken) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Interface, Route, TableId, Target};
+    use crate::route::{Hop, Interface, Route, TableId, Target};
 
     fn route(family: Family, name: &str) -> Route {
         Route {
             family,
             table: TableId::MAIN,
             metric: 100,
-            target: Target::Dev(Interface {
+            target: Target::Hop(Hop::out_of(Interface {
                 name: name.into(),
                 index: IfIndex(2),
-            }),
+            })),
         }
     }
 

@@ -123,25 +123,15 @@ pub(super) fn route(route: &Route) -> RouteMessage {
             .attributes
             .push(RouteAttribute::Priority(route.metric));
     }
-    // IPv4 takes a route without a gateway for one to neighbours; IPv6 knows universe alone.
-    let neighbours = |gateway: bool| {
-        if route.family == Family::V4 && !gateway {
-            RouteScope::Link
-        } else {
-            RouteScope::Universe
-        }
-    };
     match &route.target {
-        Target::Dev(interface) => {
+        Target::Hop(hop) => {
             header.kind = RouteType::Unicast;
-            header.scope = neighbours(false);
-            message
-                .attributes
-                .push(RouteAttribute::Oif(interface.index.0));
-        }
-        Target::Via(hop) => {
-            header.kind = RouteType::Unicast;
-            header.scope = neighbours(hop.gateway.is_some());
+            // IPv4 takes a route without a gateway for one to neighbours; IPv6 knows universe alone.
+            header.scope = if route.family == Family::V4 && hop.gateway.is_none() {
+                RouteScope::Link
+            } else {
+                RouteScope::Universe
+            };
             if hop.onlink {
                 header.flags |= RouteFlags::Onlink;
             }
@@ -340,20 +330,13 @@ impl RouteFields {
     /// As a default route.
     fn route(&self, message: &RouteMessage) -> Option<Route> {
         let header = &message.header;
-        let onlink = header.flags.contains(RouteFlags::Onlink);
         let target = match (header.kind, self.oif.map(interface)) {
-            (RouteType::Unicast, Some(interface)) => {
-                if self.gateway.is_none() && self.source.is_none() && !onlink {
-                    Target::Dev(interface)
-                } else {
-                    Target::Via(Hop {
-                        interface,
-                        gateway: self.gateway,
-                        onlink,
-                        source: self.source,
-                    })
-                }
-            }
+            (RouteType::Unicast, Some(interface)) => Target::Hop(Hop {
+                interface,
+                gateway: self.gateway,
+                onlink: header.flags.contains(RouteFlags::Onlink),
+                source: self.source,
+            }),
             (RouteType::Unreachable, _) => Target::Unreachable,
             _ => return None,
         };

@@ -365,7 +365,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// The next hop of a route that is more than an interface.
+/// The next hop of a route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// Out of which interface.
@@ -378,13 +378,23 @@ pub struct Hop {
     pub source: Option<IpAddr>,
 }
 
+impl Hop {
+    /// To whoever is there.
+    pub fn out_of(interface: Interface) -> Self {
+        Self {
+            interface,
+            gateway: None,
+            onlink: false,
+            source: None,
+        }
+    }
+}
+
 /// Where a default route leads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// Out of an interface.
-    Dev(Interface),
-    /// To a router.
-    Via(Hop),
+    /// Out of an interface, to a router or to whoever is there.
+    Hop(Hop),
     /// Nowhere: the sender gets an error.
     Unreachable,
 }
@@ -406,8 +416,7 @@ impl Target {
     /// The interface that packets leave by.
     pub fn interface(&self) -> Option<&Interface> {
         match self {
-            Self::Dev(interface) => Some(interface),
-            Self::Via(hop) => Some(&hop.interface),
+            Self::Hop(hop) => Some(&hop.interface),
             Self::Unreachable => None,
         }
     }
@@ -435,8 +444,7 @@ impl fmt::Display for Route {
     /// As the arguments of `ip route add` and `ip route del`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
-            Target::Dev(interface) => write!(f, "default dev {}", interface.name)?,
-            Target::Via(hop) => write!(f, "default {hop}")?,
+            Target::Hop(hop) => write!(f, "default {hop}")?,
             Target::Unreachable => f.write_str("unreachable default")?,
         }
         if self.metric != 0 {
@@ -516,7 +524,7 @@ pub fn plan(wanted: &Wanted) -> Plan {
                 family,
                 table,
                 metric: family.default_metric(),
-                target: Target::Dev(vpn.interface()),
+                target: Target::Hop(Hop::out_of(vpn.interface())),
             });
         }
         let falls_back = *on_down == OnDown::Direct && usable(family);

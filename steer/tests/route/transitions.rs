@@ -163,7 +163,7 @@ fn impossible(plan: &Plan, rng: &mut Rng) -> Plan {
             table: Numbers::default().table,
             metric: UNREACHABLE_METRIC - 1,
             // IPv6 routes have no routers of IPv4.
-            target: Target::Via(Hop {
+            target: Target::Hop(Hop {
                 interface: Interface {
                     name: "lo".into(),
                     index: IfIndex(1),

@@ -171,11 +171,8 @@ impl Lab {
     pub fn docker_shell(&self, script: &str) -> Result<Command> {
         let docker = self.running_docker()?;
         let mut command = self.command(Ns::Box, "/bin/sh")?;
-        command
-            .args(["-c", script])
-            .env("PATH", docker.version.path())
-            .env("DOCKER_CONFIG", self.dir.join("docker-config"))
-            .env("DOCKER_HOST", host(&self.dir));
+        command.args(["-c", script]);
+        with_docker(&mut command, self, docker.version);
         Ok(command)
     }
 
@@ -246,11 +243,17 @@ fn fill_private_run(dir: &Path) -> Result<()> {
 
 fn docker_command(lab: &Lab, version: DockerVersion) -> Result<Command> {
     let mut command = lab.command(Ns::Box, "/usr/bin/env")?;
-    command.arg("docker").arg("-H").arg(host(&lab.dir));
+    command.arg("docker");
+    with_docker(&mut command, lab, version);
+    Ok(command)
+}
+
+/// Has `docker` be the one of that version, and ask the lab's daemon.
+fn with_docker(command: &mut Command, lab: &Lab, version: DockerVersion) {
     command
         .env("PATH", version.path())
-        .env("DOCKER_CONFIG", lab.dir.join("docker-config"));
-    Ok(command)
+        .env("DOCKER_CONFIG", lab.dir.join("docker-config"))
+        .env("DOCKER_HOST", host(&lab.dir));
 }
 
 fn host(dir: &Path) -> String {

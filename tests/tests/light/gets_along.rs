@@ -13,7 +13,7 @@ struct Others {
     go: &'static str,
 }
 
-const OTHERS: [Others; 5] = [
+const OTHERS: [Others; 6] = [
     Others {
         who: "rules and marks like Tailscale's",
         come: "
@@ -54,6 +54,15 @@ const OTHERS: [Others; 5] = [
             iptables-legacy -t mangle -A PREROUTING -j CONNMARK --restore-mark
             iptables-legacy -t mangle -A OUTPUT -j CONNMARK --restore-mark",
         go: "iptables-legacy -t mangle -F",
+    },
+    Others {
+        who: "filters on the bridge",
+        come: "
+            tc qdisc add dev br-guest clsact
+            for hook in ingress egress; do
+                tc filter add dev br-guest $hook pref 40000 protocol all u32 match u32 0 0
+            done",
+        go: "tc qdisc del dev br-guest clsact",
     },
     Others {
         who: "a firewall that checks the way back, by marks too",

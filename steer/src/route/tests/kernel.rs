@@ -165,13 +165,15 @@ impl Kernel {
                 .min_by_key(|route| route.metric)
             {
                 Some(Route {
-                    target: Target::Dev(_),
+                    target: Target::Hop(hop),
                     ..
-                }) => return Way::Vpn,
-                Some(Route {
-                    target: Target::Via(_),
-                    ..
-                }) => return Way::Past,
+                }) => {
+                    return if hop.gateway.is_none() {
+                        Way::Vpn
+                    } else {
+                        Way::Past
+                    };
+                }
                 Some(_) => return Way::Refused,
                 None => {}
             }

@@ -47,7 +47,7 @@ fn uplink(family: Family) -> Route {
         family,
         table: TableId::MAIN,
         metric,
-        target: Target::Via(Hop {
+        target: Target::Hop(Hop {
             interface: interface("eth0", 2),
             gateway: Some(gateway),
             onlink: false,
