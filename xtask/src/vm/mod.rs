@@ -69,6 +69,9 @@ pub struct Arguments {
     /// How many guests run at a time [default: as many as there are processors].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Run those tests as well that no kernel makes a difference to and that take long.
+    #[arg(long)]
+    all: bool,
     /// Write what came of it as JSON; to standard output if it is -, and then the table to standard error.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -142,7 +145,7 @@ fn execute(arguments: &Arguments) -> Result<Run> {
     // First, for a kernel that cannot be had is soon told.
     let kernels = kernels::fetch(&arguments.wanted(), arguments.refresh)?;
     let tools = Tools::install()?;
-    let groups = groups::compile(&root, &arguments.filter)?;
+    let groups = groups::compile(&root, &arguments.filter, arguments.all)?;
     let names = groups::names(&groups);
     let first = kernels.first().context("no kernel was asked for")?;
     let acceleration = Acceleration::find(&tools.qemu, &first.image);
