@@ -75,7 +75,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// Takes it, or does without where somebody has it who is not root and so no run.
+    /// Takes it, or does without where somebody has it who is not known to be root, as a run is: nobody else is to keep steer
+    /// from running.
     ///
     /// # Errors
     /// When another run has it.
@@ -89,7 +90,8 @@ impl Name {
         let ours = open()?;
         match bind(ours.as_raw_fd(), &address) {
             Ok(()) => {
-                listen(&ours, Backlog::new(1).map_err(failed)?).map_err(failed)?;
+                // Nobody is let in: whoever asks who has the name, stays in the queue.
+                listen(&ours, Backlog::MAXCONN).map_err(failed)?;
                 return Ok(Self {
                     _socket: Some(ours),
                 });
@@ -98,25 +100,26 @@ impl Name {
             Err(error) => return Err(failed(error)),
         }
         let other = open()?;
-        let who = match connect(other.as_raw_fd(), &address) {
-            Ok(()) => {
-                let peer = getsockopt(&other, PeerCredentials).map_err(failed)?;
-                if peer.uid() != 0 {
-                    tracing::warn!(
-                        "process {} of user {} has the name @steer, which is no steer: another one would not be noticed",
-                        peer.pid(),
-                        peer.uid()
-                    );
-                    return Ok(Self { _socket: None });
-                }
-                match peer.pid() {
+        let peer = connect(other.as_raw_fd(), &address)
+            .and_then(|()| getsockopt(&other, PeerCredentials))
+            .ok();
+        match peer {
+            Some(peer) if peer.uid() == 0 => Err(Error::RunningHere {
+                who: match peer.pid() {
                     0 => "of another PID namespace".to_owned(),
                     pid => format!("process {pid}"),
-                }
+                },
+            }),
+            other => {
+                let who =
+                    other.map(|peer| format!("process {} of user {}", peer.pid(), peer.uid()));
+                tracing::warn!(
+                    "{} has the socket @steer, and is no steer: a second steer with another --run-dir would not be noticed",
+                    who.as_deref().unwrap_or("somebody")
+                );
+                Ok(Self { _socket: None })
             }
-            Err(_) => "an unnamed process".to_owned(),
-        };
-        Err(Error::RunningHere { who })
+        }
     }
 }
 

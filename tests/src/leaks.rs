@@ -133,7 +133,7 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     lab.lab.tunnel_up()
 }
 
-/// Much over one direct connection, again and again: whether what is not the VPN's is as fast as without steer.
+/// Much over one direct connection, again and again: how long it takes.
 struct Bulk {
     who: &'static str,
     client: Client,

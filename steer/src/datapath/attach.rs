@@ -93,13 +93,7 @@ impl Attached {
     ) -> Result<Vec<String>, Error> {
         let (classifiers, notes) = match attachment {
             Attachment::Tcx => {
-                let links = BRIDGE.map(|(program, direction)| {
-                    let pin = pins.map(|pins| pins.bridge(index, program));
-                    Link::new(ebpf, program, pin, |ebpf| {
-                        classifier(ebpf, program, name, direction)
-                            .map_err(|refused| refused.on_bridge(program, name))
-                    })
-                });
+                let links = BRIDGE.map(|place| on_bridge(ebpf, pins, place, name, index));
                 let links = links.into_iter().collect::<Result<_, _>>()?;
                 let notes = programs_before(ebpf, name, index)?;
                 (Classifiers::Links(links), notes)
@@ -113,20 +107,35 @@ impl Attached {
         Ok(notes)
     }
 
-    /// Whether both programs are on a bridge, from which somebody else may have taken them.
-    pub(super) fn is_on(&self, ebpf: &Ebpf, index: u32) -> Result<bool, Error> {
-        let failed = |error| Error::tc("list the programs of", &interface(index))(error);
-        match self.bridges.get(&index) {
-            None => Ok(false),
-            Some(Classifiers::Filters(filters)) => filters.are_there(),
-            Some(Classifiers::Links(_)) => {
-                for (program, hook) in BRIDGE {
-                    let there = bpf::tcx(index, hook).map_err(failed)?;
-                    if !there.contains(&id(ebpf, program)?) {
-                        return Ok(false);
+    /// Puts those programs back on a bridge that somebody else has taken away, and says what should be known then. `None` if
+    /// both are there.
+    pub(super) fn restore(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: Option<&Pins>,
+        name: &str,
+        index: u32,
+    ) -> Result<Option<Vec<String>>, Error> {
+        match self.bridges.get_mut(&index) {
+            None => Ok(None),
+            Some(Classifiers::Filters(filters)) if filters.are_there()? => Ok(None),
+            Some(Classifiers::Filters(filters)) => filters.restore(ebpf, pins).map(Some),
+            Some(Classifiers::Links(links)) => {
+                let mut restored = false;
+                for ((program, direction), link) in BRIDGE.into_iter().zip(links) {
+                    let there = bpf::tcx(index, direction)
+                        .map_err(Error::tc("list the programs of", name))?;
+                    if there.contains(&id(ebpf, program, name)?) {
+                        continue;
                     }
+                    let new = on_bridge(ebpf, pins, (program, direction), name, index)?;
+                    // The file is the new one's by now.
+                    link.pin = None;
+                    *link = new;
+                    restored = true;
                 }
-                Ok(true)
+                let notes = || programs_before(ebpf, name, index);
+                restored.then(notes).transpose()
             }
         }
     }
@@ -289,7 +298,7 @@ fn programs_before(ebpf: &Ebpf, bridge: &str, index: u32) -> Result<Vec<String>,
     let failed = Error::tc("list the programs of", bridge);
     let mut notes = Vec::new();
     for (name, hook) in BRIDGE {
-        let ours = id(ebpf, name)?;
+        let ours = id(ebpf, name, bridge)?;
         let there = bpf::tcx(index, hook).map_err(&failed)?;
         let before = there.into_iter().take_while(|&id| id != ours);
         notes.extend(
@@ -299,13 +308,12 @@ fn programs_before(ebpf: &Ebpf, bridge: &str, index: u32) -> Result<Vec<String>,
     Ok(notes)
 }
 
-/// The kernel's number of a classifier.
-fn id(ebpf: &Ebpf, name: &'static str) -> Result<u32, Error> {
-    let program: Option<&SchedClassifier> = ebpf
-        .program(name)
-        .and_then(|program| program.try_into().ok());
-    let info = program.and_then(|program| program.info().ok());
-    info.map(|info| info.id()).ok_or(Error::Missing { name })
+/// The kernel's number of a classifier, which is about a bridge.
+fn id(ebpf: &Ebpf, name: &'static str, bridge: &str) -> Result<u32, Error> {
+    let program = ebpf.program(name).ok_or(Error::Missing { name })?;
+    let info = <&SchedClassifier>::try_from(program).and_then(|program| program.info());
+    info.map(|info| info.id())
+        .map_err(|error| Refused::Program(error).on_bridge(name, bridge))
 }
 
 /// What is told of something of others' on a bridge that has packets before steer has.
@@ -329,6 +337,21 @@ pub(super) fn hook_name(hook: TcAttachType) -> &'static str {
         TcAttachType::Egress => "egress",
         TcAttachType::Ingress | TcAttachType::Custom(_) => "ingress",
     }
+}
+
+/// A link of a classifier to a bridge.
+fn on_bridge(
+    ebpf: &mut Ebpf,
+    pins: Option<&Pins>,
+    (program, direction): (&'static str, TcAttachType),
+    bridge: &str,
+    index: u32,
+) -> Result<Link, Error> {
+    let pin = pins.map(|pins| pins.bridge(index, program));
+    Link::new(ebpf, program, pin, |ebpf| {
+        classifier(ebpf, program, bridge, direction)
+            .map_err(|refused| refused.on_bridge(program, bridge))
+    })
 }
 
 /// Beside what others have there, behind the last of them.

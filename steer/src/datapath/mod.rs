@@ -260,12 +260,14 @@ impl Datapath {
         )
     }
 
-    /// Whether the programs are on a bridge; somebody else may have taken them away.
+    /// Puts those programs back on a bridge that somebody else has taken away, and says what should be known then. `None` if
+    /// both are there.
     ///
     /// # Errors
-    /// When the kernel does not say: [`Error::is_gone`] where the bridge is not there.
-    pub fn is_on_bridge(&self, index: u32) -> Result<bool, Error> {
-        self.attached.is_on(&self.ebpf, index)
+    /// When the kernel refuses: [`Error::is_gone`] where the bridge is not there.
+    pub fn restore_bridge(&mut self, name: &str, index: u32) -> Result<Option<Vec<String>>, Error> {
+        let pins = self.pins.as_ref().map(|(pins, _)| pins);
+        self.attached.restore(&mut self.ebpf, pins, name, index)
     }
 
     /// Forgets a bridge that is gone, or detaches from one that is not.

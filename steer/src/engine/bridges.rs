@@ -55,19 +55,20 @@ impl Engine {
 
     /// Puts the programs back on bridges from which somebody has taken them.
     pub(super) fn keep_attached(&mut self) -> Result<(), Error> {
-        for bridge in self.bridges.clone() {
-            let index = bridge.index.0;
-            if unless_gone(self.datapath.is_on_bridge(index))? != Some(false) {
-                continue;
-            }
-            self.datapath.detach_bridge(index);
-            let attached = self.datapath.attach_bridge(&bridge.name, index);
-            if unless_gone(attached)?.is_some() {
-                self.report.attached_again(&bridge);
-                self.restored = Some(Instant::now());
+        let mut kept = Ok(());
+        for bridge in &self.bridges {
+            let restored = self.datapath.restore_bridge(&bridge.name, bridge.index.0);
+            match unless_gone(restored) {
+                Ok(Some(Some(notes))) => {
+                    self.report.attached_again(bridge);
+                    notes.iter().for_each(|note| self.report.note(note));
+                    self.restored = Some(Instant::now());
+                }
+                Ok(_) => {}
+                Err(error) => kept = Err(error.into()),
             }
         }
-        Ok(())
+        kept
     }
 
     /// Asks Docker for its networks if there are new bridges, or if it is time to; whether there are new bridges.

@@ -83,7 +83,8 @@ impl Engine {
             // From now on by its name: another device that comes up does not take over.
             self.vpn.value = VpnChoice::Named(vpn.name.clone());
         }
-        self.sources = vpn::sources(&self.sources, vpn.as_ref(), links);
+        let others = vpn::of_others(vpn.as_ref(), links);
+        self.sources = route::sources(&self.sources, vpn.as_ref(), &others);
         let steered = links.iter().filter(|link| self.has_bridge(link.index));
         let wanted = Wanted {
             vpn: vpn.clone(),

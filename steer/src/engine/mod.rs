@@ -418,8 +418,9 @@ impl Engine {
             mut datapath,
             routing,
             report,
-            _name,
+            // Dropped the other way round: the lock last.
             _instance,
+            _name,
             ..
         } = self;
         let detached = datapath.remove();

@@ -62,22 +62,14 @@ pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Choice, Hos
     }
 }
 
-/// The addresses that packets of the VPN's come from: those that it has, and of a family of which it has none, for it is
-/// away, those of `before` that no other interface has got since.
-///
-/// Whatever is sent from them in the moment in which it comes back is the VPN's as well.
-pub fn sources(before: &BTreeSet<IpAddr>, vpn: Option<&Vpn>, links: &[Link]) -> BTreeSet<IpAddr> {
-    let now: BTreeSet<_> = vpn.into_iter().flat_map(Vpn::addresses).collect();
-    let others = links
+/// The addresses of interfaces that are up and not the VPN's. One that is down may be the VPN's, which is not known then.
+pub fn of_others(vpn: Option<&Vpn>, links: &[Link]) -> BTreeSet<IpAddr> {
+    let is_other = |link: &&Link| link.up && vpn.is_none_or(|vpn| vpn.index != link.index);
+    links
         .iter()
-        .filter(|link| vpn.is_none_or(|vpn| vpn.index != link.index));
-    let taken: BTreeSet<_> = others.flat_map(Link::addresses).collect();
-    let last = before.iter().filter(|last| {
-        now.iter()
-            .all(|address| address.is_ipv4() != last.is_ipv4())
-            && !taken.contains(last)
-    });
-    last.chain(&now).copied().collect()
+        .filter(is_other)
+        .flat_map(Link::addresses)
+        .collect()
 }
 
 fn candidates(links: &[Link]) -> impl Iterator<Item = &Link> {
@@ -255,29 +247,16 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_a_vpn_that_is_away_stay_its_own() {
-        let set = |addresses: &[&str]| -> BTreeSet<IpAddr> {
-            let addresses = addresses.iter().map(|address| address.parse().unwrap());
-            addresses.collect()
-        };
-        let wg0 = |addresses| with(link(4, "wg0", Kind::Wireguard), addresses);
-        let after = |before: &BTreeSet<_>, links: &[Link]| {
-            let it = links.iter().find(|link| link.name == "wg0");
-            sources(before, it.map(vpn).as_ref(), links)
-        };
-        let both = set(&["10.8.0.2", "fd00::2"]);
-        assert_eq!(after(&set(&[]), &host()), set(&[]));
-        let there = [host(), vec![wg0(&["10.8.0.2", "fd00::2"])]].concat();
-        assert_eq!(after(&set(&[]), &there), both);
-        assert_eq!(after(&both, &host()), both);
-        // A link that is down has lost those of IPv6.
-        let down = [host(), vec![down(wg0(&["10.8.0.2"]))]].concat();
-        assert_eq!(after(&both, &down), both);
-        let other = [host(), vec![wg0(&["10.8.0.3"])]].concat();
-        assert_eq!(after(&both, &other), set(&["10.8.0.3", "fd00::2"]));
-        let eth1 = with(link(5, "eth1", Kind::Other(String::new())), &["10.8.0.2"]);
-        let taken = [host(), vec![eth1]].concat();
-        assert_eq!(after(&both, &taken), set(&["fd00::2"]), "eth1 has it now");
+    fn a_vpn_that_is_down_is_not_taken_for_another() {
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let mut links = host();
+        links.push(down(with(link(4, "wg0", Kind::Wireguard), &["10.8.0.2"])));
+        let auto = Sourced::default_value(VpnChoice::Auto);
+        let unknown = choose(&auto, &links).unwrap().found();
+        assert!(!of_others(unknown.as_ref(), &links).contains(&address("10.8.0.2")));
+        let wg0 = named("wg0", &links).unwrap();
+        links.push(with(link(5, "eth1", Kind::Veth), &["10.8.0.2"]));
+        assert!(of_others(Some(&wg0), &links).contains(&address("10.8.0.2")));
     }
 
     #[test]

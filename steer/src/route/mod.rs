@@ -52,6 +52,7 @@ pub use self::{
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
+        sources,
     },
     taken::taken,
     watch::{Event, Watch, watch},

@@ -481,6 +481,23 @@ pub struct Plan {
     pub nft: Option<NftTable>,
 }
 
+/// The addresses that packets of the VPN's come from: those that it has, and of a family of which it has none, for it is
+/// away, those of `before` that no other interface has got since (`taken`).
+///
+/// Whatever is sent from them in the moment in which it comes back is the VPN's as well.
+pub fn sources(
+    before: &BTreeSet<IpAddr>,
+    vpn: Option<&Vpn>,
+    taken: &BTreeSet<IpAddr>,
+) -> BTreeSet<IpAddr> {
+    let now: BTreeSet<_> = vpn.into_iter().flat_map(Vpn::addresses).collect();
+    let has = |family| now.iter().any(|&address| Family::of(address) == family);
+    let last = before
+        .iter()
+        .filter(|last| !has(Family::of(**last)) && !taken.contains(last));
+    last.chain(&now).copied().collect()
+}
+
 /// The state that carries out what is wanted.
 ///
 /// Rules stay whether the VPN is up or not, so that it is the table alone that decides: while it has no route

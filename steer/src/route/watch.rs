@@ -1,6 +1,6 @@
 //! Notifications of changes that a plan may depend on.
 
-use std::{fmt, io};
+use std::{fmt, io, iter};
 
 use bytes::BytesMut;
 use futures_util::{
@@ -11,14 +11,17 @@ use netlink_packet_route::{RouteNetlinkMessage, route::RouteProtocol};
 use rtnetlink::{
     MulticastGroup,
     packet_core::NetlinkPayload,
-    sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER},
+    sys::{
+        AsyncSocket, AsyncSocketExt, TokioSocket,
+        protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    },
 };
 use tokio::task::JoinHandle;
 
 use super::{Error, nft::TABLE, plan::PROTOCOL};
 
 /// The kernel's messages are at most a page; a longer one was cut off.
-const NFTABLES_BUFFER: usize = 1 << 16;
+const BUFFER: usize = 1 << 16;
 
 /// Prefixes of routes that may stand for the default route are no longer.
 const SHORT: u8 = 4;
@@ -59,15 +62,26 @@ pub fn watch() -> Result<Watch, Error> {
         MulticastGroup::Ipv6Route,
         MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Rule,
-        MulticastGroup::Tc,
     ];
     let connect = |source| Error::Connect { source };
     let (connection, _, messages) =
         rtnetlink::new_multicast_connection(&groups).map_err(connect)?;
     let routing = messages.filter_map(|(message, _)| async move { event(&message.payload) });
-    let nftables = nftables().map_err(connect)?;
+    // As `nft monitor` and `tc monitor` do. Nothing of these messages is of interest but that something was deleted.
+    let nftables = raw(
+        NETLINK_NETFILTER,
+        libc::NFNLGRP_NFTABLES as u32,
+        |datagram| tells_of_loss(datagram).then_some(Event::Nft),
+    );
+    let filters = raw(NETLINK_ROUTE, libc::RTNLGRP_TC, |datagram| {
+        tells_of_a_filter(datagram).then_some(Event::Filter)
+    });
+    let more = stream::select(
+        nftables.map_err(connect)?.boxed(),
+        filters.map_err(connect)?.boxed(),
+    );
     Ok(Watch {
-        events: stream::select(routing, nftables).boxed(),
+        events: stream::select(routing, more).boxed(),
         connection: tokio::spawn(connection),
     })
 }
@@ -110,28 +124,29 @@ fn event(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
             counts.then_some(Event::Routing)
         }
         M::NewRule(_) | M::DelRule(_) => Some(Event::Routing),
-        M::DelTrafficFilter(_) | M::DelQueueDiscipline(_) => Some(Event::Filter),
         _ => None,
     }
 }
 
-/// As `nft monitor` does, for what deletes our table.
-fn nftables() -> io::Result<impl Stream<Item = Event>> {
-    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+/// The events that datagrams of a group tell of.
+fn raw(
+    protocol: isize,
+    group: u32,
+    tells: impl Fn(&[u8]) -> Option<Event> + Copy + Send + 'static,
+) -> io::Result<impl Stream<Item = Event> + Send> {
+    let mut socket = TokioSocket::new(protocol)?;
     let raw = socket.socket_mut();
     // Without an address of its own it has the kernel's, and the kernel tells itself nothing.
     raw.bind_auto()?;
-    raw.add_membership(libc::NFNLGRP_NFTABLES as u32)?;
-    let events = stream::unfold(socket, |socket| async move {
-        let mut buffer = BytesMut::with_capacity(NFTABLES_BUFFER);
+    raw.add_membership(group)?;
+    let events = stream::unfold(socket, move |socket| async move {
+        let mut buffer = BytesMut::with_capacity(BUFFER);
         let event = match socket.recv(&mut buffer).await {
-            Ok(()) if buffer.len() < NFTABLES_BUFFER => {
-                tells_of_loss(&buffer).then_some(Event::Nft)
-            }
+            Ok(()) if buffer.len() < BUFFER => tells(&buffer),
             Ok(()) => Some(Event::Overrun),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Some(Event::Overrun),
             Err(error) => {
-                tracing::warn!("changes of nftables are not noticed any more: {error}");
+                tracing::warn!("some changes of the host are not noticed any more: {error}");
                 return None;
             }
         };
@@ -144,8 +159,7 @@ fn nftables() -> io::Result<impl Stream<Item = Event>> {
 ///
 /// Each message is a `nlmsghdr`, a `nfgenmsg` and attributes, of which the first is the table's name for tables,
 /// chains and rules (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE` and `NFTA_RULE_TABLE` are all 1).
-fn tells_of_loss(mut datagram: &[u8]) -> bool {
-    const HEADER: usize = 16;
+fn tells_of_loss(datagram: &[u8]) -> bool {
     const GENERIC: usize = 4;
     const ATTRIBUTE: usize = 4;
     const DELETIONS: [libc::c_int; 3] = [
@@ -165,24 +179,32 @@ fn tells_of_loss(mut datagram: &[u8]) -> bool {
         let name = attribute.get(ATTRIBUTE..length)?;
         (i32::from(family) == libc::NFPROTO_INET).then(|| name.to_vec())
     };
-    while let Some(&[a, b, c, d, e, f]) = datagram.first_chunk() {
-        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let Some(message) = datagram
-            .get(..length)
-            .filter(|message| message.len() >= HEADER)
-        else {
-            return false;
-        };
+    messages(datagram).any(|(kind, message)| {
         let ours =
             || name(message).is_some_and(|name| name.strip_suffix(b"\0") == Some(TABLE.as_bytes()));
-        if deletes(u16::from_ne_bytes([e, f])) && ours() {
-            return true;
-        }
+        deletes(kind) && ours()
+    })
+}
+
+/// Whether a filter or a queueing discipline was deleted, of whatever interface.
+fn tells_of_a_filter(datagram: &[u8]) -> bool {
+    messages(datagram).any(|(kind, _)| matches!(kind, libc::RTM_DELTFILTER | libc::RTM_DELQDISC))
+}
+
+/// Length of a `nlmsghdr`.
+const HEADER: usize = 16;
+
+/// The messages of a datagram, with their headers, and their types, as far as they are whole.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    iter::from_fn(move || {
+        let &[a, b, c, d, e, f] = datagram.first_chunk()?;
+        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
+        let message = datagram.get(..length)?;
         datagram = datagram
             .get(length.next_multiple_of(4)..)
             .unwrap_or_default();
-    }
-    false
+        (length >= HEADER).then_some((u16::from_ne_bytes([e, f]), message))
+    })
 }
 
 #[cfg(test)]
@@ -232,6 +254,17 @@ mod tests {
         )));
     }
 
+    #[test]
+    fn deleted_filters_and_disciplines_are_told() {
+        let of = |kind: u16| [&16_u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+        assert!(tells_of_a_filter(&of(libc::RTM_DELTFILTER)));
+        assert!(tells_of_a_filter(&of(libc::RTM_DELQDISC)));
+        let added = of(libc::RTM_NEWTFILTER);
+        assert!(!tells_of_a_filter(&added));
+        let then_deleted = [added, of(libc::RTM_DELTFILTER)].concat();
+        assert!(tells_of_a_filter(&then_deleted));
+    }
+
     proptest! {
         #[test]
         fn anything_at_all_can_be_read(
@@ -239,6 +272,7 @@ mod tests {
             length in 0..90u8,
         ) {
             tells_of_loss(&datagram);
+            tells_of_a_filter(&datagram);
             let mut whole = message(libc::NFT_MSG_DELTABLE, libc::NFPROTO_INET, "steer");
             whole[0] = length;
             tells_of_loss(&whole);

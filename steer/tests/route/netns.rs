@@ -174,14 +174,14 @@ pub fn snapshot(run_dir: &Path) -> Result<String> {
 /// Panics with the lines that differ between two snapshots.
 #[track_caller]
 pub fn assert_same(before: &str, after: &str) {
-    let missing: Vec<_> = before
-        .lines()
-        .filter(|line| !after.lines().any(|l| l == *line))
-        .collect();
-    let new: Vec<_> = after
-        .lines()
-        .filter(|line| !before.lines().any(|l| l == *line))
-        .collect();
+    let more = |one: &str, than: &str| -> Vec<String> {
+        let count = |text: &str, line: &str| text.lines().filter(|it| *it == line).count();
+        let lines = one
+            .lines()
+            .filter(|line| count(one, line) > count(than, line));
+        lines.map(str::to_owned).collect()
+    };
+    let (missing, new) = (more(before, after), more(after, before));
     assert!(
         before == after,
         "not as before: missing {missing:#?}, new {new:#?}, or in another order"

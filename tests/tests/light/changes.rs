@@ -140,10 +140,13 @@ fn programs_that_somebody_takes_from_a_bridge_are_put_back_and_told() -> Result<
         let steer = lab.steer_attached(&lab.config(), attachment)?;
         let by_links = lab.in_box(&format!("ls {pin}*")).is_ok();
         let lines: &[String] = &if by_links {
-            // Nobody tells of it, so another change has steer look.
-            vec![format!(
-                "for link in {pin}*; do bpftool link detach pinned $link; done; ip link set lo mtu 65535; ip link set lo mtu 65536"
-            )]
+            // Nobody tells of it, so another change has steer look. One at a time, for it may look in between.
+            let detach = |program| {
+                format!(
+                    "bpftool link detach pinned {pin}*-{program}; ip link set lo mtu 65535; ip link set lo mtu 65536"
+                )
+            };
+            ["bridge_ingress", "bridge_egress"].map(detach).to_vec()
         } else {
             vec![
                 format!("tc filter del dev {BRIDGE} ingress pref 7350"),

@@ -116,47 +116,67 @@ fn what_the_kernel_answers_as_it_comes_back_does_not_go_direct() -> Result<()> {
         (far.host_v4(200).into(), TUNNEL_V4.into()),
         (far.host_v6(200).into(), TUNNEL_V6.into()),
     ];
-    let each = |line: fn(IpAddr, IpAddr) -> String| -> String {
+    let each = |line: &dyn Fn(IpAddr, IpAddr) -> String| -> String {
         callers.iter().map(|&(from, to)| line(from, to)).collect()
     };
     let run = |lab: &Shared, ns, line: &str| lab.lab.run(ns, &["sh", "-ec", line])?.stdout();
-    let call = each(|from, to| {
-        let to = SocketAddr::new(to, 9);
-        format!("curl -sS --max-time 1 --interface {from} http://{to} 2>&1 || true;")
-    });
-    let come = each(|from, _| format!("ip address add {from} dev lo;"));
-    run(&lab, Ns::Vpn, &come)?;
-    let told = run(&lab, Ns::Vpn, &call)?;
-    assert_eq!(
-        told.matches("curl: (7)").count(),
-        2,
-        "both get through: {told}"
-    );
-    let count = "nft 'add table inet stray; add counter inet stray seen;
-        add chain inet stray in { type filter hook prerouting priority -400; };";
-    let seen = each(|from, _| {
-        let family = if from.is_ipv4() { "ip" } else { "ip6" };
-        format!("add rule inet stray in {family} daddr {from} counter name seen;")
-    });
-    run(&lab, Ns::Isp, &format!("{count} {seen}'"))?;
+    // The way back to them is not looked at as they come in.
+    let filter = |lab: &Shared, value: u8| {
+        let line = format!(
+            "sysctl -qw net.ipv4.conf.all.rp_filter={value} net.ipv4.conf.default.rp_filter={value}"
+        );
+        run(lab, Ns::Box, &line)
+    };
+    filter(&lab, 0)?;
+    run(
+        &lab,
+        Ns::Vpn,
+        &each(&|from, _| format!("ip address add {from} dev lo;")),
+    )?;
+    let ip = |address: IpAddr| if address.is_ipv4() { "ip" } else { "ip6" };
+    let count = |hook: &str, rules: String| {
+        let chain = format!("{{ type filter hook {hook} priority -400; }}");
+        format!("nft 'add table inet stray; add chain inet stray in {chain}; {rules}'")
+    };
+    let at_the_provider =
+        |from: IpAddr, _| format!("add rule inet stray in {} daddr {from} counter;", ip(from));
+    let at_the_host = |from: IpAddr, _| {
+        format!(
+            "add rule inet stray in {} saddr {from} tcp dport 9 counter;",
+            ip(from)
+        )
+    };
+    run(&lab, Ns::Isp, &count("prerouting", each(&at_the_provider)))?;
+    run(&lab, Ns::Box, &count("input", each(&at_the_host)))?;
     let steer = Pid::from_raw(lab.running()?.pid().try_into()?);
     lab.lab.tunnel_down()?;
     lab.wait_said(" is down")?;
     kill(steer, Signal::SIGSTOP)?;
     lab.lab.tunnel_up()?;
+    let call = each(&|from, to| {
+        let to = SocketAddr::new(to, 9);
+        format!("curl -sS --max-time 1 --interface {from} http://{to} 2>&1 || true;")
+    });
     run(&lab, Ns::Vpn, &call)?;
     kill(steer, Signal::SIGCONT)?;
     lab.wait_said(" is up")?;
-    let seen = run(
-        &lab,
-        Ns::Isp,
-        "nft list counter inet stray seen; nft delete table inet stray",
-    )?;
-    assert!(
-        seen.contains("packets 0 "),
-        "these went to the provider: {seen}"
+    let counted = "nft list table inet stray; nft delete table inet stray";
+    let [came, went] = [Ns::Box, Ns::Isp].map(|ns| run(&lab, ns, counted));
+    let (came, went) = (came?, went?);
+    assert!(!came.contains("packets 0 "), "not all were called: {came}");
+    assert_eq!(
+        went.matches("packets 0 ").count(),
+        2,
+        "answers at the provider: {went}"
     );
-    run(&lab, Ns::Vpn, &come.replace(" add ", " del "))?;
+    run(
+        &lab,
+        Ns::Vpn,
+        &each(&|from, _| format!("ip address del {from} dev lo;")),
+    )?;
+    lab.stop()?;
+    filter(&lab, 1)?;
+    make_tunnel_anew(&mut lab)?;
     lab.done()
 }
 

@@ -69,7 +69,7 @@ pub struct Arguments {
     /// How many guests run at a time [default: as many as there are processors].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Run those tests as well that no kernel makes a difference to and that take long.
+    /// Run those tests as well that a kernel hardly makes a difference to and that take long.
     #[arg(long)]
     all: bool,
     /// Write what came of it as JSON; to standard output if it is -, and then the table to standard error.

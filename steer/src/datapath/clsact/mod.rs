@@ -71,6 +71,31 @@ impl Filters {
             index,
             made,
         };
+        let notes = filters.put(ebpf, &tc)?;
+        Ok((filters, notes))
+    }
+
+    /// Puts those back that are not there any more, and says of others that are run before them.
+    pub(super) fn restore(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: Option<&Pins>,
+    ) -> Result<Vec<String>, Error> {
+        let tc = Tc::open().map_err(Error::tc("list the filters of", &self.bridge))?;
+        // A qdisc that is there may be another's by now; whether it is not, a filter that is left tells.
+        let (made, _intent) = ready(&tc, pins, &self.bridge, self.index)?;
+        self.made = made;
+        self.put(ebpf, &tc)
+    }
+
+    /// Adds the filters, or replaces those that are there.
+    fn put(&self, ebpf: &mut Ebpf, tc: &Tc) -> Result<Vec<String>, Error> {
+        let Self {
+            ref bridge,
+            index,
+            made,
+        } = *self;
+        let failed = |what| Error::tc(what, bridge);
         let mut handle = if made { ON_OURS } else { ON_THEIRS };
         let mut there = Vec::new();
         let mut notes = Vec::new();
@@ -106,7 +131,7 @@ impl Filters {
             put(ebpf, program, bridge, hook, there, handle)
                 .map_err(|refused| refused.on_bridge(program, bridge))?;
         }
-        Ok((filters, notes))
+        Ok(notes)
     }
 
     /// Whether both are there, for anybody may delete them.

@@ -3,7 +3,10 @@
 mod kernel;
 mod random;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::*;
 use crate::rules::Net;
@@ -106,6 +109,31 @@ fn a_vpn_that_is_down_or_absent_blocks() {
             "for the moment in which it comes back"
         );
     }
+}
+
+#[test]
+fn the_addresses_of_a_vpn_that_is_away_stay_its_own() {
+    let set = |addresses: &[&str]| -> BTreeSet<IpAddr> {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        addresses.collect()
+    };
+    let with = |v4: &[Ipv4Addr], v6: &[Ipv6Addr]| Vpn {
+        v4: v4.to_vec(),
+        v6: v6.to_vec(),
+        ..vpn()
+    };
+    let [none, both] = [set(&[]), set(&["10.8.0.2", "fd00::2"])];
+    let (v4, v6) = (Ipv4Addr::new(10, 8, 0, 2), "fd00::2".parse().unwrap());
+    assert_eq!(sources(&none, None, &none), none);
+    assert_eq!(sources(&none, Some(&with(&[v4], &[v6])), &none), both);
+    assert_eq!(sources(&both, None, &none), both);
+    // A link that is down has lost those of IPv6.
+    assert_eq!(sources(&both, Some(&with(&[v4], &[])), &none), both);
+    let other = with(&[Ipv4Addr::new(10, 8, 0, 3)], &[]);
+    let changed = set(&["10.8.0.3", "fd00::2"]);
+    assert_eq!(sources(&both, Some(&other), &none), changed);
+    let taken = set(&["10.8.0.2"]);
+    assert_eq!(sources(&both, None, &taken), set(&["fd00::2"]));
 }
 
 #[test]

@@ -1,10 +1,5 @@
 //! Random transitions: every state compared, every step between two states looked at.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr},
-};
-
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
 use super::{
@@ -101,9 +96,7 @@ impl Host {
     }
 
     fn plan(&mut self) -> Plan {
-        if let Some(vpn) = &self.vpn {
-            self.sources = vpn.addresses().collect();
-        }
+        self.sources = sources(&self.sources, self.vpn.as_ref(), &BTreeSet::new());
         plan(&Wanted {
             vpn: self.vpn.clone(),
             sources: self.sources.clone(),
