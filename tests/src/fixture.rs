@@ -105,7 +105,7 @@ impl Fixture {
 
     /// Runs a command line in the box, and returns what it prints.
     pub fn in_box(&self, line: &str) -> Result<String> {
-        self.lab.run(Ns::Box, &["sh", "-ec", line])?.stdout()
+        self.lab.shell(Ns::Box, line)
     }
 
     /// A client in the steered cgroup, then one behind the steered bridge, with names for messages.

@@ -238,7 +238,7 @@ impl Wire {
         let hook = "type filter hook prerouting priority -400;";
         let text = format!("table inet {table} {{\nchain in {{ {hook}\n{rules} }}\n}}\n");
         let line = format!("echo '{text}' | nft -f -");
-        lab.lab.run(ns, &["sh", "-ec", &line])?.stdout().map(drop)
+        lab.lab.shell(ns, &line).map(drop)
     }
 
     /// What was counted, and counts no more.

@@ -47,6 +47,7 @@ impl Attributes for Update {
 }
 
 #[repr(C)]
+#[derive(Default)]
 struct Query {
     target: u32,
     hook: u32,
@@ -116,15 +117,9 @@ pub(super) fn tcx(index: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
             TcAttachType::Egress => BPF_TCX_EGRESS,
             TcAttachType::Ingress | TcAttachType::Custom(_) => BPF_TCX_INGRESS,
         },
-        flags: 0,
-        attach_flags: 0,
         ids: ids.as_mut_ptr() as u64,
         count: MOST as u32,
-        padding: 0,
-        each_attach_flags: 0,
-        links: 0,
-        each_link_flags: 0,
-        revision: 0,
+        ..Query::default()
     };
     bpf(&mut attributes)?;
     let count = (attributes.count as usize).min(MOST);

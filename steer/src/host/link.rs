@@ -1,7 +1,7 @@
 //! The network interfaces, as the kernel lists them.
 
 use super::HostError;
-use crate::route::IfIndex;
+use crate::route::{self, IfIndex};
 use crate::rules::Net;
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
@@ -82,22 +82,20 @@ impl fmt::Display for Kind {
 impl Link {
     /// All its addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.iter().copied().map(IpAddr::from);
-        v4.chain(self.v6.iter().copied().map(IpAddr::from))
+        route::addresses(&self.v4, &self.v6)
     }
 
     /// Name, kind and addresses, for a list to choose from.
     pub fn describe(&self) -> String {
-        let addresses = addresses(&self.v4, &self.v6);
+        let addresses = in_a_line(self.addresses());
         let down = if self.up { "" } else { ", down" };
         format!("{} ({}{down}, {addresses})", self.name, self.kind)
     }
 }
 
 /// The addresses of an interface in a line, or that it has none.
-pub fn addresses(v4: &[Ipv4Addr], v6: &[Ipv6Addr]) -> String {
-    let v4 = v4.iter().map(ToString::to_string);
-    let addresses: Vec<_> = v4.chain(v6.iter().map(ToString::to_string)).collect();
+pub fn in_a_line(addresses: impl Iterator<Item = IpAddr>) -> String {
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
     if addresses.is_empty() {
         "no address".to_owned()
     } else {

@@ -46,7 +46,7 @@ fn row(what: &str, text: String) -> String {
 }
 
 fn vpn(vpn: &Vpn) -> String {
-    let addresses = link::addresses(&vpn.v4, &vpn.v6);
+    let addresses = link::in_a_line(vpn.addresses());
     let state = if vpn.up { "" } else { ", down" };
     format!("{} ({addresses}{state})", vpn.name)
 }

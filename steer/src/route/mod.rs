@@ -51,8 +51,8 @@ pub use self::{
     guard::{Routing, cleanup},
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
-        Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan,
-        sources,
+        Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,
+        plan, sources,
     },
     taken::taken,
     watch::{Event, Watch, watch},

@@ -207,8 +207,7 @@ pub struct Vpn {
 impl Vpn {
     /// All its usable addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.iter().copied().map(IpAddr::from);
-        v4.chain(self.v6.iter().copied().map(IpAddr::from))
+        addresses(&self.v4, &self.v6)
     }
 
     fn interface(&self) -> Interface {
@@ -217,6 +216,12 @@ impl Vpn {
             index: self.index,
         }
     }
+}
+
+/// The addresses of both families, those of IPv4 first.
+pub fn addresses(v4: &[Ipv4Addr], v6: &[Ipv6Addr]) -> impl Iterator<Item = IpAddr> {
+    let v4 = v4.iter().copied().map(IpAddr::from);
+    v4.chain(v6.iter().copied().map(IpAddr::from))
 }
 
 /// What becomes of flows that must take the VPN while it is down or absent.

@@ -99,7 +99,7 @@ impl Lab {
             hook.name,
             pin.display()
         );
-        self.run(Ns::Box, &["sh", "-ec", &line])?.stdout().map(drop)
+        self.shell(Ns::Box, &line).map(drop)
     }
 
     fn other_pin(&self, hook: Hook) -> PathBuf {

@@ -271,6 +271,11 @@ impl Lab {
         Ran::of(self.command(ns, program)?.args(args))
     }
 
+    /// Runs a line of the shell in the namespace `ns`, to its first failure, and returns what it prints.
+    pub fn shell(&self, ns: Ns, line: &str) -> Result<String> {
+        self.run(ns, &["sh", "-ec", line])?.stdout()
+    }
+
     /// Runs `work` on a thread of its own in the namespace `ns`. Sockets that it opens stay there.
     pub fn within<T: Send>(&self, ns: Ns, work: impl FnOnce() -> T + Send) -> Result<T> {
         exec::within(&self.netns(ns), work)

@@ -55,6 +55,16 @@ impl Steer {
         self.signal(Signal::SIGHUP)
     }
 
+    /// Has it sleep, so that it notices nothing.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Has it wake.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
     /// Closes the terminal that [`Lab::steer_on_terminal`] gave it.
     pub fn close_terminal(&mut self) -> Result<()> {
         self.terminal.take().map(drop).context("it has no terminal")

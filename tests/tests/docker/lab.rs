@@ -22,9 +22,7 @@ fn through_the_tunnel(lab: &Lab, ranges: &[Range]) -> Result<()> {
               add chain inet byhand post {{ type nat hook postrouting priority srcnat; }}
               add rule inet byhand post oifname {dev} masquerade'"
     );
-    lab.run(Ns::Box, &["sh", "-ec", &script])?
-        .stdout()
-        .map(drop)
+    lab.shell(Ns::Box, &script).map(drop)
 }
 
 #[test]

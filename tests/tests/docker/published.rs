@@ -42,7 +42,7 @@ fn published_ports_answer_whoever_asked_before_and_who_asks_by_the_vpn() -> Resu
          nft add chain ip forwarding in '{{ type nat hook prerouting priority dstnat; }}'
          nft add rule ip forwarding in ip daddr {VPN_V4} tcp dport 8080 dnat to {TUNNEL_V4}"
     );
-    lab.run(Ns::Vpn, &["sh", "-ec", &forwarding])?.stdout()?;
+    lab.shell(Ns::Vpn, &forwarding)?;
     let by_vpn = url(&VPN_V4.to_string());
     let unsteered = answered(&lab)?;
     assert_eq!(unsteered[..2], [true, true]);

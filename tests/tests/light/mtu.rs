@@ -20,7 +20,7 @@ fn connections_through_a_smaller_vpn_do_not_stall() -> Result<()> {
          nft add rule inet mute out icmp type destination-unreachable drop
          nft add rule inet mute out icmpv6 type packet-too-big drop"
     );
-    lab.lab.run(Ns::Vpn, &["sh", "-ec", &smaller])?.stdout()?;
+    lab.lab.shell(Ns::Vpn, &smaller)?;
     lab.in_box(&format!("ip link set {tunnel} mtu {MTU}"))?;
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {
@@ -31,9 +31,7 @@ fn connections_through_a_smaller_vpn_do_not_stall() -> Result<()> {
             exchange(client, connection, 100_000)?;
         }
     }
-    lab.lab
-        .run(Ns::Vpn, &["nft", "delete", "table", "inet", "mute"])?
-        .stdout()?;
+    lab.lab.shell(Ns::Vpn, "nft delete table inet mute")?;
     lab.stop()?;
     lab.lab.tunnel_down()?;
     lab.lab.tunnel_up()?;

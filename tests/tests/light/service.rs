@@ -3,10 +3,6 @@
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use steer_tests::{fixture::Shared, lab::HostSnapshot, pace::patience};
 
 use crate::first_packet::{http, late_connections_end, quic, quic_takes_its_path};
@@ -65,7 +61,7 @@ fn by_its_unit_it_does_all_that_it_does_otherwise() -> Result<()> {
     systemd.control(&lab.lab, "reload steer")?;
     lab.steers().context("reloaded")?;
 
-    kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    systemd.control(&lab.lab, "kill --signal=KILL steer")?;
     systemd.wait_other(&lab.lab, pid)?;
     lab.steers().context("killed, and started again")?;
 

@@ -4,10 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use steer_tests::{
     client::Ask,
     fixture::{Fixture, Shared, datagram, lookup, open, resolve, server},
@@ -119,20 +115,15 @@ fn what_the_kernel_answers_as_it_comes_back_does_not_go_direct() -> Result<()> {
     let each = |line: &dyn Fn(IpAddr, IpAddr) -> String| -> String {
         callers.iter().map(|&(from, to)| line(from, to)).collect()
     };
-    let run = |lab: &Shared, ns, line: &str| lab.lab.run(ns, &["sh", "-ec", line])?.stdout();
     // The way back to them is not looked at as they come in.
     let filter = |lab: &Shared, value: u8| {
-        let line = format!(
+        lab.in_box(&format!(
             "sysctl -qw net.ipv4.conf.all.rp_filter={value} net.ipv4.conf.default.rp_filter={value}"
-        );
-        run(lab, Ns::Box, &line)
+        ))
     };
     filter(&lab, 0)?;
-    run(
-        &lab,
-        Ns::Vpn,
-        &each(&|from, _| format!("ip address add {from} dev lo;")),
-    )?;
+    let come = each(&|from, _| format!("ip address add {from} dev lo;"));
+    lab.lab.shell(Ns::Vpn, &come)?;
     let ip = |address: IpAddr| if address.is_ipv4() { "ip" } else { "ip6" };
     let count = |hook: &str, rules: String| {
         let chain = format!("{{ type filter hook {hook} priority -400; }}");
@@ -146,34 +137,31 @@ fn what_the_kernel_answers_as_it_comes_back_does_not_go_direct() -> Result<()> {
             ip(from)
         )
     };
-    run(&lab, Ns::Isp, &count("prerouting", each(&at_the_provider)))?;
-    run(&lab, Ns::Box, &count("input", each(&at_the_host)))?;
-    let steer = Pid::from_raw(lab.running()?.pid().try_into()?);
+    let provider = count("prerouting", each(&at_the_provider));
+    lab.lab.shell(Ns::Isp, &provider)?;
+    lab.in_box(&count("input", each(&at_the_host)))?;
     lab.lab.tunnel_down()?;
     lab.wait_said(" is down")?;
-    kill(steer, Signal::SIGSTOP)?;
+    lab.running()?.pause()?;
     lab.lab.tunnel_up()?;
     let call = each(&|from, to| {
         let to = SocketAddr::new(to, 9);
         format!("curl -sS --max-time 1 --interface {from} http://{to} 2>&1 || true;")
     });
-    run(&lab, Ns::Vpn, &call)?;
-    kill(steer, Signal::SIGCONT)?;
+    lab.lab.shell(Ns::Vpn, &call)?;
+    lab.running()?.go_on()?;
     lab.wait_said(" is up")?;
     let counted = "nft list table inet stray; nft delete table inet stray";
-    let [came, went] = [Ns::Box, Ns::Isp].map(|ns| run(&lab, ns, counted));
-    let (came, went) = (came?, went?);
+    let came = lab.in_box(counted)?;
+    let went = lab.lab.shell(Ns::Isp, counted)?;
     assert!(!came.contains("packets 0 "), "not all were called: {came}");
     assert_eq!(
         went.matches("packets 0 ").count(),
         2,
         "answers at the provider: {went}"
     );
-    run(
-        &lab,
-        Ns::Vpn,
-        &each(&|from, _| format!("ip address del {from} dev lo;")),
-    )?;
+    let go = each(&|from, _| format!("ip address del {from} dev lo;"));
+    lab.lab.shell(Ns::Vpn, &go)?;
     lab.stop()?;
     filter(&lab, 1)?;
     make_tunnel_anew(&mut lab)?;
