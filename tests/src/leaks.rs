@@ -3,11 +3,9 @@
 //! `STEER_SECONDS` says for how long, and `STEER_SEED` repeats the choices of a run that printed it (`cargo xtask soak`).
 
 use std::{
-    fmt,
-    fs::{self, File},
+    mem,
     net::IpAddr,
-    path::PathBuf,
-    process::{Child, Stdio},
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
@@ -16,27 +14,35 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use fastrand::Rng;
 
+use self::{
+    bulk::Bulk,
+    times::Times,
+    wire::{Capture, Wire},
+};
 use crate::{
     client::Ask,
     fixture::{Fixture, exchange, fresh, lookup, open, resolve, server},
-    lab::{
-        Client, HostSnapshot, Ns, Steer,
-        plan::{self, Path, Range},
-    },
+    lab::{Client, HostSnapshot, Ns, Steer, plan::Path},
     pace::{asked, choice, patience},
 };
 
+mod bulk;
+mod times;
+mod wire;
+
 /// How many numbers of names the clients ask for: the even ones are the VPN's.
 pub const NUMBERS: u16 = 20_000;
+/// How many of them before steer starts.
+const BEFORE: u16 = 5_000;
 
 /// What else becomes of the host meanwhile.
-pub trait Trouble {
-    /// Begins what goes on beside all else.
+pub trait Trouble: Default {
+    /// Begins what goes on beside all else, with steer.
     fn begin(&mut self, _lab: &Fixture) -> Result<()> {
         Ok(())
     }
 
-    /// Does something, as the dice fall; called again and again.
+    /// Does something, as the dice fall; called again and again, with steer and without.
     fn make(&mut self, lab: &mut Fixture, rng: &mut Rng) -> Result<()>;
 
     /// Ends what was begun, leaves nothing of it, and says what came of it.
@@ -46,73 +52,54 @@ pub trait Trouble {
 }
 
 /// Has clients ask for names and connect, those from `first` on, while the VPN flaps, steer is killed and started anew by
-/// `config`, and `trouble` is made. Fails where a server or a wire saw a wrong path, where a direct flow failed, and where the
-/// host is not as it was before.
-pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trouble) -> Result<()> {
+/// `config`, and trouble is made. Fails where a server or a wire saw a wrong path, where a direct flow failed, and where the
+/// host is not as it was before. How long direct flows take is told as a ratio to the same without steer.
+pub fn seek<T: Trouble>(lab: &mut Fixture, first: u16, config: &str) -> Result<()> {
     let seconds = asked("STEER_SECONDS", choice(&[15], &[5])[0])?;
     let seed = asked("STEER_SEED", fastrand::u64(..))?;
     println!("STEER_SEED={seed} STEER_SECONDS={seconds}");
     let mut rng = Rng::with_seed(seed);
+    let (start, last) = (first + BEFORE, first + NUMBERS - 1);
 
     // Without the VPN's interface, which is another each time.
     lab.lab.tunnel_down()?;
     let before = HostSnapshot::take(&lab.lab)?;
     lab.lab.tunnel_up()?;
-    let tunnel = lab.lab.tunnel_interface();
-    Wire::watch(lab, Ns::Isp, "box", first)?;
-    Wire::watch(lab, Ns::Vpn, tunnel, first)?;
-    let capture = Capture::begin(lab)?;
-    let mut bulks = Bulk::begin(lab, first + NUMBERS - 1)?;
+    let mut bulks = Bulk::begin(lab, last)?;
     for bulk in &mut bulks {
         let alone = Instant::now();
         bulk.go_on(|| alone.elapsed() < Duration::from_secs(1))?;
-        println!("before steer: {bulk}");
-        bulk.times.clear();
+        let times = mem::take(&mut bulk.times);
+        println!("undisturbed: {}, {}: {times}", bulk.who, Measured::BULK);
     }
-    let mut clients = lab.clients()?;
-    let mut steer = Some(lab.lab.steer(config, &[])?);
+    let mut without = Stretch::new(first..start, seconds / 3);
+    println!("without steer:");
+    let without = without.pass(lab, &mut bulks, None, &mut T::default(), &mut rng)?;
+
+    let tunnel = lab.lab.tunnel_interface();
+    Wire::watch(lab, Ns::Isp, "box", start..=last)?;
+    Wire::watch(lab, Ns::Vpn, tunnel, start..=last)?;
+    let capture = Capture::begin(lab)?;
+    let mut steered = Steered {
+        config,
+        steer: Some(lab.lab.steer(config, &[])?),
+        kills: 0,
+    };
+    let mut trouble = T::default();
     trouble.begin(lab)?;
-    let (numbers, stop) = (AtomicU16::new(0), AtomicBool::new(false));
-    let until = Instant::now() + patience(Duration::from_secs(seconds));
-    let [flaps, kills] = thread::scope(|scope| {
-        let busy: Vec<_> = clients
-            .iter_mut()
-            .map(|(who, client)| {
-                let (numbers, stop) = (&numbers, &stop);
-                let work = move || work(client, first, numbers, stop);
-                (*who, scope.spawn(work))
-            })
-            .collect();
-        let carried: Vec<_> = bulks
-            .iter_mut()
-            .map(|bulk| scope.spawn(|| bulk.go_on(|| !stop.load(Ordering::Relaxed))))
-            .collect();
-        let disturbed = disturb(lab, &mut steer, config, trouble, &mut rng, until);
-        stop.store(true, Ordering::Relaxed);
-        let worked: Vec<_> = busy
-            .into_iter()
-            .map(|(who, busy)| (who, busy.join()))
-            .collect();
-        // Where that failed steer has ended, and what clients saw of it is no leak.
-        let disturbed = disturbed?;
-        for carried in carried {
-            let carried = carried.join().map_err(|_| anyhow!("a bulk panicked"))?;
-            carried.context("a direct connection from before steer")?;
-        }
-        for (who, done) in worked {
-            let done = done
-                .map_err(|_| anyhow!("{who} panicked"))?
-                .with_context(|| who.to_owned())?;
-            println!("{who}: {done:?}");
-            ensure!(done.by_vpn > 0 && done.direct > 0, "{who}: {done:?}");
-        }
-        anyhow::Ok(disturbed)
-    })?;
-    println!("{flaps} flaps, {kills} kills");
-    bulks.iter().for_each(|bulk| println!("meanwhile: {bulk}"));
+    let mut with = Stretch::new(start..last, seconds);
+    println!("with steer:");
+    let steers = Some(&mut steered);
+    let with = with.pass(lab, &mut bulks, steers, &mut trouble, &mut rng)?;
+    println!("{} kills", steered.kills);
+    for (with, without) in with.iter().zip(&without) {
+        let ratio = with.times.median().as_secs_f64() / without.times.median().as_secs_f64();
+        let Measured { who, what, .. } = with;
+        println!("{who}, {what}: {ratio:.2} of the time without steer (median)");
+    }
     trouble.end(lab)?;
     let mut wrong = lab.servers.contacts();
-    wrong.retain(|one| number(one.server.ip()).is_some_and(|it| it >= first));
+    wrong.retain(|one| number(one.server.ip()).is_some_and(|it| it >= start));
     println!("the servers saw {} connections and datagrams", wrong.len());
     wrong.retain(|one| is_for_vpn(one.server.ip()) != (one.path() == Path::Vpn));
     ensure!(wrong.is_empty(), "these took a wrong path: {wrong:?}");
@@ -124,7 +111,7 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
         "packets on a wrong path: at the provider {isp:?}, at the VPN's far end {far:?}:\n{}",
         capture.end()?
     );
-    if let Some(steer) = steer.take() {
+    if let Some(steer) = steered.steer {
         steer.terminate()?;
     }
     lab.lab.tunnel_down()?;
@@ -133,178 +120,192 @@ pub fn seek(lab: &mut Fixture, first: u16, config: &str, trouble: &mut impl Trou
     lab.lab.tunnel_up()
 }
 
-/// Much over one direct connection, again and again: how long it takes.
-struct Bulk {
-    who: &'static str,
-    client: Client,
-    connection: usize,
-    /// How long each time took.
-    times: Vec<Duration>,
+/// steer, killed and started anew.
+struct Steered<'a> {
+    config: &'a str,
+    steer: Option<Steer>,
+    kills: usize,
 }
 
-impl Bulk {
-    const BYTES: usize = 1_000_000;
-
-    fn begin(lab: &Fixture, number: u16) -> Result<Vec<Self>> {
-        let begin = |(who, mut client)| {
-            let (connection, path) = open(&mut client, server(number, false))?;
-            ensure!(path == Path::Direct, "{who}, before steer: {path:?}");
-            Ok(Self {
-                who,
-                client,
-                connection,
-                times: Vec::new(),
-            })
-        };
-        lab.clients()?.into_iter().map(begin).collect()
-    }
-
-    /// Sends and reads as long as that holds, and leaves the processors to others in between.
-    fn go_on(&mut self, holds: impl Fn() -> bool) -> Result<()> {
-        while holds() {
-            let start = Instant::now();
-            exchange(&mut self.client, self.connection, Self::BYTES).context(self.who)?;
-            self.times.push(start.elapsed());
-            thread::sleep(Duration::from_millis(100));
+impl Steered<'_> {
+    fn kill(&mut self, lab: &Fixture, rng: &mut Rng) -> Result<()> {
+        if let Some(steer) = self.steer.take() {
+            steer.kill()?;
         }
+        a_while(rng);
+        self.steer = Some(lab.lab.steer(self.config, &[])?);
+        self.kills += 1;
         Ok(())
     }
 }
 
-impl fmt::Display for Bulk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut times = self.times.clone();
-        times.sort_unstable();
-        let at = |part: usize| {
-            let time = times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
-            time.map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+/// A time in which clients ask for names and connect, direct connections carry much, and the host is disturbed.
+struct Stretch {
+    numbers: Range<u16>,
+    /// How many of the even ones were taken.
+    taken: AtomicU16,
+    lasts: Duration,
+    is_over: AtomicBool,
+}
+
+impl Stretch {
+    fn new(numbers: Range<u16>, seconds: u64) -> Self {
+        Self {
+            numbers,
+            taken: AtomicU16::new(0),
+            lasts: patience(Duration::from_secs(seconds)),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Passes it, with steer or without, and says how it went and how long direct things took.
+    fn pass(
+        &mut self,
+        lab: &mut Fixture,
+        bulks: &mut [Bulk],
+        steered: Option<&mut Steered<'_>>,
+        trouble: &mut impl Trouble,
+        rng: &mut Rng,
+    ) -> Result<Vec<Measured>> {
+        let mut clients = lab.clients()?;
+        let start = Instant::now();
+        let vpns = if steered.is_some() {
+            Path::Vpn
+        } else {
+            Path::Direct
         };
-        write!(
-            f,
-            "{}: 1 MB there and back {} times, in {:.1} ms (median), {:.1} ms (99 of 100), {:.1} ms (slowest)",
-            self.who,
-            times.len(),
-            at(50),
-            at(99),
-            at(100),
-        )
-    }
-}
-
-/// Packets to the servers, counted at the provider or at the VPN's far end.
-#[derive(Debug)]
-struct Wire {
-    /// Of the names that are for the VPN.
-    vpn: u64,
-    /// Of the others.
-    direct: u64,
-}
-
-impl Wire {
-    const TABLE: &str = "leaks";
-
-    /// Counts what comes in by an interface of a namespace for the numbers from `first` on, as what other tests began may
-    /// still send, and for what the lab with Docker serves.
-    fn watch(lab: &Fixture, ns: Ns, interface: &str, first: u16) -> Result<()> {
-        let (fresh, last) = (Range::Fresh, first + NUMBERS - 1);
-        let v4 = format!("{}-{}", fresh.host_v4(first), fresh.host_v4(last));
-        let v6 = format!("{}-{}", fresh.host_v6(first), fresh.host_v6(last));
-        let mut rules = String::new();
-        let mut count = |path: &str, what: &str| {
-            rules += &format!("iifname {interface} {what} counter comment {path}\n");
-        };
-        for (bit, path) in [(0, "vpn"), (1, "direct")] {
-            count(
-                path,
-                &format!("ip daddr {v4} ip daddr & 0.0.0.1 == 0.0.0.{bit}"),
-            );
-            count(path, &format!("ip6 daddr {v6} ip6 daddr & ::1 == ::{bit}"));
+        let this = &*self;
+        let mut measured = Vec::new();
+        let flaps = thread::scope(|scope| {
+            let busy: Vec<_> = clients
+                .iter_mut()
+                .map(|(who, client)| (*who, scope.spawn(move || this.work(client, vpns))))
+                .collect();
+            let carried: Vec<_> = bulks
+                .iter_mut()
+                .map(|bulk| scope.spawn(|| bulk.go_on(|| !this.is_over())))
+                .collect();
+            let disturbed = disturb(lab, steered, trouble, rng, start + self.lasts);
+            this.is_over.store(true, Ordering::Relaxed);
+            let worked: Vec<_> = busy
+                .into_iter()
+                .map(|(who, busy)| (who, busy.join()))
+                .collect();
+            // Where that failed steer has ended, and what clients saw of it is no leak.
+            let flaps = disturbed?;
+            for carried in carried {
+                let carried = carried.join().map_err(|_| anyhow!("a bulk panicked"))?;
+                carried.context("a direct connection from before steer")?;
+            }
+            for (who, done) in worked {
+                let done = done
+                    .map_err(|_| anyhow!("{who} panicked"))?
+                    .with_context(|| who.to_owned())?;
+                let Done { vpns, blocked, .. } = done;
+                println!("{who}: {vpns} connections by the names for the VPN, {blocked} blocked");
+                ensure!(vpns > 0 && done.direct.count() > 0, "{who} did nothing");
+                for (what, times) in [
+                    ("a name looked up", done.names),
+                    ("a direct connection with 10 kB there and back", done.direct),
+                ] {
+                    measured.push(Measured { who, what, times });
+                }
+            }
+            anyhow::Ok(flaps)
+        })?;
+        println!("{flaps} flaps in {:.0?}", start.elapsed());
+        measured.extend(bulks.iter_mut().map(|bulk| Measured {
+            who: bulk.who,
+            what: Measured::BULK,
+            times: mem::take(&mut bulk.times),
+        }));
+        for Measured { who, what, times } in &measured {
+            println!("{who}, {what}: {times}");
         }
-        for range in [Range::Blocked, Range::Refusing] {
-            count("vpn", &format!("ip daddr {}", range.v4()));
-            count("vpn", &format!("ip6 daddr {}", range.v6()));
-        }
-        for host in plan::HOSTS.iter().filter(|host| host.range == Range::Open) {
-            count(
-                "direct",
-                &format!("ip daddr {}", host.range.host_v4(host.host)),
-            );
-            count(
-                "direct",
-                &format!("ip6 daddr {}", host.range.host_v6(host.host)),
-            );
-        }
-        let table = Self::TABLE;
-        let hook = "type filter hook prerouting priority -400;";
-        let text = format!("table inet {table} {{\nchain in {{ {hook}\n{rules} }}\n}}\n");
-        let line = format!("echo '{text}' | nft -f -");
-        lab.lab.shell(ns, &line).map(drop)
+        Ok(measured)
     }
 
-    /// What was counted, and counts no more.
-    fn take(lab: &Fixture, ns: Ns) -> Result<Self> {
-        let list = ["nft", "-j", "list", "table", "inet", Self::TABLE];
-        let listed: serde_json::Value = serde_json::from_str(&lab.lab.run(ns, &list)?.stdout()?)?;
-        let objects = listed["nftables"].as_array().context("nft lists objects")?;
-        let count = |path: &str| -> u64 {
-            let rules = objects.iter().map(|object| &object["rule"]);
-            rules
-                .filter(|rule| rule["comment"] == path)
-                .flat_map(|rule| rule["expr"].as_array().into_iter().flatten())
-                .filter_map(|statement| statement["counter"]["packets"].as_u64())
-                .sum()
-        };
-        let delete = ["nft", "delete", "table", "inet", Self::TABLE];
-        lab.lab.run(ns, &delete)?.stdout()?;
-        Ok(Self {
-            vpn: count("vpn"),
-            direct: count("direct"),
-        })
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// An even number, not taken before unless all were.
+    fn take(&self) -> u16 {
+        let pairs = (self.numbers.end - self.numbers.start) / 2;
+        self.numbers.start + 2 * (self.taken.fetch_add(1, Ordering::Relaxed) % pairs)
+    }
+
+    /// Asks for names of both paths, of which nobody knew, and connects to them, until it is over. What is for the VPN may
+    /// fail, goes by `vpns` where it does not, and what is direct may not fail.
+    fn work(&self, client: &mut Client, vpns: Path) -> Result<Done> {
+        /// Connections that a client keeps.
+        const KEPT: usize = 400;
+        const BYTES: usize = 10_000;
+        let mut done = Done::default();
+        let mut lasting = None;
+        while !self.is_over() {
+            for v6 in [false, true] {
+                let number = self.take();
+                for (number, zone) in [(number, "fresh"), (number + 1, "plain")] {
+                    let name = lookup(number, zone, v6);
+                    let resolved = done.names.of(|| resolve(client, name));
+                    resolved.with_context(|| format!("n{number}.{zone}, v6 {v6}"))?;
+                }
+                // The datagrams are not waited for: the servers tell where they came from.
+                for number in [number, number + 1] {
+                    let _ = client.ask(&Ask::Send {
+                        server: server(number, v6),
+                        connected: number % 4 < 2,
+                    });
+                }
+                match open(client, server(number, v6)) {
+                    Ok((_, path)) => {
+                        ensure!(path == vpns, "n{number}.fresh, v6 {v6}: {path:?}");
+                        done.vpns += 1;
+                    }
+                    Err(_) => done.blocked += 1,
+                }
+                let number = number + 1;
+                let why = || format!("direct, n{number}.plain, v6 {v6}");
+                let direct = || {
+                    let (connection, path) = open(client, server(number, v6))?;
+                    exchange(client, connection, BYTES)?;
+                    anyhow::Ok((connection, path))
+                };
+                let (connection, path) = done.direct.of(direct).with_context(why)?;
+                ensure!(path == Path::Direct, "n{number}.plain, v6 {v6}: {path:?}");
+                let lasts = *lasting.get_or_insert(connection);
+                if connection > KEPT {
+                    exchange(client, lasts, BYTES).context("a direct connection that lasted")?;
+                    client.ask(&Ask::Close)?;
+                    lasting = None;
+                }
+            }
+        }
+        Ok(done)
     }
 }
 
-/// What of the VPN's goes to the provider, in words.
-struct Capture {
-    child: Child,
-    text: PathBuf,
+/// What a client did.
+#[derive(Default)]
+struct Done {
+    /// What is for the VPN, and could connect.
+    vpns: usize,
+    /// What is, and could not.
+    blocked: usize,
+    names: Times,
+    direct: Times,
 }
 
-impl Capture {
-    fn begin(lab: &Fixture) -> Result<Self> {
-        let mut is_wrong = vec![
-            // The even ones.
-            format!("(dst net {} and ip[19] & 1 == 0)", Range::Fresh.v4()),
-            format!("(dst net {} and ip6[39] & 1 == 0)", Range::Fresh.v6()),
-        ];
-        for range in [Range::Blocked, Range::Refusing] {
-            is_wrong.extend([range.v4(), range.v6()].map(|net| format!("dst net {net}")));
-        }
-        let text = lab.lab.dir().join("capture");
-        let child = lab
-            .lab
-            .command(Ns::Isp, "tcpdump")?
-            .args(["-i", "box", "-n", "-tt", "-l", "-v"])
-            .arg(is_wrong.join(" or "))
-            .stdin(Stdio::null())
-            .stdout(File::create(&text)?)
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start tcpdump: is it installed?")?;
-        Ok(Self { child, text })
-    }
-
-    /// The first of them.
-    fn end(self) -> Result<String> {
-        let text = fs::read_to_string(&self.text)?;
-        Ok(text.lines().take(40).collect::<Vec<_>>().join("\n"))
-    }
+/// How long something took somebody.
+struct Measured {
+    who: &'static str,
+    what: &'static str,
+    times: Times,
 }
 
-impl Drop for Capture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+impl Measured {
+    const BULK: &str = "1 MB there and back";
 }
 
 /// The number of a server's address.
@@ -320,70 +321,15 @@ fn is_for_vpn(server: IpAddr) -> bool {
     number(server).is_some_and(|number| number % 2 == 0)
 }
 
-/// What a client did.
-#[derive(Debug, Default)]
-struct Done {
-    by_vpn: usize,
-    blocked: usize,
-    direct: usize,
-}
-
-/// Asks for names of both paths, of which nobody knew, and connects to them, until it is told to stop. What is for the VPN may
-/// fail, and what is not may not.
-fn work(client: &mut Client, first: u16, numbers: &AtomicU16, stop: &AtomicBool) -> Result<Done> {
-    /// Connections that a client keeps.
-    const KEPT: usize = 400;
-    const BYTES: usize = 10_000;
-    let mut done = Done::default();
-    let mut lasting = None;
-    while !stop.load(Ordering::Relaxed) {
-        for v6 in [false, true] {
-            let number = first + 2 * (numbers.fetch_add(1, Ordering::Relaxed) % (NUMBERS / 2));
-            for (number, zone) in [(number, "fresh"), (number + 1, "plain")] {
-                let name = lookup(number, zone, v6);
-                resolve(client, name).with_context(|| format!("n{number}.{zone}, v6 {v6}"))?;
-            }
-            // The datagrams are not waited for: the servers tell where they came from.
-            for number in [number, number + 1] {
-                let _ = client.ask(&Ask::Send {
-                    server: server(number, v6),
-                    connected: number % 4 < 2,
-                });
-            }
-            match open(client, server(number, v6)) {
-                Ok((_, path)) => {
-                    ensure!(path == Path::Vpn, "n{number}.fresh, v6 {v6}: {path:?}");
-                    done.by_vpn += 1;
-                }
-                Err(_) => done.blocked += 1,
-            }
-            let number = number + 1;
-            let why = || format!("direct, n{number}.plain, v6 {v6}");
-            let (connection, path) = open(client, server(number, v6)).with_context(why)?;
-            ensure!(path == Path::Direct, "n{number}.plain, v6 {v6}: {path:?}");
-            exchange(client, connection, BYTES).with_context(why)?;
-            done.direct += 1;
-            let lasts = *lasting.get_or_insert(connection);
-            if connection > KEPT {
-                exchange(client, lasts, BYTES).context("a direct connection that lasted")?;
-                client.ask(&Ask::Close)?;
-                lasting = None;
-            }
-        }
-    }
-    Ok(done)
-}
-
-/// Lets the VPN flap, kills steer and makes trouble, as the dice fall, until it is time; how often the first two.
+/// Lets the VPN flap, kills steer and makes trouble, as the dice fall, until it is time; how often the first.
 fn disturb(
     lab: &mut Fixture,
-    steer: &mut Option<Steer>,
-    config: &str,
+    mut steered: Option<&mut Steered<'_>>,
     trouble: &mut impl Trouble,
     rng: &mut Rng,
     until: Instant,
-) -> Result<[usize; 2]> {
-    let [mut flaps, mut kills] = [0; 2];
+) -> Result<usize> {
+    let mut flaps = 0;
     while Instant::now() < until {
         let (flap, kill) = *rng
             .choice(&[(true, false), (false, true), (true, true)])
@@ -393,13 +339,8 @@ fn disturb(
             a_while(rng);
             flaps += 1;
         }
-        if kill {
-            if let Some(steer) = steer.take() {
-                steer.kill()?;
-            }
-            a_while(rng);
-            *steer = Some(lab.lab.steer(config, &[])?);
-            kills += 1;
+        if kill && let Some(steered) = &mut steered {
+            steered.kill(lab, rng)?;
         }
         trouble.make(lab, rng)?;
         if flap {
@@ -407,7 +348,7 @@ fn disturb(
         }
         a_while(rng);
     }
-    Ok([flaps, kills])
+    Ok(flaps)
 }
 
 /// Less than half a second.

@@ -141,7 +141,7 @@ fn nothing_leaks_and_nothing_fails_whatever_becomes_of_docker_the_vpn_and_steer(
         .replace("bridges = [", "bridges = [\"auto\", ")
         .replace("presets = []", "presets = [\"docker-hub\"]")
         .replace("vpn = [", "vpn = [\".blocked.example\", ");
-    seek(&mut lab, 2, &config, &mut Docker::default())?;
+    seek::<Docker>(&mut lab, 2, &config)?;
     for seen in lab.lab.seen()? {
         let direct = seen.layer || seen.host.ends_with(".direct.example");
         let right = if direct { Path::Direct } else { Path::Vpn };

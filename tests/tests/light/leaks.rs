@@ -35,6 +35,6 @@ fn nothing_leaks_and_nothing_fails_while_the_vpn_flaps_and_steer_is_killed() -> 
     // With every bridge that there is or will be.
     let bridges = format!("bridges = [\"{BRIDGE}\"]");
     let config = lab.config().replace(&bridges, "bridges = [\"br-*\"]");
-    seek(&mut lab, first, &config, &mut Bridges::default())?;
+    seek::<Bridges>(&mut lab, first, &config)?;
     lab.done()
 }
