@@ -79,7 +79,12 @@ impl FromStr for Domain {
         let name = if name.is_ascii() {
             name.to_ascii_lowercase()
         } else {
-            idna::domain_to_ascii_strict(name).map_err(|_| refuse(Why::NotIdna))?
+            let name = idna::domain_to_ascii_strict(name).map_err(|_| refuse(Why::NotIdna))?;
+            // Digits of other scripts become those of addresses, and what is not seen goes.
+            if let Some(why) = not_a_name(&name) {
+                return Err(refuse(why));
+            }
+            name
         };
         check_name(&name).map_err(refuse)?;
         Ok(Self(name))
@@ -308,6 +313,14 @@ mod tests {
             (
                 "192.0.2.1",
                 "\"192.0.2.1\" is not a domain: it is an address",
+            ),
+            (
+                "\u{feff}192.0.2.1",
+                "\"\\u{feff}192.0.2.1\" is not a domain: it is an address",
+            ),
+            (
+                "１９２.0.2.1",
+                "\"１９２.0.2.1\" is not a domain: it is an address",
             ),
             (
                 "2001:db8::1",
