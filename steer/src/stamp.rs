@@ -1,6 +1,11 @@
 //! Whether a file is still the same.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 /// What tells one state of a file from another, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,5 +23,13 @@ impl Stamp {
                 file.mtime_nsec(),
             )
         }))
+    }
+
+    /// For how long nothing has been written to it, if there is such a file, and not from the future.
+    pub fn rested(&self) -> Option<Duration> {
+        let (.., seconds, nanoseconds) = self.0?;
+        let written = Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.ok()?.checked_sub(written)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub(super) struct Files {
     folders: Folders,
     stamps: BTreeMap<PathBuf, Stamp>,
     stirred: Option<Stirred>,
+    /// Whether they count as changed though they may be the same.
+    asked: bool,
 }
 
 /// Something happened in a folder.
@@ -56,6 +58,7 @@ impl Files {
             folders,
             stamps: BTreeMap::new(),
             stirred: None,
+            asked: false,
         };
         (files, note)
     }
@@ -63,7 +66,7 @@ impl Files {
     /// Watches these files from now on: those that were watched before for changes since the last look, others for
     /// changes from now on. Says what the user should know.
     pub fn watch(&mut self, files: &[PathBuf]) -> Option<String> {
-        let mut known = std::mem::take(&mut self.stamps);
+        let mut known = mem::take(&mut self.stamps);
         self.stamps = files
             .iter()
             .map(|file| {
@@ -97,23 +100,48 @@ impl Files {
         changed
     }
 
-    /// Waits until a file is another than before. May be dropped and called again without loss.
+    /// Whether a file is another than at the last look.
+    pub fn differ(&self) -> bool {
+        let mut stamps = self.stamps.iter();
+        stamps.any(|(file, stamp)| Stamp::of(file) != *stamp)
+    }
+
+    /// Has them count as changed as soon as nobody writes to one.
+    pub fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Waits until a file is another than before, and nobody writes to one. May be dropped and called again without loss.
     pub async fn changed(&mut self) {
         loop {
-            let settles = self.stirred.as_ref().map(Stirred::settles);
+            let settles = match self.stirred {
+                Some(stirred) => Some(stirred.settles()),
+                None => self.asked.then(Instant::now),
+            };
             tokio::select! {
                 _ = self.folders.stirred() => {
                     let now = Instant::now();
                     self.stirred.get_or_insert(Stirred { since: now, last: now }).last = now;
                 }
                 () = sleep_until(settles.unwrap_or_else(Instant::now)), if settles.is_some() => {
-                    self.stirred = None;
-                    if self.have_changed() {
+                    self.stirred = self.still_written();
+                    if self.stirred.is_none() && (self.have_changed() | mem::take(&mut self.asked)) {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Until when there is to be waited for one that was written to just now: half of it is not to be read.
+    fn still_written(&self) -> Option<Stirred> {
+        let rested = |file: &PathBuf| Stamp::of(file).rested();
+        let rested = self.stamps.keys().filter_map(rested).min()?;
+        let now = Instant::now();
+        (rested < QUIET).then(|| Stirred {
+            since: now,
+            last: now - rested,
+        })
     }
 }
 
@@ -129,7 +157,12 @@ fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        io::Write as _,
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
 
     use tokio::{runtime, time::timeout};
 
@@ -166,6 +199,49 @@ mod tests {
         }));
         assert!(sees(&path("file"), || write("file", "1")));
         assert!(!sees(&path("file"), || write("other", "1")));
+    }
+
+    /// How long somebody paused at most who wrote to a file again and again, and whether he had ended when it counted as
+    /// changed.
+    fn written_on_and_on() -> (Duration, bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "0").expect("a file");
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let (mut files, _) = Files::new();
+                assert_eq!(files.watch(std::slice::from_ref(&path)), None);
+                let writer = scope.spawn(|| {
+                    let mut file = fs::File::create(&path).expect("a file");
+                    let mut pause = Duration::ZERO;
+                    for _ in 0..40 {
+                        let last = std::time::Instant::now();
+                        thread::sleep(QUIET / 20);
+                        file.write_all(b"1").expect("written");
+                        pause = pause.max(last.elapsed());
+                    }
+                    ended.store(true, Ordering::Relaxed);
+                    pause
+                });
+                files.ask();
+                files.changed().await;
+                let had_ended = ended.load(Ordering::Relaxed);
+                (writer.join().expect("it wrote"), had_ended)
+            })
+        })
+    }
+
+    #[test]
+    fn not_while_it_is_written() {
+        // Who pauses for long counts as having ended.
+        let trial = (0..20).map(|_| written_on_and_on());
+        let told = trial.into_iter().find(|(pause, _)| *pause < QUIET / 2);
+        assert_eq!(told.map(|(_, ended)| ended), Some(true));
     }
 
     #[test]

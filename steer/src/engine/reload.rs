@@ -62,10 +62,15 @@ impl Reload {
                 return Step::Read;
             }
             tokio::select! {
-                _ = self.hangup.recv() => self.wanted = true,
+                _ = self.hangup.recv() => self.files.ask(),
                 () = self.files.changed() => self.wanted = true,
                 read = ended(self.work.as_mut()) => {
                     self.work = None;
+                    // Half of it may be what was there before.
+                    if self.files.differ() {
+                        self.files.ask();
+                        continue;
+                    }
                     let read = read.map_err(Error::Reading).flatten();
                     return Step::Take(Box::new(read));
                 }
@@ -75,7 +80,9 @@ impl Reload {
 
     /// Looks at the files, for changes that nobody told.
     pub fn look(&mut self) {
-        self.wanted |= self.files.have_changed();
+        if self.files.have_changed() {
+            self.files.ask();
+        }
     }
 }
 

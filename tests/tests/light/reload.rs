@@ -1,6 +1,7 @@
 //! Other rules while steer runs: read apart, put in force at once, or nothing at all.
 
 use std::{
+    collections::BTreeSet,
     fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
@@ -265,13 +266,12 @@ fn under_traffic_no_flow_takes_a_wrong_path() -> Result<()> {
         }
         reloaded
     })?;
-    for line in steer
-        .output()
-        .lines()
-        .filter(|line| line.starts_with("reloaded "))
-    {
-        println!("{line}");
-    }
+    let said = steer.output();
+    let told = said.lines().filter(|line| line.starts_with("reloaded "));
+    told.clone().for_each(|line| println!("{line}"));
+    // A file half written would have another number.
+    let counts: BTreeSet<_> = told.map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(counts.len(), 2, "{said}");
     let rounds = rounds.into_inner();
     assert!(rounds >= reloads, "{rounds} rounds in {reloads} reloads");
     let wrong: Vec<_> = lab
