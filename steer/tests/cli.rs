@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::{Read, Write as _},
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    },
     process::{Command, Output},
     thread,
     time::Duration,
@@ -40,6 +43,7 @@ fn a_wrong_command_line_ends_with_2() {
         &["run", "--vpm", "wg0"],
         &["run", "--on-down", "drop"],
         &["cleanup", "x"],
+        &["check", "a", "b"],
     ] {
         let output = steer(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
@@ -71,6 +75,65 @@ fn a_wrong_file_is_told_in_one_line() {
         refusal("[rules]\nvpn = [\"a b\"]\n", &[]),
         "steer: FILE:2: \"a b\" is not a domain: ' ' cannot be part of a name; letters, digits, hyphens and underscores can"
     );
+}
+
+/// A file of that text, which everybody may read, and the command beside it.
+fn for_everybody(text: &str) -> (tempfile::TempDir, Command) {
+    let directory = tempfile::tempdir().expect("a made-up file or process works");
+    let all = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&directory, all).expect("a made-up file or process works");
+    fs::write(directory.path().join("steer.toml"), text).expect("a made-up file or process works");
+    let binary = directory.path().join("steer");
+    fs::copy(env!("CARGO_BIN_EXE_steer"), &binary).expect("a made-up file or process works");
+    let mut command = Command::new(binary);
+    // Nobody.
+    command.current_dir(&directory).uid(65534).gid(65534);
+    (directory, command)
+}
+
+#[test]
+fn anybody_may_check_a_file() {
+    let text = "[vpn]\ninterface = \"wg9\"\n[attach]\nbridges = [\"br-*\"]\n[rules]\npresets = []\nvpn = [\"a.example\"]\n";
+    let (_directory, mut check) = for_everybody(text);
+    let output = check.args(["check", "steer.toml"]).output().unwrap();
+    let said = "\
+vpn      wg9; when down: blocked
+cgroup   auto: dockerd's and containerd's
+bridge   br-*
+via vpn  a.example (steer.toml)
+direct   everything else
+";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), said);
+    assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
+
+    let (_directory, mut check) = for_everybody(text);
+    let output = check.args(["check", "--json", "steer.toml"]).output();
+    let json: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let rule = serde_json::json!({"rule": "a.example", "verdict": "vpn", "from": "steer.toml:7"});
+    assert_eq!(json["rules"], serde_json::json!([rule]));
+    assert_eq!(json["vpn"]["interface"], "wg9");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_by_check_as_by_run() {
+    let (_directory, mut check) = for_everybody("[vpn]\ninteface = \"wg0\"\n");
+    let output = check.args(["check", "steer.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty(), "{output:?}");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "steer: steer.toml:2: unknown key \"inteface\" in [vpn]; did you mean \"interface\"?\n"
+    );
+}
+
+#[test]
+fn whoever_reads_may_stop_before_the_end() {
+    let (_directory, mut check) = for_everybody("");
+    let (read, written) = nix::unistd::pipe().expect("a made-up file or process works");
+    drop(read);
+    check.args(["check", "steer.toml"]).stdout(written);
+    let output = check.output().unwrap();
+    assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
 }
 
 #[test]

@@ -15,6 +15,15 @@ Examples:
   steer run --config steer.toml -q
       as the file says, without a line on standard output";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  steer check
+      the file that steer run would read
+  steer check steer.toml && sudo cp steer.toml /etc/steer/
+      a new one before it is put in place
+  steer check --json | jq -r '.rules[] | select(.verdict == \"vpn\") | .rule'
+      the rules that send names through the VPN";
+
 /// Sends the flows to blocked domains through the VPN and leaves everything else on the direct path.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "steer", version, propagate_version = true)]
@@ -32,6 +41,9 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Remove whatever a killed run left
     Cleanup(CleanupArgs),
+    /// Say what a configuration file comes to, or what is wrong with it; needs no root and changes nothing
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
 }
 
 /// Flags of `steer run`.
@@ -152,6 +164,17 @@ pub struct CleanupArgs {
     pub state: StateArgs,
 }
 
+/// What `steer check` looks at.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CheckArgs {
+    /// Configuration file [default: /etc/steer/steer.toml]
+    pub file: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The numbers by which routing knows what is steer's.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RoutingArgs {
@@ -187,7 +210,7 @@ pub struct StateArgs {
 /// Values of `--on-down`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnDownArg {
-    /// They fail at once: nothing leaks
+    /// They fail: nothing leaks
     Block,
     /// They take the direct path
     Direct,
@@ -311,7 +334,7 @@ mod tests {
     fn overrides(line: &str) -> Overrides {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Run(args) => args.overrides(),
-            Command::Cleanup(_) => panic!("cleanup"),
+            other => panic!("{other:?}"),
         }
     }
 

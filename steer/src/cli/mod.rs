@@ -1,10 +1,11 @@
 //! The command line.
 
 mod args;
+mod check;
 mod output;
 mod run;
 
-pub use args::{CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
+pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
 
 use anyhow::Result;
 
@@ -16,6 +17,7 @@ pub fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Cleanup(args) => run::cleanup(&args),
+        Command::Check(args) => check::check(&args),
     }
 }
 

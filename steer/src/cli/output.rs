@@ -1,6 +1,7 @@
-//! What goes to standard error: the log, and the one line of a failure.
+//! What a command prints, its log, and the one line of a failure.
 
-use std::io;
+use anyhow::{Context, Result};
+use std::io::{self, Write as _};
 use tracing_subscriber::EnvFilter;
 
 /// Sends the log to standard error, at the level of `RUST_LOG` where it is set, else by how often `-v` was given. What the
@@ -22,4 +23,14 @@ pub fn set_up_log(verbose: u8) {
 /// The one line that a failure is told in.
 pub fn error_line(error: &anyhow::Error) -> String {
     format!("steer: {error:#}")
+}
+
+/// Prints lines. Whoever reads them may stop before their end.
+pub(super) fn print(lines: &[String]) -> Result<()> {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }

@@ -1,6 +1,6 @@
 //! `steer run` and `steer cleanup`.
 
-use super::{CleanupArgs, RunArgs};
+use super::{CleanupArgs, RunArgs, output::print};
 use crate::config::{self, ConfigFile, Output, Settings};
 use crate::engine;
 use crate::host::{privileges, requirements};
@@ -32,13 +32,10 @@ pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
     requirements::check_privileges()?;
     let (bpffs, run_dir) = args.state.directories();
     let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, numbers))?;
-    for doing in &done {
-        println!("{doing}");
-    }
     if done.is_empty() {
-        println!("nothing was left to remove");
+        return print(&["nothing was left to remove".to_owned()]);
     }
-    Ok(())
+    print(&done)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -4,13 +4,13 @@ use crate::suggest;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-struct Section {
-    name: &'static str,
-    keys: &'static [Key],
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    pub(super) keys: &'static [Key],
 }
 
-struct Key {
-    name: &'static str,
+pub(super) struct Key {
+    pub(super) name: &'static str,
     expects: &'static str,
 }
 
@@ -19,7 +19,7 @@ const NUMBER: &str = "a whole number from 0 to 4294967295, such as 7350 or 0x100
 const RULES: &str = "a list of rules such as [\"example.com\", \".example.com\", \"203.0.113.0/24\", \"keyword:example\"]";
 const PORTS: &str = "a list of ports from 1 to 65535, such as [443, 8443]";
 
-const SCHEMA: [Section; 6] = [
+pub(super) const SCHEMA: [Section; 6] = [
     Section {
         name: "vpn",
         keys: &[

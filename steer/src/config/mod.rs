@@ -2,6 +2,7 @@
 
 mod explain;
 mod file;
+mod json;
 mod resolve;
 mod rules;
 mod sni;

@@ -1,6 +1,8 @@
-//! What a run says on standard output, line by line.
+//! What a run says on standard output, line by line, and what a configuration comes to.
 
 mod summary;
+
+pub use summary::configured;
 
 use std::{
     collections::{HashMap, VecDeque},

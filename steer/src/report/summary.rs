@@ -1,6 +1,6 @@
-//! What is said at start: what is attached where, and what goes where.
+//! What is attached where and what goes where, in lines: as configured, and as found at the start.
 
-use crate::config::{ListSummary, OnDown, Settings};
+use crate::config::{BridgeChoice, CgroupChoice, ListSummary, OnDown, Settings, VpnChoice};
 use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
@@ -10,12 +10,34 @@ use std::collections::BTreeMap;
 /// More patterns than these are counted rather than listed.
 const LISTED: usize = 12;
 
+/// What a configuration comes to before any host is looked at, without line ends.
+pub fn configured(settings: &Settings) -> Vec<String> {
+    let vpn = match &settings.vpn.value {
+        VpnChoice::Auto => "auto: the one tun, wireguard or ppp device that is up",
+        VpnChoice::Named(name) => name,
+    };
+    let mut lines = vec![row(
+        "vpn",
+        format!("{vpn}; when down: {}", on_down(settings)),
+    )];
+    lines.extend(settings.cgroups.iter().map(|choice| match &choice.value {
+        CgroupChoice::Auto => row("cgroup", "auto: dockerd's and containerd's".to_owned()),
+        CgroupChoice::Path(path) => row("cgroup", path.display().to_string()),
+    }));
+    lines.extend(settings.bridges.iter().map(|choice| match &choice.value {
+        BridgeChoice::Auto => row(
+            "bridge",
+            "auto: docker0 and those of Docker's networks".to_owned(),
+        ),
+        BridgeChoice::Pattern(pattern) => row("bridge", pattern.clone()),
+    }));
+    lines.extend(rules(settings));
+    lines
+}
+
 /// The lines that tell the user what a run does, without line ends.
 pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
-    let on_down = match settings.on_down {
-        OnDown::Block => "blocked",
-        OnDown::Direct => "direct",
-    };
+    let on_down = on_down(settings);
     let mut lines = vec![row(
         "vpn",
         match &host.vpn {
@@ -25,20 +47,28 @@ pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
     )];
     lines.extend(host.cgroups.iter().map(|it| row("cgroup", cgroup(it))));
     lines.extend(host.bridges.iter().map(|it| row("bridge", bridge(it))));
-    lines.extend(
-        paths(&settings.rules, Verdict::Vpn)
-            .into_iter()
-            .map(|it| row("via vpn", it)),
-    );
-    lines.extend(
-        paths(&settings.rules, Verdict::Direct)
-            .into_iter()
-            .map(|it| row("direct", it)),
-    );
-    lines.extend(settings.lists.iter().flat_map(list));
-    lines.push(row("direct", "everything else".to_owned()));
+    lines.extend(rules(settings));
     lines.extend(host.notes.iter().map(|note| row("note", note.clone())));
     lines
+}
+
+/// What goes where.
+fn rules(settings: &Settings) -> Vec<String> {
+    let path = |verdict, what| {
+        let paths = paths(&settings.rules, verdict).into_iter();
+        paths.map(move |it| row(what, it))
+    };
+    let own = path(Verdict::Vpn, "via vpn").chain(path(Verdict::Direct, "direct"));
+    own.chain(settings.lists.iter().flat_map(list))
+        .chain([row("direct", "everything else".to_owned())])
+        .collect()
+}
+
+fn on_down(settings: &Settings) -> &'static str {
+    match settings.on_down {
+        OnDown::Block => "blocked",
+        OnDown::Direct => "direct",
+    }
 }
 
 fn row(what: &str, text: String) -> String {

@@ -1,0 +1,125 @@
+//! Settings as JSON, by the keys of the configuration file.
+
+use super::{
+    BridgeChoice, CgroupChoice, DockerChoice, Late, ListSummary, OnDown, Settings, VpnChoice,
+};
+use serde_json::{Value, json};
+
+const AUTO: &str = "auto";
+
+impl Settings {
+    /// Every key of the file with the value that holds, and what the rules and lists came to.
+    pub fn to_json(&self) -> Value {
+        let rules = self.rules.own();
+        let rules = rules.iter().map(|(subject, judgement)| {
+            json!({
+                "rule": subject.to_string(),
+                "verdict": judgement.verdict.to_string(),
+                "from": judgement.origin.to_string(),
+            })
+        });
+        let cgroups = self.cgroups.iter().map(|choice| match &choice.value {
+            CgroupChoice::Auto => AUTO.to_owned(),
+            CgroupChoice::Path(path) => path.display().to_string(),
+        });
+        let bridges = self.bridges.iter().map(|choice| match &choice.value {
+            BridgeChoice::Auto => AUTO,
+            BridgeChoice::Pattern(pattern) => pattern,
+        });
+        json!({
+            "file": self.file.as_ref().map(|file| file.display().to_string()),
+            "vpn": {
+                "interface": match &self.vpn.value {
+                    VpnChoice::Auto => AUTO,
+                    VpnChoice::Named(name) => name,
+                },
+                "on_down": match self.on_down {
+                    OnDown::Block => "block",
+                    OnDown::Direct => "direct",
+                },
+            },
+            "attach": {
+                "cgroups": cgroups.collect::<Vec<_>>(),
+                "bridges": bridges.collect::<Vec<_>>(),
+                "docker": match &self.docker.value {
+                    DockerChoice::Auto => AUTO.to_owned(),
+                    DockerChoice::Off => "off".to_owned(),
+                    DockerChoice::Socket(socket) => socket.display().to_string(),
+                },
+            },
+            "rules": rules.collect::<Vec<_>>(),
+            "lists": self.lists.iter().map(list).collect::<Vec<_>>(),
+            "dns": { "resolve": self.resolve },
+            "sni": {
+                "ports": self.sni.ports,
+                "http_ports": self.sni.http_ports,
+                "late": match self.sni.late {
+                    Late::Reset => "reset",
+                    Late::Learn => "learn",
+                },
+            },
+            "routing": {
+                "mark": self.routing.mark.value(),
+                "mask": self.routing.mark.mask(),
+                "table": self.routing.table.0,
+                "priority": self.routing.priority.0,
+            },
+        })
+    }
+}
+
+fn list(list: &ListSummary) -> Value {
+    json!({
+        "path": list.path.display().to_string(),
+        "format": list.format.to_string(),
+        "verdict": list.verdict.to_string(),
+        "rules": list.rules,
+        "skipped": list.skipped,
+        "complaints": list.complaints,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::explain::SCHEMA;
+    use super::*;
+    use crate::config::{ConfigFile, Overrides};
+    use std::path::Path;
+
+    fn json(text: &str) -> Value {
+        let file = ConfigFile::parse(Path::new("steer.toml"), text).unwrap();
+        Settings::resolve(file, Overrides::default())
+            .unwrap()
+            .to_json()
+    }
+
+    #[test]
+    fn the_keys_that_are_documented_are_those_there_are_with_their_defaults() {
+        let (_, told) = include_str!("../../../docs/configuration.md")
+            .split_once("## All keys with their defaults\n\n```toml\n")
+            .unwrap();
+        let (told, _) = told.split_once("```").unwrap();
+        assert_eq!(json(told), json(""));
+        let table = toml::from_str::<toml::Table>(told).unwrap();
+        for section in &SCHEMA {
+            for key in section.keys {
+                let is_told = table[section.name].get(key.name).is_some();
+                assert!(is_told, "{}.{}", section.name, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_file_is_there() {
+        let json = json("");
+        // What the rules and lists came to stands in the place of what they are written in.
+        for section in SCHEMA.iter().filter(|section| section.name != "rules") {
+            for key in section.keys {
+                let value = &json[section.name][key.name];
+                assert!(!value.is_null(), "{}.{}", section.name, key.name);
+            }
+        }
+        assert_eq!(json["routing"]["table"], 7350);
+        assert_eq!(json["rules"][0]["rule"], "api.docker.com");
+    }
+}
