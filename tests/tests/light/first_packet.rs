@@ -139,6 +139,8 @@ fn a_late_connection_may_go_on_and_later_ones_take_the_vpn() -> Result<()> {
             let (connection, path) = open(client, address)?;
             assert_eq!(path, Path::Direct, "{who}");
             assert!(greet(client, connection, request(&name, cut))?, "{who}");
+            // What comes in pieces is put together behind them.
+            lab.wait_said(&name)?;
             assert_eq!(open(client, address)?.1, Path::Vpn, "{who}, cut {cut}");
             assert!(greet(client, connection, vec![b"more".to_vec()])?, "{who}");
         }
