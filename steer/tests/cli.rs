@@ -77,25 +77,30 @@ fn a_wrong_file_is_told_in_one_line() {
     );
 }
 
-/// A file of that text, which everybody may read, and the command beside it.
-fn for_everybody(text: &str) -> (tempfile::TempDir, Command) {
+/// A folder that everybody may read, with a file of that text and the command.
+fn for_everybody(text: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a made-up file or process works");
     let all = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&directory, all).expect("a made-up file or process works");
     fs::write(directory.path().join("steer.toml"), text).expect("a made-up file or process works");
     let binary = directory.path().join("steer");
     fs::copy(env!("CARGO_BIN_EXE_steer"), &binary).expect("a made-up file or process works");
-    let mut command = Command::new(binary);
-    // Nobody.
-    command.current_dir(&directory).uid(65534).gid(65534);
-    (directory, command)
+    directory
+}
+
+/// `steer check` by the user nobody, of the file there.
+fn check_in(directory: &tempfile::TempDir) -> Command {
+    let mut check = Command::new(directory.path().join("steer"));
+    check.current_dir(directory).uid(65534).gid(65534);
+    check.args(["check", "steer.toml"]);
+    check
 }
 
 #[test]
 fn anybody_may_check_a_file() {
     let text = "[vpn]\ninterface = \"wg9\"\n[attach]\nbridges = [\"br-*\"]\n[rules]\npresets = []\nvpn = [\"a.example\"]\n";
-    let (_directory, mut check) = for_everybody(text);
-    let output = check.args(["check", "steer.toml"]).output().unwrap();
+    let directory = for_everybody(text);
+    let output = check_in(&directory).output().unwrap();
     let said = "\
 vpn      wg9; when down: blocked
 cgroup   auto: dockerd's and containerd's
@@ -106,8 +111,7 @@ direct   everything else
     assert_eq!(String::from_utf8(output.stdout).unwrap(), said);
     assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
 
-    let (_directory, mut check) = for_everybody(text);
-    let output = check.args(["check", "--json", "steer.toml"]).output();
+    let output = check_in(&directory).arg("--json").output();
     let json: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let rule = serde_json::json!({"rule": "a.example", "verdict": "vpn", "from": "steer.toml:7"});
     assert_eq!(json["rules"], serde_json::json!([rule]));
@@ -116,8 +120,8 @@ direct   everything else
 
 #[test]
 fn what_is_wrong_with_a_file_is_told_by_check_as_by_run() {
-    let (_directory, mut check) = for_everybody("[vpn]\ninteface = \"wg0\"\n");
-    let output = check.args(["check", "steer.toml"]).output().unwrap();
+    let directory = for_everybody("[vpn]\ninteface = \"wg0\"\n");
+    let output = check_in(&directory).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty(), "{output:?}");
     assert_eq!(
@@ -128,11 +132,10 @@ fn what_is_wrong_with_a_file_is_told_by_check_as_by_run() {
 
 #[test]
 fn whoever_reads_may_stop_before_the_end() {
-    let (_directory, mut check) = for_everybody("");
+    let directory = for_everybody("");
     let (read, written) = nix::unistd::pipe().expect("a made-up file or process works");
     drop(read);
-    check.args(["check", "steer.toml"]).stdout(written);
-    let output = check.output().unwrap();
+    let output = check_in(&directory).stdout(written).output().unwrap();
     assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]));
 }
 

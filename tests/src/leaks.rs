@@ -72,7 +72,7 @@ pub fn seek<T: Trouble>(lab: &mut Fixture, first: u16, config: &str) -> Result<(
         let times = mem::take(&mut bulk.times);
         println!("undisturbed: {}, {}: {times}", bulk.who, Measured::BULK);
     }
-    let mut without = Stretch::new(first..start, seconds / 3);
+    let without = Stretch::new(first..start, seconds / 3);
     println!("without steer:");
     let without = without.pass(lab, &mut bulks, None, &mut T::default(), &mut rng)?;
 
@@ -87,7 +87,7 @@ pub fn seek<T: Trouble>(lab: &mut Fixture, first: u16, config: &str) -> Result<(
     };
     let mut trouble = T::default();
     trouble.begin(lab)?;
-    let mut with = Stretch::new(start..last, seconds);
+    let with = Stretch::new(start..last, seconds);
     println!("with steer:");
     let steers = Some(&mut steered);
     let with = with.pass(lab, &mut bulks, steers, &mut trouble, &mut rng)?;
@@ -160,7 +160,7 @@ impl Stretch {
 
     /// Passes it, with steer or without, and says how it went and how long direct things took.
     fn pass(
-        &mut self,
+        &self,
         lab: &mut Fixture,
         bulks: &mut [Bulk],
         steered: Option<&mut Steered<'_>>,
@@ -174,19 +174,18 @@ impl Stretch {
         } else {
             Path::Direct
         };
-        let this = &*self;
         let mut measured = Vec::new();
         let flaps = thread::scope(|scope| {
             let busy: Vec<_> = clients
                 .iter_mut()
-                .map(|(who, client)| (*who, scope.spawn(move || this.work(client, vpns))))
+                .map(|(who, client)| (*who, scope.spawn(move || self.work(client, vpns))))
                 .collect();
             let carried: Vec<_> = bulks
                 .iter_mut()
-                .map(|bulk| scope.spawn(|| bulk.go_on(|| !this.is_over())))
+                .map(|bulk| scope.spawn(|| bulk.go_on(|| !self.is_over())))
                 .collect();
             let disturbed = disturb(lab, steered, trouble, rng, start + self.lasts);
-            this.is_over.store(true, Ordering::Relaxed);
+            self.is_over.store(true, Ordering::Relaxed);
             let worked: Vec<_> = busy
                 .into_iter()
                 .map(|(who, busy)| (who, busy.join()))
@@ -201,12 +200,17 @@ impl Stretch {
                 let done = done
                     .map_err(|_| anyhow!("{who} panicked"))?
                     .with_context(|| who.to_owned())?;
-                let Done { vpns, blocked, .. } = done;
+                let Done {
+                    vpns,
+                    blocked,
+                    names,
+                    direct,
+                } = done;
                 println!("{who}: {vpns} connections by the names for the VPN, {blocked} blocked");
-                ensure!(vpns > 0 && done.direct.count() > 0, "{who} did nothing");
+                ensure!(vpns > 0 && direct.count() > 0, "{who} did nothing");
                 for (what, times) in [
-                    ("a name looked up", done.names),
-                    ("a direct connection with 10 kB there and back", done.direct),
+                    ("a name looked up", names),
+                    ("a direct connection with 10 kB there and back", direct),
                 ] {
                     measured.push(Measured { who, what, times });
                 }

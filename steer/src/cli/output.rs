@@ -1,6 +1,7 @@
 //! What a command prints, its log, and the one line of a failure.
 
 use anyhow::{Context, Result};
+use std::borrow::Borrow;
 use std::io::{self, Write as _};
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +27,7 @@ pub fn error_line(error: &anyhow::Error) -> String {
 }
 
 /// Prints lines. Whoever reads them may stop before their end.
-pub(super) fn print(lines: &[String]) -> Result<()> {
+pub(super) fn print(lines: &[impl Borrow<str>]) -> Result<()> {
     let mut text = lines.join("\n");
     text.push('\n');
     match io::stdout().write_all(text.as_bytes()) {

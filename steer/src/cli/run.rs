@@ -33,7 +33,7 @@ pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
     let (bpffs, run_dir) = args.state.directories();
     let done = runtime()?.block_on(engine::cleanup(&bpffs, &run_dir, numbers))?;
     if done.is_empty() {
-        return print(&["nothing was left to remove".to_owned()]);
+        return print(&["nothing was left to remove"]);
     }
     print(&done)
 }

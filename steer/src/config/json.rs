@@ -1,8 +1,6 @@
 //! Settings as JSON, by the keys of the configuration file.
 
-use super::{
-    BridgeChoice, CgroupChoice, DockerChoice, Late, ListSummary, OnDown, Settings, VpnChoice,
-};
+use super::{BridgeChoice, CgroupChoice, DockerChoice, Late, ListSummary, Settings, VpnChoice};
 use serde_json::{Value, json};
 
 const AUTO: &str = "auto";
@@ -33,10 +31,7 @@ impl Settings {
                     VpnChoice::Auto => AUTO,
                     VpnChoice::Named(name) => name,
                 },
-                "on_down": match self.on_down {
-                    OnDown::Block => "block",
-                    OnDown::Direct => "direct",
-                },
+                "on_down": self.on_down,
             },
             "attach": {
                 "cgroups": cgroups.collect::<Vec<_>>(),

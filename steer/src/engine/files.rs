@@ -168,16 +168,24 @@ mod tests {
 
     use super::*;
 
+    fn block_on<T>(test: impl Future<Output = T>) -> T {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(test)
+    }
+
+    /// Watches a file.
+    fn watching(file: &Path) -> Files {
+        let (mut files, note) = Files::new();
+        assert_eq!(note, None);
+        assert_eq!(files.watch(&[file.to_owned()]), None);
+        files
+    }
+
     /// Whether a watched file counts as changed by what `change` does.
     fn sees(file: &Path, change: impl FnOnce()) -> bool {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let (mut files, note) = Files::new();
-            assert_eq!(note, None);
-            assert_eq!(files.watch(&[file.to_owned()]), None);
+        block_on(async {
+            let mut files = watching(file);
             change();
             timeout(4 * QUIET, files.changed()).await.is_ok()
         })
@@ -208,26 +216,22 @@ mod tests {
         let path = folder.path().join("file");
         fs::write(&path, "0").expect("a file");
         let ended = AtomicBool::new(false);
+        let write = || {
+            let mut file = fs::File::create(&path).expect("a file");
+            let mut pause = Duration::ZERO;
+            for _ in 0..40 {
+                let last = std::time::Instant::now();
+                thread::sleep(QUIET / 20);
+                file.write_all(b"1").expect("written");
+                pause = pause.max(last.elapsed());
+            }
+            ended.store(true, Ordering::Relaxed);
+            pause
+        };
         thread::scope(|scope| {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async {
-                let (mut files, _) = Files::new();
-                assert_eq!(files.watch(std::slice::from_ref(&path)), None);
-                let writer = scope.spawn(|| {
-                    let mut file = fs::File::create(&path).expect("a file");
-                    let mut pause = Duration::ZERO;
-                    for _ in 0..40 {
-                        let last = std::time::Instant::now();
-                        thread::sleep(QUIET / 20);
-                        file.write_all(b"1").expect("written");
-                        pause = pause.max(last.elapsed());
-                    }
-                    ended.store(true, Ordering::Relaxed);
-                    pause
-                });
+            block_on(async {
+                let mut files = watching(&path);
+                let writer = scope.spawn(write);
                 files.ask();
                 files.changed().await;
                 let had_ended = ended.load(Ordering::Relaxed);
@@ -239,8 +243,8 @@ mod tests {
     #[test]
     fn not_while_it_is_written() {
         // Who pauses for long counts as having ended.
-        let trial = (0..20).map(|_| written_on_and_on());
-        let told = trial.into_iter().find(|(pause, _)| *pause < QUIET / 2);
+        let mut trials = (0..20).map(|_| written_on_and_on());
+        let told = trials.find(|(pause, _)| *pause < QUIET / 2);
         assert_eq!(told.map(|(_, ended)| ended), Some(true));
     }
 

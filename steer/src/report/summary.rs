@@ -54,11 +54,12 @@ pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
 
 /// What goes where.
 fn rules(settings: &Settings) -> Vec<String> {
-    let path = |verdict, what| {
-        let paths = paths(&settings.rules, verdict).into_iter();
-        paths.map(move |it| row(what, it))
-    };
-    let own = path(Verdict::Vpn, "via vpn").chain(path(Verdict::Direct, "direct"));
+    let own = [Verdict::Vpn, Verdict::Direct]
+        .into_iter()
+        .flat_map(|verdict| {
+            let paths = paths(&settings.rules, verdict).into_iter();
+            paths.map(move |it| row(way(verdict), it))
+        });
     own.chain(settings.lists.iter().flat_map(list))
         .chain([row("direct", "everything else".to_owned())])
         .collect()
@@ -68,6 +69,13 @@ fn on_down(settings: &Settings) -> &'static str {
     match settings.on_down {
         OnDown::Block => "blocked",
         OnDown::Direct => "direct",
+    }
+}
+
+fn way(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Vpn => "via vpn",
+        Verdict::Direct => "direct",
     }
 }
 
@@ -104,17 +112,13 @@ fn bridge(bridge: &Bridge) -> String {
 
 /// What a list came to, and what is wrong with it.
 pub fn list(list: &ListSummary) -> Vec<String> {
-    let what = match list.verdict {
-        Verdict::Vpn => "via vpn",
-        Verdict::Direct => "direct",
-    };
     let counted = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
     };
     let rules = counted(list.rules, "rule");
     let told = format!("{rules} ({}, {})", list.path.display(), list.format);
-    let mut lines = vec![row(what, told)];
+    let mut lines = vec![row(way(list.verdict), told)];
     let complaints = list.complaints.iter();
     lines.extend(complaints.map(|why| row("note", format!("passed over: {why}"))));
     let untold = list.skipped - list.complaints.len();
