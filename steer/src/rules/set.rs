@@ -194,30 +194,44 @@ impl RuleSet {
         own
     }
 
+    /// What holds at a domain itself, as patterns.
+    pub fn at(&self, domain: &str) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
+        let found = self.names.slot(domain).into_iter();
+        found.flat_map(|(name, slot)| self.patterns_at(name, slot, |_| true))
+    }
+
     fn patterns_of(
         &self,
         meant: impl Fn(Held) -> bool + Copy,
     ) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
-        self.names.iter().flat_map(move |(name, slot)| {
-            let pattern = move |scope, held: Held| {
-                let domain = Domain::normal(name);
-                let judgement = self.judgement(held, By::Domain(name));
-                (Pattern { domain, scope }, judgement)
-            };
-            let [first, second] = match (
-                slot.exact.filter(|&held| meant(held)),
-                slot.below.filter(|&held| meant(held)),
-            ) {
-                (Some(exact), Some(below)) if exact == below => {
-                    [Some(pattern(Scope::Both, exact)), None]
-                }
-                (exact, below) => [
-                    exact.map(|held| pattern(Scope::Exact, held)),
-                    below.map(|held| pattern(Scope::Below, held)),
-                ],
-            };
-            first.into_iter().chain(second)
-        })
+        let names = self.names.iter();
+        names.flat_map(move |(name, slot)| self.patterns_at(name, slot, meant))
+    }
+
+    fn patterns_at<'a, F: Fn(Held) -> bool>(
+        &'a self,
+        name: &'a str,
+        slot: &Slot,
+        meant: F,
+    ) -> impl Iterator<Item = (Pattern, Judgement<'a>)> + use<'a, F> {
+        let pattern = |scope, held: Held| {
+            let domain = Domain::normal(name);
+            let judgement = self.judgement(held, By::Domain(name));
+            (Pattern { domain, scope }, judgement)
+        };
+        let [first, second] = match (
+            slot.exact.filter(|&held| meant(held)),
+            slot.below.filter(|&held| meant(held)),
+        ) {
+            (Some(exact), Some(below)) if exact == below => {
+                [Some(pattern(Scope::Both, exact)), None]
+            }
+            (exact, below) => [
+                exact.map(|held| pattern(Scope::Exact, held)),
+                below.map(|held| pattern(Scope::Below, held)),
+            ],
+        };
+        first.into_iter().chain(second)
     }
 
     /// The names that a rule sends through the VPN as such, not only those below them, save those of lists, in the
