@@ -44,6 +44,29 @@ pub enum Command {
     /// Say what a configuration file comes to, or what is wrong with it; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Say whether steer is well, and how much it does
+    #[command(after_help = super::status::EXAMPLES)]
+    Status(super::status::StatusArgs),
+    /// Say why a name or an address takes the path that it takes
+    #[command(after_help = super::explain::EXAMPLES)]
+    Explain(super::explain::ExplainArgs),
+    /// List the flows of containers and steered processes, and which path each takes
+    #[command(after_help = super::flows::EXAMPLES)]
+    Flows(super::flows::FlowsArgs),
+    /// Show what steer tells: names learned, flows steered, changes of the host
+    #[command(after_help = super::log::EXAMPLES)]
+    Log(super::log::LogArgs),
+    /// List and test the rules in force, and add some for a while
+    #[command(after_help = super::rules::EXAMPLES)]
+    Rules(super::rules::RulesArgs),
+    /// Read the configuration and its lists again, now
+    Reload(super::reload::ReloadArgs),
+    /// Print the completions of a shell
+    #[command(after_help = super::completions::EXAMPLES)]
+    Completions(super::completions::CompletionsArgs),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(super::completions::ManArgs),
 }
 
 /// Flags of `steer run`.

@@ -10,6 +10,7 @@ mod sni;
 pub use crate::route::OnDown;
 pub use file::ConfigFile;
 pub(crate) use file::line_of;
+pub(crate) use json::list_json;
 pub use resolve::{Overrides, routing};
 pub use rules::ListSummary;
 pub use sni::{Late, Sni};

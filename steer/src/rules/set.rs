@@ -58,6 +58,7 @@ pub(super) struct Held {
 /// An [`Origin`] without its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
+    Added,
     Flag(&'static str),
     File(Arc<Path>),
     List(Arc<str>),
@@ -241,9 +242,11 @@ impl RuleSet {
             let exact = slot.exact.filter(|held| held.verdict == Verdict::Vpn)?;
             match self.source(exact) {
                 Source::List(_) => None,
-                Source::Flag(_) | Source::File(_) | Source::Preset(_) | Source::Default => {
-                    Some(name)
-                }
+                Source::Added
+                | Source::Flag(_)
+                | Source::File(_)
+                | Source::Preset(_)
+                | Source::Default => Some(name),
             }
         });
         let mut chosen: Vec<_> = chosen.collect();
@@ -254,6 +257,11 @@ impl RuleSet {
     /// How many domains carry a verdict: the number of entries that the kernel's map needs.
     pub fn len(&self) -> usize {
         self.names.len()
+    }
+
+    /// How many rules there are: domains, ranges of addresses, keywords and regular expressions.
+    pub fn count(&self) -> usize {
+        self.len() + self.nets.len() + self.texts.len()
     }
 
     /// Whether nothing is decided at all.
@@ -301,6 +309,7 @@ impl Source {
     pub(super) fn of(origin: Origin) -> (Self, u32) {
         let number = |line: usize| u32::try_from(line).unwrap_or(0);
         match origin {
+            Origin::Added => (Self::Added, 0),
             Origin::Flag(flag) => (Self::Flag(flag), 0),
             Origin::File { path, line } => (Self::File(path), number(line)),
             Origin::List { name, line } => (Self::List(name), number(line)),
@@ -313,6 +322,7 @@ impl Source {
     pub(super) fn at(&self, line: u32) -> Origin {
         let line = line as usize;
         match self {
+            Self::Added => Origin::Added,
             Self::Flag(flag) => Origin::Flag(flag),
             Self::File(path) => Origin::File {
                 path: path.clone(),
@@ -334,7 +344,7 @@ impl Source {
 
     /// Whether the user wrote the rules there, who is to mend them where they contradict each other.
     pub(super) fn is_users_own(&self) -> bool {
-        matches!(self, Self::Flag(_) | Self::File(_))
+        matches!(self, Self::Added | Self::Flag(_) | Self::File(_))
     }
 }
 
