@@ -4,12 +4,12 @@ use super::ask::RunChoice;
 use super::output::{Colour, print};
 use super::runtime;
 use super::words::{counted, span};
+use crate::control::query::Explain;
 use crate::inspect::Path;
 use crate::inspect::explain::{self, AddressFact, Explanation, NameFact, Question};
 use crate::inspect::{Asker, RuleFact};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use serde_json::json;
 
 pub(super) const EXAMPLES: &str = "\
 Works on what a killed run left as well, as root.
@@ -62,7 +62,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     }) else {
         bail!("{}", to.parse::<Question>().err().unwrap_or_default());
     };
-    let query = json!({ "to": to, "from": from.as_ref().map(ToString::to_string) });
+    let query = Explain {
+        to: to.clone(),
+        from: from.as_ref().map(ToString::to_string),
+    };
     let explanation: Explanation =
         runtime()?.block_on(args.run.ask("/v1/explain", &query, async |snapshot, view| {
             explain::explain(&snapshot, &view, &question).await

@@ -3,12 +3,12 @@
 use super::ask::RunChoice;
 use super::output::print;
 use super::runtime;
+use crate::control::query::Events;
 use crate::report::Told;
 use crate::suggest;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
-use serde_json::json;
 
 pub(super) const EXAMPLES: &str = "\
 The run keeps the last 1024 lines; what it told before is in the journal of its service, if it has one.
@@ -75,7 +75,10 @@ pub(super) fn log(args: &LogArgs) -> Result<()> {
             bail!("--kind: there are no lines of the kind {kind}; {hint}");
         }
     }
-    let query = json!({ "before": args.lines, "follow": !args.no_follow });
+    let query = Events {
+        before: args.lines,
+        follow: !args.no_follow,
+    };
     let zone = TimeZone::system();
     runtime()?.block_on(async {
         let mut client = args.run.running().await?;

@@ -4,13 +4,13 @@ use super::ask::RunChoice;
 use super::output::print;
 use super::words::{counted, parse_span, span};
 use super::{reload, runtime, table};
+use crate::control::query::Test;
 use crate::inspect::rules::{self, Change, Rules, Tested, Wanted};
 use crate::report::Reloaded;
 use crate::rules::{Subject, SubjectError};
 use anyhow::{Result, anyhow};
 use axum::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
 use std::time::Duration;
 
 pub(super) const EXAMPLES: &str = "\
@@ -208,7 +208,9 @@ fn list(args: &ListArgs) -> Result<()> {
 }
 
 fn test(args: &TestArgs) -> Result<()> {
-    let query = json!({ "about": args.about });
+    let query = Test {
+        about: args.about.clone(),
+    };
     let path = "/v1/rules/test";
     let tested: Tested = runtime()?.block_on(args.run.ask(path, &query, async |snapshot, _| {
         rules::test(&snapshot, &args.about).map_err(crate::inspect::Error::Unknown)

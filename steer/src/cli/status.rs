@@ -4,6 +4,7 @@ use super::ask::RunChoice;
 use super::output::{self, Colour, print};
 use super::runtime;
 use super::words::{counted, span};
+use crate::control::query::Nothing;
 use crate::inspect;
 use crate::inspect::status::{State, Status};
 use crate::route::OnDown;
@@ -41,9 +42,11 @@ pub struct StatusArgs {
 
 /// Says how steer is.
 pub(super) fn status(args: &StatusArgs) -> Result<ExitCode> {
-    let asked = runtime()?.block_on(args.run.ask("/v1/status", &(), async |snapshot, view| {
-        inspect::status::status(&snapshot, &view)
-    }));
+    let asked = runtime()?.block_on(args.run.ask(
+        "/v1/status",
+        &Nothing {},
+        async |snapshot, view| inspect::status::status(&snapshot, &view),
+    ));
     let status: Status = match asked {
         Ok(status) => status,
         Err(error) => {

@@ -131,7 +131,9 @@ impl Client {
             .await?;
         let mut rest = Vec::new();
         while let Some(frame) = answer.frame().await {
-            let Ok(octets) = frame.map_err(Error::Gone)?.into_data() else {
+            // It ended, in whatever way.
+            let Ok(frame) = frame else { break };
+            let Ok(octets) = frame.into_data() else {
                 continue;
             };
             rest.extend_from_slice(&octets);

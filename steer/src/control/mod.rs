@@ -2,6 +2,7 @@
 
 mod access;
 pub mod client;
+pub mod query;
 mod server;
 
 use std::path::{Path, PathBuf};

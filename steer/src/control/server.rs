@@ -24,7 +24,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -35,6 +35,7 @@ use tokio::{
 use super::{
     Ask,
     access::{Access, GROUP},
+    query::{Events, Explain, Test},
     socket,
 };
 use crate::{
@@ -240,16 +241,6 @@ async fn of_status(State(desk): State<Desk>) -> Result<Response, Failure> {
     aside(move || async move { status::status(&snapshot, &view) }).await
 }
 
-/// What `/v1/explain` is asked.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Explain {
-    /// A name or an address, with a port or without.
-    pub to: String,
-    /// `container NAME` or `process PID`.
-    pub from: Option<String>,
-}
-
 async fn of_explain(
     State(desk): State<Desk>,
     asked: Result<Query<Explain>, QueryRejection>,
@@ -281,14 +272,6 @@ async fn of_rules(
     let Query(wanted) = wanted.map_err(|error| Failure::bad(error.body_text()))?;
     let snapshot = desk.ask(Ask::Snapshot).await?;
     aside(move || async move { Ok::<_, inspect::Error>(rules::list(&snapshot, &wanted)) }).await
-}
-
-/// What `/v1/rules/test` is asked.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Test {
-    /// A name or an address.
-    pub about: String,
 }
 
 async fn test_rule(
@@ -338,18 +321,6 @@ fn done<T: Serialize>(done: Result<T, String>) -> Result<Response, Failure> {
             why,
         }),
     }
-}
-
-/// What `/v1/events` is asked.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Events {
-    /// How many of those that were before come first.
-    #[serde(default)]
-    pub before: usize,
-    /// Whether those that come follow, for as long as the client stays.
-    #[serde(default)]
-    pub follow: bool,
 }
 
 async fn of_events(

@@ -156,7 +156,7 @@ pub struct NameFact {
     pub rule: Option<RuleFact>,
     /// How it was learned: `answer`, `resolved` or `first-packet`.
     pub how: String,
-    /// Who asked: `docker0`, `a process` or `steer`.
+    /// Who asked: `somebody on docker0`, `a process` or `steer`.
     pub asked_by: String,
     /// Seconds since then.
     pub seconds_ago: u64,
@@ -192,6 +192,12 @@ pub async fn explain(
         }
         Target::Address(address) => (None, Vec::new(), vec![facts.address(*address)?]),
     };
+    let is_steered = from.as_ref().is_none_or(|from| from.steered);
+    if !is_steered {
+        addresses
+            .iter_mut()
+            .for_each(|fact| fact.path = Path::Direct);
+    }
     for fact in addresses.iter_mut().take(ROUTED) {
         fact.route = Some(facts.route(fact, from.as_ref(), &links).await?);
     }
@@ -203,7 +209,7 @@ pub async fn explain(
         (None, Some(_)) => (Path::Direct, Because::Rule),
         (None, None) => (Path::Direct, Because::NoRule),
     };
-    if from.as_ref().is_some_and(|from| !from.steered) {
+    if !is_steered {
         (path, because) = (Path::Direct, Because::NotSteered);
     }
     let mut explanation = Explanation {
@@ -333,7 +339,7 @@ impl Facts<'_> {
                 _ => "first-packet",
             }
             .to_owned(),
-            asked_by: who::place(entry.origin, &self.snapshot.bridges),
+            asked_by: who::asked_by(entry.origin, &self.snapshot.bridges),
             seconds_ago: seconds(entry.learned, self.now),
             ttl: entry.ttl,
             expires_in: (entry.until > self.now).then(|| seconds(self.now, entry.until)),
@@ -504,10 +510,14 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
             .push("name its bridge under [attach] bridges, or its cgroup under cgroups".to_owned()),
         Because::NeverSteered => {}
         Because::Contested => {
-            changes.push(format!(
-                "steer rules add direct {about}, if the VPN is not for it"
-            ));
             if let Some(fact) = it.addresses.first() {
+                let other = fact.names.iter().find(|name| name.verdict == "vpn");
+                changes.extend(other.map(|name| {
+                    format!(
+                        "steer rules add direct {}, if the VPN is not for it",
+                        name.name
+                    )
+                }));
                 changes.push(format!(
                     "steer rules add direct {}, so that the address goes direct whatever name has it",
                     fact.address

@@ -84,13 +84,13 @@ impl AskerFact {
     }
 }
 
-/// Where something was seen: a bridge goes by its index, a process by its socket's cookie.
-pub(super) fn place(origin: Origin, bridges: &[Bridge]) -> String {
+/// Whom an answer was for: a bridge goes by its index, a process by its socket's cookie.
+pub(super) fn asked_by(origin: Origin, bridges: &[Bridge]) -> String {
     let bridge = bridges
         .iter()
         .find(|bridge| u64::from(bridge.index.0) == origin);
     match bridge {
-        Some(bridge) => bridge.name.clone(),
+        Some(bridge) => format!("somebody on {}", bridge.name),
         None if origin == STEER => "steer".to_owned(),
         None => "a process".to_owned(),
     }
