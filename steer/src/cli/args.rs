@@ -44,6 +44,9 @@ pub enum Command {
     /// Say what a configuration file comes to, or what is wrong with it; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Look at this host and write a configuration to begin with
+    #[command(after_help = super::init::EXAMPLES)]
+    Init(super::init::InitArgs),
     /// Say whether steer is well, and how much it does
     #[command(after_help = super::status::EXAMPLES)]
     Status(super::status::StatusArgs),

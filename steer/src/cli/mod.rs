@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod explain;
 mod flows;
+mod init;
 mod log;
 mod output;
 mod reload;
@@ -29,6 +30,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Cleanup(args) => run::cleanup(&args),
         Command::Check(args) => check::check(&args),
+        Command::Init(args) => init::init(&args),
         Command::Status(args) => return status::status(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Flows(args) => flows::flows(&args),

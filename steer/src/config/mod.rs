@@ -5,6 +5,7 @@ mod file;
 mod json;
 mod resolve;
 mod rules;
+pub mod sample;
 mod sni;
 
 pub use crate::route::OnDown;

@@ -53,6 +53,13 @@ impl FromStr for Question {
         let (host, port) = split(text)?;
         let to = match host.parse() {
             Ok(address) => Target::Address(address),
+            // No name has a last label of digits alone (RFC 3696 section 2).
+            Err(_)
+                if host.ends_with(|last: char| last.is_ascii_digit())
+                    && !host.contains(char::is_alphabetic) =>
+            {
+                return Err(format!("\"{host}\" is neither an address nor a name"));
+            }
             Err(_) => Target::Name(
                 host.parse()
                     .map_err(|error: crate::rules::PatternError| error.to_string())?,
