@@ -63,8 +63,10 @@ pub(super) fn look_up(packet: &Packet) -> RouteMessage {
     let header = &mut message.header;
     header.address_family = address_family(Family::of(to));
     header.destination_prefix_length = host_length(to);
-    // The table that decided rather than "main".
-    header.flags = RouteFlags::LookupTable;
+    // The table that decided rather than "main"; of IPv6 it is told anyway, and the flag refused.
+    if to.is_ipv4() {
+        header.flags = RouteFlags::LookupTable;
+    }
     let attributes = &mut message.attributes;
     attributes.push(RouteAttribute::Destination(route_address(to)));
     if mark != 0 {

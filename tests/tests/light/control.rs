@@ -124,6 +124,17 @@ fn explain_gives_each_reason_whether_the_run_lives_or_was_killed() -> Result<()>
         "{route}"
     );
 
+    // The same over IPv6, whose table the kernel tells in its own way.
+    resolve(&mut process, lookup(10, "fresh", true))?;
+    let over_v6 = asked(&lab, &["explain", &fresh(10, true).to_string()])?;
+    let route = over_v6["addresses"][0]["route"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(
+        route.contains(&format!("dev {tunnel}")) && route.ends_with("table 7350"),
+        "{route}"
+    );
+
     // What a name had and has no more.
     let expired = fresh(14, false);
     let octets = |ip: std::net::IpAddr| match ip {
