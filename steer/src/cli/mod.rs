@@ -2,10 +2,13 @@
 
 mod args;
 mod check;
+mod colour;
+mod doctor;
 mod output;
 mod run;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
+pub use doctor::DoctorArgs;
 
 use anyhow::Result;
 
@@ -18,6 +21,7 @@ pub fn execute(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Cleanup(args) => run::cleanup(&args),
         Command::Check(args) => check::check(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{HostError, Kind, Link};
 use crate::config::DockerChoice;
 use crate::origin::Sourced;
+use crate::rules::Net;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,45 @@ pub async fn networks(
     }
 }
 
+/// A network of Docker's with its ranges of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranges {
+    /// Docker's name for it.
+    pub network: String,
+    /// The bridge, if it is of the driver `bridge`.
+    pub interface: Option<String>,
+    /// Its ranges.
+    pub subnets: Vec<Net>,
+}
+
+/// The socket that Docker would be asked at; none where it is not to be asked, or nothing is at the usual places.
+pub fn socket(choice: &DockerChoice) -> Option<PathBuf> {
+    match choice {
+        DockerChoice::Off => None,
+        DockerChoice::Socket(socket) => Some(socket.clone()),
+        DockerChoice::Auto => find_socket(std::env::var("DOCKER_HOST").ok().as_deref()),
+    }
+}
+
+/// The ranges of Docker's networks, of whatever driver.
+///
+/// # Errors
+/// Docker does not answer at the socket.
+pub async fn ranges(socket: &Path) -> Result<Vec<Ranges>, AskError> {
+    let ranges = |network: bollard::models::Network| {
+        let configured = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
+        let subnets = configured.into_iter().flatten();
+        let subnets = subnets.filter_map(|config| config.subnet.as_deref()?.parse().ok());
+        let subnets = subnets.collect();
+        Some(Ranges {
+            network: network.name.clone()?,
+            interface: bridge_network(network).map(|network| network.interface),
+            subnets,
+        })
+    };
+    Ok(list(socket).await?.into_iter().filter_map(ranges).collect())
+}
+
 /// What Docker told, and the bridges that bear its names but were not told of: Docker makes a bridge before it tells of
 /// the network, and a container may be on it at once.
 fn with_names(mut networks: Vec<Network>, links: &[Link]) -> Vec<Network> {
@@ -101,6 +141,11 @@ fn find_socket(docker_host: Option<&str>) -> Option<PathBuf> {
 }
 
 async fn ask(socket: &Path) -> Result<Vec<Network>, AskError> {
+    let networks = list(socket).await?;
+    Ok(networks.into_iter().filter_map(bridge_network).collect())
+}
+
+async fn list(socket: &Path) -> Result<Vec<bollard::models::Network>, AskError> {
     if !socket.exists() {
         return Err(AskError::Absent);
     }
@@ -113,10 +158,8 @@ async fn ask(socket: &Path) -> Result<Vec<Network>, AskError> {
         )?;
         docker.list_networks(None).await
     };
-    let networks = tokio::time::timeout(PATIENCE, answer)
-        .await
-        .map_err(|_| AskError::Timeout)??;
-    Ok(networks.into_iter().filter_map(bridge_network).collect())
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    Ok(answer.map_err(|_| AskError::Timeout)??)
 }
 
 fn bridge_network(network: bollard::models::Network) -> Option<Network> {

@@ -85,6 +85,19 @@ impl Netlink {
             .collect())
     }
 
+    /// `ip route show table all`
+    pub(super) async fn all_routes(&self, family: Family) -> Result<Vec<SeenRoute>, Error> {
+        let request = message::list_all_routes(family);
+        let listed = self.handle.route().get(request).execute();
+        let listed = listed.try_collect::<Vec<_>>().await;
+        let listed: Vec<RouteMessage> = listed.map_err(|error| Error::List {
+            what: format!("routes of `{} route show table all`", family.ip()),
+            source: cause(error),
+        })?;
+        let seen = listed.iter().map(message::read_route);
+        Ok(seen.filter(|route| route.family == family).collect())
+    }
+
     /// `ip route get ADDRESS`: the interface that a packet without a mark leaves by, if by any.
     pub(super) async fn leaves_by(&self, address: IpAddr) -> Result<Option<IfIndex>, Error> {
         let request = self.handle.route().get(message::look_up(address));

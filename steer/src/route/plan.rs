@@ -80,6 +80,8 @@ pub struct TableId(pub u32);
 impl TableId {
     /// The main table (`RT_TABLE_MAIN`).
     pub const MAIN: Self = Self(254);
+    /// The kernel's, of the addresses of the host itself.
+    pub const LOCAL: Self = Self(255);
 }
 
 impl fmt::Display for TableId {
