@@ -238,6 +238,21 @@ impl Lab {
         Ran::of(&mut self.steer_command(&self.steer_binary()?, "cleanup")?)
     }
 
+    /// Runs `steer doctor --json` in the box, in a mount namespace that `prelude`, lines of the shell, has changed before.
+    pub fn steer_doctor(&self, prelude: &str, args: &[&str]) -> Result<Ran> {
+        let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
+        if self.docker.is_some() {
+            place.over.insert(0, self.private_run());
+        }
+        let mut command = place.command("sh")?;
+        command
+            .args(["-ec", &format!("{prelude}\nexec \"$@\""), "doctor"])
+            .arg(self.steer_binary()?)
+            .args(["doctor", "--json"])
+            .args(args);
+        Ran::of(&mut command)
+    }
+
     /// The pins of the steer that runs in this lab.
     pub fn steer_bpffs(&self) -> PathBuf {
         self.bpffs().join("steer")

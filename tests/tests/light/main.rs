@@ -6,6 +6,7 @@ mod bypass;
 mod changes;
 mod crash;
 mod datagrams;
+mod doctor;
 mod dns_over_tcp;
 mod first_packet;
 mod flood;
