@@ -101,7 +101,10 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
         lines.extend(page.done(&done, &args.state_dir));
         print(&lines)?;
     }
-    if findings.iter().any(|finding| finding.state == State::Broken) {
+    if findings
+        .iter()
+        .any(|finding| finding.state == State::Broken)
+    {
         // Not an error: it was told above. Standard output is written by the line.
         process::exit(1);
     }
@@ -141,12 +144,16 @@ fn undo(args: &DoctorArgs) -> Result<()> {
         .map(|path| format!("as it was: {}", path.display()))
         .collect();
     if undone.restored.iter().any(|path| is_dockers(path, args)) {
-        lines.push("dockerd must be restarted to read its file: systemctl restart docker".to_owned());
+        lines.push(
+            "dockerd must be restarted to read its file: systemctl restart docker".to_owned(),
+        );
     }
     match undone.left {
         0 => {}
         1 => lines.push("one earlier fix can be undone as well: steer doctor --undo".to_owned()),
-        left => lines.push(format!("{left} earlier fixes can be undone as well: steer doctor --undo")),
+        left => lines.push(format!(
+            "{left} earlier fixes can be undone as well: steer doctor --undo"
+        )),
     }
     print(&lines)
 }
@@ -156,7 +163,12 @@ fn is_dockers(path: &Path, args: &DoctorArgs) -> bool {
 }
 
 fn as_json(findings: &[Finding], done: &[Fix]) -> serde_json::Value {
-    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let count = |state| {
+        findings
+            .iter()
+            .filter(|finding| finding.state == state)
+            .count()
+    };
     json!({
         "broken": count(State::Broken),
         "advice": count(State::Advice),
@@ -174,6 +186,9 @@ fn id(text: &str) -> Result<String> {
         || format!("there are {}", known().collect::<Vec<_>>().join(", ")),
         |near| format!("did you mean \"{near}\"?"),
     );
-    ensure!(known().any(|id| id == text), "there is no such check; {hint}");
+    ensure!(
+        known().any(|id| id == text),
+        "there is no such check; {hint}"
+    );
     Ok(text.to_owned())
 }

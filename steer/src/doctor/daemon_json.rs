@@ -13,7 +13,9 @@ pub enum EditError {
     #[error("it is no JSON ({0}); mend it first, dockerd does not start with it")]
     NoJson(String),
     /// It is JSON, and no object.
-    #[error("it is no JSON object; begin it with {{ and end it with }}, dockerd does not start with it")]
+    #[error(
+        "it is no JSON object; begin it with {{ and end it with }}, dockerd does not start with it"
+    )]
     NoObject,
     /// The change would not have come out as meant.
     #[error("the change would alter more than {0}; change it by hand")]
@@ -46,7 +48,9 @@ pub fn networks(text: &str) -> Vec<Net> {
 
 /// The entries of `default-address-pools`, each with its range.
 pub fn pools(object: &Map<String, Value>) -> Vec<(Net, Value)> {
-    let pools = object.get("default-address-pools").and_then(Value::as_array);
+    let pools = object
+        .get("default-address-pools")
+        .and_then(Value::as_array);
     let pools = pools.into_iter().flatten();
     pools
         .filter_map(|pool| Some((around(pool.get("base")?.as_str()?)?, pool.clone())))
@@ -173,7 +177,10 @@ fn members(text: &str) -> Option<(usize, Vec<Member>)> {
 
 fn skip_space(bytes: &[u8], from: usize) -> usize {
     let space = |byte: &&u8| matches!(**byte, b' ' | b'\t' | b'\r' | b'\n');
-    from + bytes[from.min(bytes.len())..].iter().take_while(space).count()
+    from + bytes[from.min(bytes.len())..]
+        .iter()
+        .take_while(space)
+        .count()
 }
 
 fn end_of_string(bytes: &[u8], from: usize) -> Option<usize> {

@@ -37,7 +37,9 @@ impl Fix {
                 format!("sets net.ipv4.ip_forward to 1, now and in {DROP_IN}")
             }
             Self::DaemonJson(path, keys) => {
-                let keys = keys.iter().map(|(key, value)| format!("\"{key}\": {value}"));
+                let keys = keys
+                    .iter()
+                    .map(|(key, value)| format!("\"{key}\": {value}"));
                 format!(
                     "sets {} in {}, and leaves all else there as it is",
                     keys.collect::<Vec<_>>().join(", "),

@@ -46,14 +46,16 @@ impl Proposal {
     }
 }
 
-/// Ranges that overlap nothing that is used, if there are any: a pool as large as there is one, up to a /16, and a bridge's
-/// network beside it.
+/// Ranges that overlap nothing that is used, if there are any: a pool as large as leaves room for a bridge's network beside it, up to
+/// a /16.
 pub fn propose(used: &[Net]) -> Option<Proposal> {
-    let pool = (16..SIZE).find_map(|prefix| free(prefix, used))?;
-    let mut used = used.to_vec();
-    used.push(pool);
-    let bridge = free(SIZE, &used)?;
-    Some(Proposal { bridge, pool })
+    (16..SIZE).find_map(|prefix| {
+        let pool = free(prefix, used)?;
+        let mut used = used.to_vec();
+        used.push(pool);
+        let bridge = free(SIZE, &used)?;
+        Some(Proposal { bridge, pool })
+    })
 }
 
 /// Whether two ranges have an address in common.
@@ -102,21 +104,39 @@ fn host(address: IpAddr) -> Option<Net> {
 
 /// The first free range of that prefix.
 fn free(prefix: u8, used: &[Net]) -> Option<Net> {
-    let step = 1_u32 << (32 - prefix);
     PRIVATE.iter().find_map(|&(private, first)| {
-        let IpAddr::V4(base) = private.address() else {
-            return None;
-        };
-        let count = 1_u32 << (prefix - private.prefix());
-        let skipped = u32::from(first) << prefix.saturating_sub(16);
+        let (begin, end) = bounds(private)?;
         // From the middle to the end, then from the beginning.
-        (0..count).find_map(|number| {
-            let number = (number + skipped) % count;
-            let address = Ipv4Addr::from_bits(base.to_bits() + number * step);
-            let net = Net::around(address.into(), prefix)?;
-            used.iter().all(|other| !overlap(net, *other)).then_some(net)
-        })
+        let middle = begin + (u64::from(first) << 16);
+        free_between(prefix, middle, end, used)
+            .or_else(|| free_between(prefix, begin, middle, used))
     })
+}
+
+fn free_between(prefix: u8, begin: u64, end: u64, used: &[Net]) -> Option<Net> {
+    let size = 1_u64 << (32 - prefix);
+    let mut place = begin;
+    while place + size <= end {
+        let address = Ipv4Addr::from_bits(u32::try_from(place).ok()?);
+        let net = Net::around(address.into(), prefix)?;
+        let in_the_way = used.iter().filter(|other| overlap(net, **other));
+        let Some(behind) = in_the_way.filter_map(|other| Some(bounds(*other)?.1)).max() else {
+            return Some(net);
+        };
+        place = behind.next_multiple_of(size);
+    }
+    None
+}
+
+/// The first address of a range of IPv4, and the first behind it.
+fn bounds(net: Net) -> Option<(u64, u64)> {
+    match net.address() {
+        IpAddr::V4(address) => {
+            let begin = u64::from(address.to_bits());
+            Some((begin, begin + (1_u64 << (32 - net.prefix()))))
+        }
+        IpAddr::V6(_) => None,
+    }
 }
 
 const fn v4(a: u8, b: u8, prefix: u8) -> Net {
@@ -160,7 +180,7 @@ mod tests {
         );
         let half = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/17"];
         let (bip, pool) = proposed(&half).unwrap();
-        assert_eq!((&*bip, &*pool), ("", ""));
+        assert_eq!((&*bip, &*pool), ("192.168.192.1/24", "192.168.128.0/18"));
     }
 
     #[test]

@@ -309,7 +309,8 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 
 fn check_rules(numbers: Numbers, rules: &[SeenRule]) -> Result<(), Error> {
     let others = rules.iter().filter(|seen| seen.ours.is_none());
-    let mut clashes = others.filter_map(|seen| clash(numbers, seen.priority, seen.mark, &seen.text));
+    let mut clashes =
+        others.filter_map(|seen| clash(numbers, seen.priority, seen.mark, &seen.text));
     clashes.next().map_or(Ok(()), Err)
 }
 

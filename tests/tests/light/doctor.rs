@@ -16,7 +16,8 @@ use steer_tests::{
 /// A BPF file system, and a folder for sysctls of the next boot, as every host has them.
 const USUAL: &str = "mount -t bpf bpf /sys/fs/bpf";
 /// As somebody wrote it, with tabs and without a newline at its end.
-const DAEMON_JSON: &str = "{\n\t\"debug\" : false,\n\t\"log-opts\": {\"max-size\":\"10m\"},   \"hosts\": [ ]\n}";
+const DAEMON_JSON: &str =
+    "{\n\t\"debug\" : false,\n\t\"log-opts\": {\"max-size\":\"10m\"},   \"hosts\": [ ]\n}";
 /// Docker's default bridge as dockerd makes it.
 const DOCKER0: &str = "ip link add docker0 type bridge
     ip addr add 172.17.0.1/16 dev docker0
@@ -96,7 +97,9 @@ impl Said {
     fn finding(&self, id: &str) -> Result<&Value> {
         let findings = self.value["findings"].as_array().into_iter().flatten();
         let mut of_id = findings.filter(|finding| finding["id"] == id);
-        of_id.next().with_context(|| format!("doctor has no check {id}"))
+        of_id
+            .next()
+            .with_context(|| format!("doctor has no check {id}"))
     }
 
     fn state(&self, id: &str) -> Result<&str> {
@@ -125,8 +128,11 @@ impl Patient {
     }
 
     fn doctor(&self, mounts: &str, args: &[&str]) -> Result<Said> {
-        let (config, state, daemon_json) =
-            (self.path("steer.toml")?, self.path("state")?, self.daemon_json());
+        let (config, state, daemon_json) = (
+            self.path("steer.toml")?,
+            self.path("state")?,
+            self.daemon_json(),
+        );
         let daemon_json = daemon_json.to_str().context("not UTF-8")?;
         let mut all = vec!["--state-dir", &state, "--daemon-json", daemon_json];
         if !args.contains(&"--undo") {
@@ -134,7 +140,10 @@ impl Patient {
         }
         all.extend(args);
         let sysctls = format!("mount --bind {} /etc/sysctl.d", self.path("sysctl.d")?);
-        let ran = self.lab.lab.steer_doctor(&format!("{sysctls}\n{mounts}"), &all)?;
+        let ran = self
+            .lab
+            .lab
+            .steer_doctor(&format!("{sysctls}\n{mounts}"), &all)?;
         let value = serde_json::from_str(&ran.stdout)
             .with_context(|| format!("doctor {args:?} printed no JSON: {}", ran.said()))?;
         Ok(Said {
@@ -160,7 +169,10 @@ impl Patient {
         let file = self.daemon_json();
         fs::create_dir_all(file.parent().context("it is in a folder")?)?;
         fs::write(&file, DAEMON_JSON)?;
-        Ok(fs::set_permissions(&file, fs::Permissions::from_mode(0o640))?)
+        Ok(fs::set_permissions(
+            &file,
+            fs::Permissions::from_mode(0o640),
+        )?)
     }
 
     fn is_as_written(&self) -> Result<()> {
@@ -168,7 +180,10 @@ impl Patient {
         assert_eq!(fs::read_to_string(&file)?, DAEMON_JSON);
         let mode = fs::metadata(&file)?.permissions().mode() & 0o7777;
         ensure!(mode == 0o640, "its mode is {mode:o}");
-        ensure!(!self.dir.join("state").exists(), "the journal is still there");
+        ensure!(
+            !self.dir.join("state").exists(),
+            "the journal is still there"
+        );
         Ok(())
     }
 }
@@ -285,7 +300,11 @@ fn each_broken_host_is_named() -> Result<()> {
     let config = patient.lab.config();
     let file = patient.dir.join("steer.toml");
     let sound = patient.doctor(USUAL, &[])?;
-    assert_eq!((sound.code, &sound.value["broken"]), (Some(0), &0.into()), "{sound:?}");
+    assert_eq!(
+        (sound.code, &sound.value["broken"]),
+        (Some(0), &0.into()),
+        "{sound:?}"
+    );
     let hosts = hosts(&patient)?;
     for host in &hosts {
         let id = host.id;
@@ -319,7 +338,13 @@ fn an_overlap_is_mended_and_taken_back() -> Result<()> {
     patient.write_daemon_json()?;
     let id = "address-overlap";
     let said = patient.doctor(USUAL, &[])?;
-    for part in ["172.16.0.0/12 of", "docker0", "172.17.0.0/16", "\"bip\"", "default-address-pools"] {
+    for part in [
+        "172.16.0.0/12 of",
+        "docker0",
+        "172.17.0.0/16",
+        "\"bip\"",
+        "default-address-pools",
+    ] {
         assert!(said.of(id)?.contains(part), "{part}: {}", said.of(id)?);
     }
 
@@ -333,7 +358,11 @@ fn an_overlap_is_mended_and_taken_back() -> Result<()> {
             1
         )
     );
-    assert!(said.of(id)?.contains("from dockerd's next start"), "{}", said.of(id)?);
+    assert!(
+        said.of(id)?.contains("from dockerd's next start"),
+        "{}",
+        said.of(id)?
+    );
     assert_eq!((said.code, said.state(id)?), (Some(1), "broken"));
     assert_eq!(said.state("docker-pools")?, "well");
 
@@ -346,7 +375,8 @@ fn an_overlap_is_mended_and_taken_back() -> Result<()> {
     patient.is_as_written()?;
     let again = patient.doctor(USUAL, &["--undo"]);
     assert!(again.is_err_and(|why| format!("{why:#}").contains("nothing to undo")));
-    patient.in_box("ip route del 172.16.0.0/12; ip route del 10.200.0.0/16; ip link del docker0")?;
+    patient
+        .in_box("ip route del 172.16.0.0/12; ip route del 10.200.0.0/16; ip link del docker0")?;
     patient.lab.done()
 }
 
@@ -356,18 +386,27 @@ fn a_file_of_dockers_that_was_not_there_goes_again() -> Result<()> {
     patient.in_box(&format!("{DOCKER0}; ip link set eth0 mtu 1400"))?;
     let only = ["--only", "docker-mtu"];
     let said = patient.doctor(USUAL, &["--fix", "--only", "docker-mtu"])?;
-    assert_eq!(fs::read_to_string(patient.daemon_json())?, "{\n  \"mtu\": 1400\n}\n");
+    assert_eq!(
+        fs::read_to_string(patient.daemon_json())?,
+        "{\n  \"mtu\": 1400\n}\n"
+    );
     assert!(said.of("docker-mtu")?.contains("already says less"));
     patient.in_box("ip link set docker0 mtu 1400")?;
     assert_eq!(patient.doctor(USUAL, &only)?.state("docker-mtu")?, "well");
 
     // Somebody goes on writing there.
-    fs::write(patient.daemon_json(), "{\n  \"mtu\": 1400, \"debug\": true\n}\n")?;
+    fs::write(
+        patient.daemon_json(),
+        "{\n  \"mtu\": 1400, \"debug\": true\n}\n",
+    )?;
     let refused = patient.doctor(USUAL, &["--undo"]);
     assert!(refused.is_err_and(|why| format!("{why:#}").contains("was changed after the fix")));
     fs::write(patient.daemon_json(), "{\n  \"mtu\": 1400\n}\n")?;
     patient.doctor(USUAL, &["--undo"])?;
-    assert!(!patient.dir.join("docker").exists(), "its folder was steer's too");
+    assert!(
+        !patient.dir.join("docker").exists(),
+        "its folder was steer's too"
+    );
 
     fs::create_dir(patient.dir.join("docker"))?;
     fs::write(patient.daemon_json(), "{ \"mtu\": 1400, }\n")?;
@@ -405,15 +444,19 @@ fn forwarding_is_mended_and_taken_back() -> Result<()> {
 #[test]
 fn a_fix_that_fails_changes_nothing() -> Result<()> {
     let patient = Patient::new("fails")?;
-    patient.in_box(&format!("{DOCKER0}; echo 0 >/proc/sys/net/ipv4/ip_forward; ip link set eth0 mtu 1400"))?;
+    patient.in_box(&format!(
+        "{DOCKER0}; echo 0 >/proc/sys/net/ipv4/ip_forward; ip link set eth0 mtu 1400"
+    ))?;
     patient.write_daemon_json()?;
     // What writes the sysctl fails after the file for the next boot was made.
-    let read_only = format!(
-        "{USUAL}\nmount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
-    );
+    let read_only =
+        format!("{USUAL}\nmount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys");
     let failed = patient.doctor(&read_only, &["--fix"]);
     let why = format!("{:#}", failed.err().context("it did not fail")?);
-    assert!(why.contains("nothing was changed") && why.contains("read-only"), "{why}");
+    assert!(
+        why.contains("nothing was changed") && why.contains("read-only"),
+        "{why}"
+    );
     assert_eq!(fs::read_dir(patient.dir.join("sysctl.d"))?.count(), 0);
     assert_eq!(fs::read_to_string(patient.daemon_json())?, DAEMON_JSON);
     let left = |dir: &Path| fs::read_dir(dir).map_or(0, Iterator::count);

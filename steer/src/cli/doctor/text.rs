@@ -25,16 +25,23 @@ pub(super) struct Page {
 
 /// The lines: what is broken first, then the rest, then how much there is of what.
 pub(super) fn told(page: &Page, findings: &[Finding]) -> Vec<String> {
-    let of = |state| findings.iter().filter(move |finding| finding.state == state);
+    let of = |state| {
+        findings
+            .iter()
+            .filter(move |finding| finding.state == state)
+    };
     let mut lines = Vec::new();
     for finding in of(State::Broken).chain(of(State::Advice)) {
         lines.extend(page.paragraph(finding));
         lines.push(String::new());
     }
-    for finding in of(State::Unknown) {
-        let text = format!("{}, not looked at: {}", finding.title, finding.found);
-        lines.extend(page.row("unknown", Tone::Faint, finding.id, &text));
-        if let Some(mend) = &finding.mend {
+    // Of many that wait for the same, one line tells.
+    let unknown: Vec<_> = of(State::Unknown).collect();
+    for same in unknown.chunk_by(|a, b| a.found == b.found && a.mend == b.mend) {
+        let ids: Vec<_> = same.iter().map(|finding| finding.id).collect();
+        let text = format!("not looked at: {}", same[0].found);
+        lines.extend(page.row("unknown", Tone::Faint, &ids.join(", "), &text));
+        if let Some(mend) = &same[0].mend {
             lines.extend(page.commands(mend));
         }
     }
@@ -149,7 +156,12 @@ impl Page {
     }
 
     fn sum(&self, findings: &[Finding]) -> String {
-        let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+        let count = |state| {
+            findings
+                .iter()
+                .filter(|finding| finding.state == state)
+                .count()
+        };
         let broken = count(State::Broken);
         let tone = if broken > 0 { Tone::Bad } else { Tone::Good };
         let broken = self.palette.paint(tone, &format!("{broken} broken"));
@@ -159,10 +171,77 @@ impl Page {
             count(State::Well),
             count(State::Unknown)
         );
-        let fixes = findings.iter().filter(|finding| finding.fix.is_some()).count();
+        let fixes = findings
+            .iter()
+            .filter(|finding| finding.fix.is_some())
+            .count();
         if fixes > 0 && !self.fixed {
             sum += &format!("; steer doctor --fix mends {fixes}");
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(id: &'static str, state: State, found: &str) -> Finding {
+        Finding {
+            id,
+            state,
+            title: "the title",
+            found: found.to_owned(),
+            matters: String::new(),
+            mend: None,
+            fix: None,
+        }
+    }
+
+    fn page(verbose: bool) -> Page {
+        Page {
+            palette: Palette::of_stdout(),
+            verbose,
+            fixed: false,
+        }
+    }
+
+    #[test]
+    fn what_is_broken_comes_first_and_what_is_well_in_a_line() {
+        let broken = Finding {
+            matters: "it does".to_owned(),
+            mend: Some("do it    # now\nand this".to_owned()),
+            fix: Some(Fix::Forward),
+            ..finding("c", State::Broken, "it is not")
+        };
+        let findings = [
+            finding("a", State::Well, "fine"),
+            finding("b", State::Unknown, "no VPN"),
+            finding("b2", State::Unknown, "no VPN"),
+            broken,
+            finding("d", State::Well, "fine"),
+        ];
+        let lines = told(&page(false), &findings);
+        assert_eq!(
+            lines,
+            [
+                "BROKEN   c: the title",
+                "found    it is not",
+                "matters  it does",
+                "mend     do it    # now",
+                "         and this",
+                "fix      steer doctor --fix does it: it sets net.ipv4.ip_forward to 1, now and in",
+                "         /etc/sysctl.d/90-steer-doctor.conf",
+                "",
+                "unknown  b, b2: not looked at: no VPN",
+                "well     a, d",
+                "1 broken, 0 advice, 2 well, 2 not looked at; steer doctor --fix mends 1",
+            ]
+        );
+        let all = told(&page(true), &findings);
+        assert!(
+            all.contains(&"well     d: the title: fine".to_owned()),
+            "{all:?}"
+        );
     }
 }

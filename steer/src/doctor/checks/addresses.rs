@@ -17,8 +17,11 @@ use crate::{
     rules::Net,
 };
 
-pub(super) const OVERLAP: Check =
-    Check::new("address-overlap", "addresses of the VPN and of Docker's networks").fixed();
+pub(super) const OVERLAP: Check = Check::new(
+    "address-overlap",
+    "addresses of the VPN and of Docker's networks",
+)
+.fixed();
 pub(super) const POOLS: Check =
     Check::new("docker-pools", "what Docker makes new networks from").fixed();
 
@@ -81,10 +84,14 @@ pub(super) fn overlap(facts: &Facts) -> Finding {
     } else {
         "what the VPN has at these addresses cannot be reached, for Docker's route is the narrower one; and Docker finds fewer ranges for new networks, or none"
     };
-    let own: Vec<_> = pairs.iter().filter(|(network, _)| !network.is_default).collect();
+    let own: Vec<_> = pairs
+        .iter()
+        .filter(|(network, _)| !network.is_default)
+        .collect();
     let default = own.len() < pairs.len();
     let others = own.iter().map(|(network, _)| network.name.as_str());
-    let anew = others.map(|name| format!("docker network rm, then create, or compose down and up:    {name}"));
+    let anew = others
+        .map(|name| format!("docker network rm, then create, or compose down and up:    {name}"));
     let mut anew: Vec<_> = anew.collect();
     anew.dedup();
     let broken = OVERLAP.broken(found.join("; "), matters);
@@ -153,7 +160,9 @@ fn propose(
     };
     let keys = keys(facts, &proposal, routes, default);
     let path = facts.docker.daemon_json.display();
-    let lines = keys.iter().map(|(key, value)| format!("\"{key}\": {value}"));
+    let lines = keys
+        .iter()
+        .map(|(key, value)| format!("\"{key}\": {value}"));
     let mut mend = vec![format!(
         "{}    # in {path}, then {RESTART}",
         lines.collect::<Vec<_>>().join(", ")
@@ -201,7 +210,9 @@ fn keys(
     let text = text.and_then(Option::as_deref).unwrap_or_default();
     let object = daemon_json::parse(text).unwrap_or_default();
     let free = |net: &Net| !routes.iter().any(|route| ranges::overlap(*net, route.net));
-    let kept = daemon_json::pools(&object).into_iter().filter(|(net, _)| free(net));
+    let kept = daemon_json::pools(&object)
+        .into_iter()
+        .filter(|(net, _)| free(net));
     let mut pools = vec![proposal.pool_json()];
     pools.extend(kept.map(|(_, pool)| pool));
     let mut keys = Vec::new();
@@ -230,7 +241,9 @@ fn networks(facts: &Facts) -> Vec<Network> {
     let mut networks = Vec::new();
     for network in facts.docker.networks.iter().flatten() {
         let interface = network.interface.as_deref();
-        let behind = interface.map(|name| format!(", {name}")).unwrap_or_default();
+        let behind = interface
+            .map(|name| format!(", {name}"))
+            .unwrap_or_default();
         networks.extend(network.subnets.iter().map(|net| Network {
             name: format!("Docker's network {} ({net}{behind})", network.network),
             is_default: interface == Some(DEFAULT_BRIDGE),

@@ -19,8 +19,11 @@ pub(super) const CGROUP: Check = Check::new("docker-cgroup", "the cgroups to ste
 pub(super) const DAEMON_JSON: Check = Check::new("daemon-json", "Docker's configuration file");
 pub(super) const IP_FORWARD: Check =
     Check::new("ip-forward", "forwarding between interfaces").fixed();
-pub(super) const MTU: Check =
-    Check::new("docker-mtu", "packet sizes of containers on the direct path").fixed();
+pub(super) const MTU: Check = Check::new(
+    "docker-mtu",
+    "packet sizes of containers on the direct path",
+)
+.fixed();
 
 pub(super) fn socket(facts: &Facts) -> Finding {
     let matters = "only Docker knows which bridges its networks have; without it those with names that it gives (docker0, br-0123456789ab) are taken for its networks";
@@ -55,14 +58,24 @@ pub(super) fn socket(facts: &Facts) -> Finding {
 
 pub(super) fn cgroup(facts: &Facts) -> Finding {
     let paths = |cgroups: &[crate::host::Cgroup]| {
-        let paths = cgroups.iter().map(|cgroup| cgroup.path.display().to_string());
+        let paths = cgroups
+            .iter()
+            .map(|cgroup| cgroup.path.display().to_string());
         list(&paths.collect::<Vec<_>>())
     };
     match &facts.cgroups {
-        Err(why) => CGROUP.broken(why, "processes are steered by their cgroup: steer run refuses to start"),
+        Err(why) => CGROUP.broken(
+            why,
+            "processes are steered by their cgroup: steer run refuses to start",
+        ),
         Ok(cgroups) if cgroups.is_empty() => {
             let asks = |choice: &CgroupChoice| *choice == CgroupChoice::Auto;
-            if !facts.settings.cgroups.iter().any(|choice| asks(&choice.value)) {
+            if !facts
+                .settings
+                .cgroups
+                .iter()
+                .any(|choice| asks(&choice.value))
+            {
                 return CGROUP.well("the configuration steers no processes");
             }
             let found = "no dockerd or containerd runs in this network namespace";
@@ -81,7 +94,10 @@ pub(super) fn cgroup(facts: &Facts) -> Finding {
         Ok(cgroups) => CGROUP
             .advice(
                 facts.cgroup_notes.join("; "),
-                format!("what runs in {} is steered, and nothing else", paths(cgroups)),
+                format!(
+                    "what runs in {} is steered, and nothing else",
+                    paths(cgroups)
+                ),
             )
             .mend("systemd-cgls    # and see that Docker's unit has a cgroup of its own"),
     }
@@ -109,9 +125,8 @@ pub(super) fn ip_forward(facts: &Facts) -> Finding {
     match facts.sysctls.ip_forward {
         Err(ref why) => IP_FORWARD.unknown(why),
         Ok(true) => IP_FORWARD.well("net.ipv4.ip_forward is 1"),
-        Ok(false) if bridges.is_empty() => {
-            IP_FORWARD.well("net.ipv4.ip_forward is 0, and no container's bridge is here that needs it")
-        }
+        Ok(false) if bridges.is_empty() => IP_FORWARD
+            .well("net.ipv4.ip_forward is 0, and no container's bridge is here that needs it"),
         Ok(false) => {
             let names: Vec<_> = bridges.iter().map(|link| link.name.as_str()).collect();
             IP_FORWARD
@@ -140,7 +155,10 @@ pub(super) fn mtu(facts: &Facts) -> Finding {
         .filter(|link| mtu(link).is_some_and(|mtu| mtu > limit))
         .collect();
     let Some(first) = larger.first().copied().and_then(mtu) else {
-        return MTU.well(format!("no bridge's is above the {limit} of {}", uplink.name));
+        return MTU.well(format!(
+            "no bridge's is above the {limit} of {}",
+            uplink.name
+        ));
     };
     let names: Vec<_> = larger.iter().map(|link| link.name.as_str()).collect();
     let found = format!(
@@ -149,9 +167,18 @@ pub(super) fn mtu(facts: &Facts) -> Finding {
         uplink.name
     );
     let matters = "containers tell servers to send segments that do not fit. Where the ICMP that says so is lost on the way, as it often is, their connections begin and then stall";
-    let text = facts.docker.daemon_text.as_ref().ok().and_then(Option::as_deref);
+    let text = facts
+        .docker
+        .daemon_text
+        .as_ref()
+        .ok()
+        .and_then(Option::as_deref);
     let keys = file::parse(text.unwrap_or_default()).unwrap_or_default();
-    if keys.get("mtu").and_then(Value::as_u64).is_some_and(|mtu| mtu <= limit.into()) {
+    if keys
+        .get("mtu")
+        .and_then(Value::as_u64)
+        .is_some_and(|mtu| mtu <= limit.into())
+    {
         return MTU
             .advice(
                 format!("{found}; {} already says less", facts.docker.daemon_json.display()),
@@ -175,7 +202,9 @@ pub(super) fn mtu(facts: &Facts) -> Finding {
 /// The bridges that containers are on.
 pub(super) fn bridges(facts: &Facts) -> Vec<&Link> {
     let told = facts.docker.networks.iter().flatten();
-    let told: Vec<_> = told.filter_map(|network| network.interface.as_deref()).collect();
+    let told: Vec<_> = told
+        .filter_map(|network| network.interface.as_deref())
+        .collect();
     let guessed = crate::host::docker::by_name(facts.all_links());
     let is_one = |link: &&Link| {
         link.kind == Kind::Bridge

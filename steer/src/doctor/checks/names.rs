@@ -62,7 +62,10 @@ pub(super) fn servers(facts: &Facts) -> Finding {
 
 pub(super) fn hidden(facts: &Facts) -> Finding {
     let names = &facts.names;
-    let hosts = names.nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:"));
+    let hosts = names
+        .nsswitch
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("hosts:"));
     let asks_resolved = hosts.is_some_and(|line| {
         let before_dns = line.split("dns").next().unwrap_or(line);
         before_dns.split_whitespace().any(|word| word == "resolve")
@@ -70,9 +73,10 @@ pub(super) fn hidden(facts: &Facts) -> Finding {
     if !asks_resolved || !names.resolved {
         return HIDDEN.well("programs of the C library ask by DNS");
     }
-    let steered = facts.settings.cgroups.iter().any(|choice| {
-        matches!(&choice.value, CgroupChoice::Path(path) if path.ends_with(UNIT))
-    });
+    let steered =
+        facts.settings.cgroups.iter().any(
+            |choice| matches!(&choice.value, CgroupChoice::Path(path) if path.ends_with(UNIT)),
+        );
     let found = "/etc/nsswitch.conf has the C library ask systemd-resolved over a socket of its own (hosts: resolve), not by DNS";
     let matters = "a steered process gets such answers past steer. The names of the rules that steer resolves itself are known all the same; others only by the name in a connection's first packet, which ends that connection, and the next try takes the VPN. Containers are not concerned";
     match (steered, over_tls(facts)) {

@@ -13,7 +13,8 @@ pub(super) const FILTERS: Check = Check::new("mark-filters", "firewalls that set
 pub(super) const PRIORITY: Check =
     Check::new("priority", "the routing table and the priorities of rules");
 
-const REFUSES: &str = "steer run refuses to start, for packets would take another way than it means";
+const REFUSES: &str =
+    "steer run refuses to start, for packets would take another way than it means";
 /// Pairs of bits that few use, for a proposal.
 const PAIRS: [u32; 6] = [
     0x3000,
@@ -68,7 +69,9 @@ pub(super) fn filters(facts: &Facts) -> Finding {
     let mark = facts.settings.routing.mark;
     let ours = [Some(mark), mark.bypass()];
     let whole = |value: &u32| {
-        ours.iter().flatten().any(|ours| value & mask == ours.value())
+        ours.iter()
+            .flatten()
+            .any(|ours| value & mask == ours.value())
     };
     if setters.iter().any(|(value, _)| whole(value)) {
         FILTERS.broken(found, matters).mend(mend)
@@ -86,7 +89,12 @@ pub(super) fn priority(facts: &Facts) -> Finding {
     let clashes = survey.clashes(numbers);
     let taken: Vec<_> = clashes
         .iter()
-        .filter(|error| matches!(error, Error::ForeignRule { .. } | Error::ForeignRoute { .. }))
+        .filter(|error| {
+            matches!(
+                error,
+                Error::ForeignRule { .. } | Error::ForeignRoute { .. }
+            )
+        })
         .collect();
     if taken.is_empty() {
         return PRIORITY.well(format!(
@@ -94,19 +102,33 @@ pub(super) fn priority(facts: &Facts) -> Finding {
             numbers.table, numbers.priority
         ));
     }
-    let of_rules = taken.iter().any(|error| matches!(error, Error::ForeignRule { .. }));
-    let of_table = taken.iter().any(|error| matches!(error, Error::ForeignRoute { .. }));
+    let of_rules = taken
+        .iter()
+        .any(|error| matches!(error, Error::ForeignRule { .. }));
+    let of_table = taken
+        .iter()
+        .any(|error| matches!(error, Error::ForeignRoute { .. }));
     let mut lines = Vec::new();
-    let free = (numbers.priority.0..32000).step_by(50).map(|first| Numbers {
-        priority: Priority(first),
-        ..numbers
-    });
+    let free = (numbers.priority.0..32000)
+        .step_by(50)
+        .map(|first| Numbers {
+            priority: Priority(first),
+            ..numbers
+        });
     let free = free.map(|free| free.priority).find(|first| {
         let mut rules = survey.rules.iter();
-        !rules.any(|rule| Numbers { priority: *first, ..numbers }.owns(rule.priority))
+        !rules.any(|rule| {
+            Numbers {
+                priority: *first,
+                ..numbers
+            }
+            .owns(rule.priority)
+        })
     });
     if let Some(first) = free.filter(|_| of_rules) {
-        lines.push(format!("priority = {first}    # in [routing] of /etc/steer/steer.toml"));
+        lines.push(format!(
+            "priority = {first}    # in [routing] of /etc/steer/steer.toml"
+        ));
     }
     let tables = (numbers.table.0..u32::MAX).step_by(2).map(|first| Numbers {
         table: TableId(first),
@@ -118,7 +140,10 @@ pub(super) fn priority(facts: &Facts) -> Finding {
         numbers.check().is_ok() && !used.any(|table| table == one || table == two)
     };
     if let Some(free) = tables.take(1000).find(unused).filter(|_| of_table) {
-        lines.push(format!("table = {}    # in [routing] of /etc/steer/steer.toml", free.table));
+        lines.push(format!(
+            "table = {}    # in [routing] of /etc/steer/steer.toml",
+            free.table
+        ));
     }
     let taken: Vec<_> = taken.iter().map(ToString::to_string).collect();
     PRIORITY
@@ -138,11 +163,16 @@ fn marks(facts: &Facts, survey: &Survey) -> String {
             ..facts.settings.routing
         };
         let clashes = survey.clashes(numbers);
-        let by_rule = clashes.iter().any(|error| matches!(error, Error::MarkTaken { .. }));
+        let by_rule = clashes
+            .iter()
+            .any(|error| matches!(error, Error::MarkTaken { .. }));
         (!by_rule && setters(filters, mask).is_empty()).then_some(mark)
     });
     free.map_or_else(
-        || "ip rule; nft list ruleset | grep mark    # and choose two bits that nobody uses".to_owned(),
+        || {
+            "ip rule; nft list ruleset | grep mark    # and choose two bits that nobody uses"
+                .to_owned()
+        },
         |mark| {
             format!(
                 "mark = {:#x}    # in [routing] of /etc/steer/steer.toml\nmask = {:#x}",
@@ -184,7 +214,9 @@ fn sets(line: &str) -> Option<u32> {
     match words.as_slice() {
         ["ct" | "meta", "mark", rest @ ..] | ["mark", rest @ ..] => {
             // "mark and 0xffffcfff xor 0x1000", "mark | 0x1000": the last sets.
-            let set = rest.windows(2).filter(|pair| matches!(pair[0], "xor" | "or" | "|" | "^"));
+            let set = rest
+                .windows(2)
+                .filter(|pair| matches!(pair[0], "xor" | "or" | "|" | "^"));
             set.filter_map(|pair| number(pair[1])).next_back()
         }
         [value, ..] => number(value),
@@ -201,12 +233,18 @@ mod tests {
         for (line, value) in [
             ("\t\tmeta mark set 0x00001000", Some(0x1000)),
             ("ct state new meta mark set 4096 accept", Some(4096)),
-            ("meta mark set meta mark & 0xffffcfff | 0x00002000", Some(0x2000)),
+            (
+                "meta mark set meta mark & 0xffffcfff | 0x00002000",
+                Some(0x2000),
+            ),
             ("meta mark set mark and 0xffff0000 xor 0x4000", Some(0x4000)),
             ("meta mark set ct mark", None),
             ("ct mark set meta mark", None),
             ("meta mark 0x1000 accept", None),
-            ("-A PREROUTING -j MARK --set-xmark 0x1000/0xffffffff", Some(0x1000)),
+            (
+                "-A PREROUTING -j MARK --set-xmark 0x1000/0xffffffff",
+                Some(0x1000),
+            ),
             ("-A OUTPUT -m mark --mark 0x1 -j ACCEPT", None),
         ] {
             assert_eq!(sets(line), value, "{line}");
@@ -226,7 +264,12 @@ mod tests {
     fn proposals_are_marks() {
         for mask in PAIRS {
             assert_eq!(mask.count_ones(), 2, "{mask:#x}");
-            assert!(Mark::new(mask & mask.wrapping_neg(), mask).unwrap().bypass().is_some());
+            assert!(
+                Mark::new(mask & mask.wrapping_neg(), mask)
+                    .unwrap()
+                    .bypass()
+                    .is_some()
+            );
         }
     }
 }

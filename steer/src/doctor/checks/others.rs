@@ -5,7 +5,8 @@ use crate::doctor::{
     finding::{Check, Finding},
 };
 
-pub(super) const STEERING: Check = Check::new("other-steering", "other software that steers traffic");
+pub(super) const STEERING: Check =
+    Check::new("other-steering", "other software that steers traffic");
 
 /// How one is known, and what to watch for.
 struct Other {
@@ -32,37 +33,49 @@ const OTHERS: [Other; 12] = [
         name: "Tailscale",
         processes: &["tailscaled"],
         interfaces: &["tailscale"],
-        watch: For("its interface is a tun like a VPN's: name yours, [vpn] interface. Its marks are others. An exit node takes the default route by a rule that comes before steer's, of priority 5270, and then takes the VPN's flows too"),
+        watch: For(
+            "its interface is a tun like a VPN's: name yours, [vpn] interface. Its marks are others. An exit node takes the default route by a rule that comes before steer's, of priority 5270, and then takes the VPN's flows too",
+        ),
     },
     Other {
         name: "Clash, mihomo or sing-box",
         processes: &["clash", "clash-meta", "mihomo", "sing-box", "verge-mihomo"],
         interfaces: &["Meta", "utun", "clash", "sing-tun"],
-        watch: For("with its tun and auto-route it takes every flow of the host, steered ones too; with fake-ip its DNS gives addresses that exist only in it. Let it be a proxy without tun, or name its tun as the VPN"),
+        watch: For(
+            "with its tun and auto-route it takes every flow of the host, steered ones too; with fake-ip its DNS gives addresses that exist only in it. Let it be a proxy without tun, or name its tun as the VPN",
+        ),
     },
     Other {
         name: "V2Ray or Xray",
         processes: &["v2ray", "xray"],
         interfaces: &["xray"],
-        watch: For("transparent proxying (TPROXY or REDIRECT rules) takes packets before they are routed by steer's mark: take those rules away for what steer steers"),
+        watch: For(
+            "transparent proxying (TPROXY or REDIRECT rules) takes packets before they are routed by steer's mark: take those rules away for what steer steers",
+        ),
     },
     Other {
         name: "dae",
         processes: &["dae"],
         interfaces: &["dae0"],
-        watch: For("it steers by eBPF at the same hooks of bridges: bind it to other interfaces (lan_interface) than those of Docker's networks"),
+        watch: For(
+            "it steers by eBPF at the same hooks of bridges: bind it to other interfaces (lan_interface) than those of Docker's networks",
+        ),
     },
     Other {
         name: "redsocks",
         processes: &["redsocks", "redsocks2"],
         interfaces: &[],
-        watch: For("its REDIRECT rules send connections to a local port, where their names are no more steer's to judge"),
+        watch: For(
+            "its REDIRECT rules send connections to a local port, where their names are no more steer's to judge",
+        ),
     },
     Other {
         name: "Cilium",
         processes: &["cilium-agent"],
         interfaces: &["cilium_"],
-        watch: For("its pods are on no bridge, and are not steered; its own programs on the network card come after steer's routing"),
+        watch: For(
+            "its pods are on no bridge, and are not steered; its own programs on the network card come after steer's routing",
+        ),
     },
     Other {
         name: "Calico",
@@ -92,13 +105,17 @@ const OTHERS: [Other; 12] = [
         name: "Cloudflare WARP",
         processes: &["warp-svc"],
         interfaces: &["CloudflareWARP"],
-        watch: For("it takes the default route by rules of its own and sets the host's resolver to itself; use its mode \"proxy\" or exclude what steer steers"),
+        watch: For(
+            "it takes the default route by rules of its own and sets the host's resolver to itself; use its mode \"proxy\" or exclude what steer steers",
+        ),
     },
     Other {
         name: "Mullvad's app",
         processes: &["mullvad-daemon"],
         interfaces: &["wg0-mullvad"],
-        watch: For("its firewall drops what does not take its VPN: allow local network sharing does not suffice, so use WireGuard with Mullvad's configuration file instead"),
+        watch: For(
+            "its firewall drops what does not take its VPN: allow local network sharing does not suffice, so use WireGuard with Mullvad's configuration file instead",
+        ),
     },
 ];
 
@@ -107,10 +124,16 @@ const SETS: [&str; 2] = ["@dnsmasq", "--match-set"];
 
 pub(super) fn steering(facts: &Facts) -> Finding {
     let runs = |other: &&Other| {
-        let by_process = other.processes.iter().any(|name| facts.processes.contains(*name));
+        let by_process = other
+            .processes
+            .iter()
+            .any(|name| facts.processes.contains(*name));
         let mut links = facts.all_links().iter();
         let by_interface = links.any(|link| {
-            other.interfaces.iter().any(|begin| link.name.starts_with(begin))
+            other
+                .interfaces
+                .iter()
+                .any(|begin| link.name.starts_with(begin))
         });
         by_process || by_interface
     };

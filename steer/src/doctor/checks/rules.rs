@@ -12,7 +12,8 @@ use crate::{
 
 pub(super) const CONFIGURATION: Check = Check::new("configuration", "steer's configuration file");
 pub(super) const LAYERS: Check = Check::new("layers", "the path of image layers");
-pub(super) const BROAD: Check = Check::new("broad-rules", "rules that send very much through the VPN");
+pub(super) const BROAD: Check =
+    Check::new("broad-rules", "rules that send very much through the VPN");
 
 /// Where layers come from, by far the most octets of a pull.
 const LAYER_HOSTS: [&str; 6] = [
@@ -63,7 +64,10 @@ pub(super) fn layers(facts: &Facts) -> Finding {
         .iter()
         .map(|(name, origin)| format!("{name} (by {origin})"))
         .collect();
-    let direct: Vec<_> = by_vpn.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let direct: Vec<_> = by_vpn
+        .iter()
+        .map(|(name, _)| format!("\"{name}\""))
+        .collect();
     LAYERS
         .advice(
             format!("rules send hosts of layers through the VPN: {}", list(&told)),
@@ -79,7 +83,11 @@ pub(super) fn broad(facts: &Facts) -> Finding {
     let rules = &facts.settings.rules;
     let mut broad: Vec<String> = Vec::new();
     for (net, judgement) in rules.nets() {
-        let limit = if net.address().is_ipv4() { LARGE.0 } else { LARGE.1 };
+        let limit = if net.address().is_ipv4() {
+            LARGE.0
+        } else {
+            LARGE.1
+        };
         if judgement.verdict == Verdict::Vpn && net.prefix() <= limit {
             broad.push(format!("{net} (by {})", judgement.origin));
         }

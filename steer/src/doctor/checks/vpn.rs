@@ -11,8 +11,10 @@ use crate::{
 
 pub(super) const FOUND: Check = Check::new("vpn", "the VPN's interface");
 pub(super) const UP: Check = Check::new("vpn-up", "that the VPN is up");
-pub(super) const ANSWERS: Check = Check::new("vpn-answers", "that something comes back through the VPN");
-pub(super) const DEFAULT_ROUTE: Check = Check::new("vpn-default-route", "who has the default route");
+pub(super) const ANSWERS: Check =
+    Check::new("vpn-answers", "that something comes back through the VPN");
+pub(super) const DEFAULT_ROUTE: Check =
+    Check::new("vpn-default-route", "who has the default route");
 pub(super) const RP_FILTER: Check = Check::new("rp-filter", "the reverse path filter");
 pub(super) const MTU: Check = Check::new("vpn-mtu", "packet sizes of the VPN");
 
@@ -45,16 +47,23 @@ pub(super) fn up(facts: &Facts) -> Finding {
     let Some(vpn) = facts.vpn() else {
         return UP.unknown(NO_VPN);
     };
-    let matters = "what the rules send there is blocked meanwhile, or goes direct if on_down says so";
+    let matters =
+        "what the rules send there is blocked meanwhile, or goes direct if on_down says so";
     if !vpn.up {
         return UP
             .broken(format!("{} is down", vpn.name), matters)
-            .mend(format!("ip link set {} up    # or start the VPN that makes it", vpn.name));
+            .mend(format!(
+                "ip link set {} up    # or start the VPN that makes it",
+                vpn.name
+            ));
     }
     if vpn.v4.is_empty() && vpn.v6.is_empty() {
         return UP
             .broken(format!("{} is up and has no address", vpn.name), matters)
-            .mend(format!("ip address show {}    # then see the VPN's own log", vpn.name));
+            .mend(format!(
+                "ip address show {}    # then see the VPN's own log",
+                vpn.name
+            ));
     }
     UP.well(format!("{} is up", vpn.name))
 }
@@ -69,7 +78,9 @@ pub(super) fn answers(facts: &Facts) -> Finding {
         vpn.name, gauge.sent, gauge.received
     );
     let mend = match facts.link(vpn.index).map(|link| &link.kind) {
-        Some(Kind::Wireguard) => format!("wg show {}    # latest handshake, endpoint, keys", vpn.name),
+        Some(Kind::Wireguard) => {
+            format!("wg show {}    # latest handshake, endpoint, keys", vpn.name)
+        }
         _ => "journalctl -e -u 'openvpn*'    # or the log of whatever VPN it is".to_owned(),
     };
     match &facts.echo {
@@ -154,23 +165,34 @@ fn how_taken(facts: &Facts, vpn: &Vpn) -> (String, String) {
     );
     if halves {
         return (
-            "OpenVPN's redirect-gateway def1 has put 0.0.0.0/1 and 128.0.0.0/1 before it".to_owned(),
+            "OpenVPN's redirect-gateway def1 has put 0.0.0.0/1 and 128.0.0.0/1 before it"
+                .to_owned(),
             openvpn.to_owned(),
         );
     }
     if let Some(rule) = of_rule {
         return (
-            format!("the rule \"{}\" leads to it, as wg-quick makes for AllowedIPs = 0.0.0.0/0", rule.text),
+            format!(
+                "the rule \"{}\" leads to it, as wg-quick makes for AllowedIPs = 0.0.0.0/0",
+                rule.text
+            ),
             wg_quick,
         );
     }
     match facts.link(vpn.index).map(|link| &link.kind) {
-        Some(Kind::Wireguard) => ("its default route comes before the others".to_owned(), wg_quick),
+        Some(Kind::Wireguard) => (
+            "its default route comes before the others".to_owned(),
+            wg_quick,
+        ),
         Some(Kind::Ppp) => (
             "its default route comes before the others".to_owned(),
-            "nodefaultroute    # in the peer's file below /etc/ppp/peers, then restart it".to_owned(),
+            "nodefaultroute    # in the peer's file below /etc/ppp/peers, then restart it"
+                .to_owned(),
         ),
-        _ => ("its default route comes before the others".to_owned(), openvpn.to_owned()),
+        _ => (
+            "its default route comes before the others".to_owned(),
+            openvpn.to_owned(),
+        ),
     }
 }
 

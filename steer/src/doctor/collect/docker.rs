@@ -12,7 +12,9 @@ pub(super) async fn collect(choice: &DockerChoice, daemon_json: &Path) -> Docker
     let socket = docker::socket(choice);
     let networks = match &socket {
         Some(socket) => super::looked(docker::ranges(socket).await),
-        None if *choice == DockerChoice::Off => Err("docker is \"off\" in the configuration".to_owned()),
+        None if *choice == DockerChoice::Off => {
+            Err("docker is \"off\" in the configuration".to_owned())
+        }
         None => Err("there is no socket of Docker's at /var/run/docker.sock".to_owned()),
     };
     let arguments = arguments();

@@ -68,12 +68,7 @@ fn exchange(interface: &str, target: Ipv4Addr) -> io::Result<bool> {
     let socket = open()?;
     setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
     let address = SockaddrIn::from(std::net::SocketAddrV4::new(target, 0));
-    sendto(
-        socket.as_raw_fd(),
-        &request(),
-        &address,
-        MsgFlags::empty(),
-    )?;
+    sendto(socket.as_raw_fd(), &request(), &address, MsgFlags::empty())?;
     let end = Instant::now() + PATIENCE;
     loop {
         let left = end.saturating_duration_since(Instant::now());

@@ -71,8 +71,8 @@ pub async fn collect(places: Places<'_>) -> Facts {
 }
 
 fn configuration(named: Option<&Path>) -> (Looked<Option<std::path::PathBuf>>, Settings) {
-    let settings = ConfigFile::find(named)
-        .and_then(|file| Settings::resolve(file, Overrides::default()));
+    let settings =
+        ConfigFile::find(named).and_then(|file| Settings::resolve(file, Overrides::default()));
     match settings {
         Ok(settings) => (Ok(settings.file.clone()), settings),
         Err(error) => {
@@ -87,7 +87,8 @@ fn processes() -> BTreeSet<String> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let own = entries.filter(|entry| {
         let name = entry.file_name();
-        name.to_str().is_some_and(|name| name.parse::<u32>().is_ok())
+        name.to_str()
+            .is_some_and(|name| name.parse::<u32>().is_ok())
     });
     let names = own.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
     names.map(|name| name.trim_end().to_owned()).collect()

@@ -28,7 +28,9 @@ pub(super) fn collect() -> Names {
         drop_ins.sort();
         files.extend(drop_ins);
     }
-    let resolved_conf = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    let resolved_conf = files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok());
     Names {
         resolv_conf,
         nsswitch: fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
