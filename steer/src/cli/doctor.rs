@@ -145,7 +145,8 @@ fn undo(args: &DoctorArgs) -> Result<()> {
         .collect();
     if undone.restored.iter().any(|path| is_dockers(path, args)) {
         lines.push(
-            "dockerd must be restarted to read its file: systemctl restart docker".to_owned(),
+            "dockerd must be restarted to read its file: systemctl restart docker. Where that has no bip, docker0 keeps the addresses that it had last; for Docker's usual ones write \"bip\": \"172.17.0.1/16\" there"
+                .to_owned(),
         );
     }
     match undone.left {
