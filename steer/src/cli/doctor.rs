@@ -82,11 +82,16 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
     }
     let mut findings = look(args)?;
     let mut done = Vec::new();
+    let mut failed = None;
     if args.fix {
         done = fixes(&findings);
-        mend(&args.state_dir, &done).context("nothing was changed")?;
-        if !done.is_empty() {
-            findings = look(args)?;
+        match mend(&args.state_dir, &done) {
+            Ok(()) if done.is_empty() => {}
+            Ok(()) => findings = look(args)?,
+            Err(error) => {
+                failed = Some(error);
+                done.clear();
+            }
         }
     }
     if args.json {
@@ -95,11 +100,14 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
         let page = Page {
             palette: Palette::of_stdout(),
             verbose: args.verbose,
-            fixed: args.fix,
+            fixed: args.fix && failed.is_none(),
         };
         let mut lines = told(&page, &findings);
         lines.extend(page.done(&done, &args.state_dir));
         print(&lines)?;
+    }
+    if let Some(error) = failed {
+        return Err(error).context("nothing was changed");
     }
     if findings
         .iter()
@@ -137,6 +145,10 @@ fn undo(args: &DoctorArgs) -> Result<()> {
     if args.json {
         let value = json!({ "restored": undone.restored, "left": undone.left });
         return print(&[format!("{value:#}")]);
+    }
+    if args.state_dir == Path::new(STATE_DIR) {
+        // Made along with it, and left where something else is in it.
+        let _ = args.state_dir.parent().map(std::fs::remove_dir);
     }
     let mut lines: Vec<_> = undone
         .restored

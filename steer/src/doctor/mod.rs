@@ -22,7 +22,7 @@ pub use self::{
     ranges::{Proposal, propose},
 };
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// Docker's configuration file when no other is named.
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -38,5 +38,10 @@ pub fn mend(state_dir: &Path, fixes: &[Fix]) -> Result<(), JournalError> {
     if acts.is_empty() {
         return Ok(());
     }
-    Journal::open(state_dir)?.apply(&acts).map(drop)
+    let done = Journal::open(state_dir)?.apply(&acts).map(drop);
+    if done.is_err() {
+        // Where it was made for this.
+        let _ = fs::remove_dir(state_dir);
+    }
+    done
 }

@@ -78,6 +78,10 @@ pub(super) fn cgroup(facts: &Facts) -> Finding {
             {
                 return CGROUP.well("the configuration steers no processes");
             }
+            if facts.system.privileges.is_err() {
+                return CGROUP
+                    .unknown("whose network namespace a process is in is not told without root");
+            }
             let found = "no dockerd or containerd runs in this network namespace";
             let mend = "systemctl start docker    # or name cgroups: [attach] cgroups = [\"system.slice/app.service\"]";
             if bridges(facts).is_empty() {

@@ -67,8 +67,8 @@ pub(super) fn hidden(facts: &Facts) -> Finding {
         .lines()
         .find_map(|line| line.trim().strip_prefix("hosts:"));
     let asks_resolved = hosts.is_some_and(|line| {
-        let before_dns = line.split("dns").next().unwrap_or(line);
-        before_dns.split_whitespace().any(|word| word == "resolve")
+        let mut before_dns = line.split_whitespace().take_while(|word| *word != "dns");
+        before_dns.any(|word| word == "resolve")
     });
     if !asks_resolved || !names.resolved {
         return HIDDEN.well("programs of the C library ask by DNS");
@@ -127,8 +127,8 @@ fn encrypting(facts: &Facts) -> Vec<&'static str> {
 /// The last of a key holds.
 fn over_tls(facts: &Facts) -> bool {
     let lines = facts.names.resolved_conf.lines();
-    let values = lines.filter_map(|line| line.trim().strip_prefix("DNSOverTLS="));
+    let mut values = lines.filter_map(|line| line.trim().strip_prefix("DNSOverTLS="));
     values
-        .last()
+        .next_back()
         .is_some_and(|value| !matches!(value.trim(), "" | "no" | "false" | "0" | "off"))
 }

@@ -59,7 +59,10 @@ pub(super) fn capabilities(facts: &Facts) -> Finding {
     match &facts.system.privileges {
         Ok(()) => CAPABILITIES.well("all that a run needs"),
         Err(why) => CAPABILITIES
-            .unknown(format!("{why}; some checks below see less without it"))
+            .advice(
+                why,
+                "a run refuses to start without, and some checks see less",
+            )
             .mend("sudo steer doctor"),
     }
 }

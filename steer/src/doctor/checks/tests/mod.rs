@@ -1,5 +1,8 @@
 //! Hand-made hosts: one where all is well, and what a change of it comes to.
 
+mod overlap;
+mod tunnel;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -212,239 +215,6 @@ fn what_cannot_be_looked_at_is_no_fault_of_the_hosts() {
 }
 
 #[test]
-fn a_wide_route_of_the_vpn_over_docker_is_told_with_both_sides_and_a_fix() {
-    let facts = with(|facts| routes(facts).push(route("172.16.0.0/12", 3, 254)));
-    let found = finding(&facts, addresses::OVERLAP);
-    assert_eq!(found.state, State::Broken);
-    assert_eq!(
-        found.found,
-        "the route 172.16.0.0/12 of tun0 and Docker's network bridge (172.17.0.0/16, docker0) overlap"
-    );
-    assert!(
-        found.matters.starts_with("what the VPN has"),
-        "{}",
-        found.matters
-    );
-    let Some(Fix::DaemonJson(_, keys)) = found.fix else {
-        panic!("no fix");
-    };
-    let keys: Vec<_> = keys
-        .iter()
-        .map(|(key, value)| format!("{key} {value}"))
-        .collect();
-    assert_eq!(
-        keys,
-        [
-            "bip \"10.201.0.1/24\"",
-            "default-address-pools [{\"base\":\"10.200.0.0/16\",\"size\":24}]"
-        ]
-    );
-}
-
-#[test]
-fn a_narrow_route_of_the_vpn_takes_the_answers_to_containers() {
-    let facts = with(|facts| routes(facts).push(route("172.17.5.0/24", 3, 51820)));
-    let found = finding(&facts, addresses::OVERLAP);
-    assert!(
-        found.matters.starts_with("answers to containers"),
-        "{}",
-        found.matters
-    );
-}
-
-#[test]
-fn the_default_route_meets_no_network() {
-    let default = |facts: &mut Facts| {
-        for to in ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"] {
-            routes(facts).push(route(to, 3, 254));
-        }
-    };
-    assert_eq!(state(addresses::OVERLAP, default), State::Well);
-    assert_eq!(state(addresses::POOLS, default), State::Well);
-    // What steer has made itself is no conflict.
-    let own = |facts: &mut Facts| {
-        let route = route("172.16.0.0/12", 3, 7350);
-        routes(facts).push(KnownRoute {
-            ours: true,
-            ..route
-        });
-    };
-    assert_eq!(state(addresses::OVERLAP, own), State::Well);
-}
-
-#[test]
-fn a_network_of_the_users_is_to_be_made_anew() {
-    let facts = with(|facts| {
-        routes(facts).push(route("10.77.0.0/16", 3, 254));
-        facts.docker.networks.as_mut().unwrap().push(Ranges {
-            network: "web".to_owned(),
-            interface: Some("br-0123456789ab".to_owned()),
-            subnets: vec!["10.77.3.0/24".parse().unwrap()],
-        });
-    });
-    let found = finding(&facts, addresses::OVERLAP);
-    assert!(found.mend.unwrap().contains("network web"));
-    let Some(Fix::DaemonJson(_, keys)) = found.fix else {
-        panic!("no fix");
-    };
-    // The default bridge is as good as it was.
-    assert_eq!(keys.len(), 1);
-}
-
-#[test]
-fn dockers_file_is_left_alone_where_docker_would_not_start_with_it() {
-    let clash = |change: fn(&mut Docker)| {
-        let facts = with(|facts| {
-            routes(facts).push(route("172.16.0.0/12", 3, 254));
-            change(&mut facts.docker);
-        });
-        let found = finding(&facts, addresses::OVERLAP);
-        assert!(found.fix.is_none() && found.state == State::Broken);
-        found.mend.unwrap()
-    };
-    let by_flag = clash(|docker| docker.arguments = vec!["--bip=172.17.0.1/16".to_owned()]);
-    assert!(
-        by_flag.contains("dockerd was started with --bip"),
-        "{by_flag}"
-    );
-    let bridged = clash(|docker| docker.daemon_text = Ok(Some("{\"bridge\":\"br0\"}".to_owned())));
-    assert!(bridged.contains("excludes"), "{bridged}");
-    let wrong = clash(|docker| docker.daemon_text = Ok(Some("{,}".to_owned())));
-    assert!(wrong.contains("no JSON"), "{wrong}");
-}
-
-#[test]
-fn pools_that_meet_no_vpn_are_kept() {
-    let facts = with(|facts| {
-        routes(facts).push(route("10.50.0.0/16", 3, 254));
-        let text = "{\"default-address-pools\":[{\"base\":\"10.50.0.0/16\",\"size\":24},{\"base\":\"10.60.0.0/16\",\"size\":24}]}";
-        facts.docker.daemon_text = Ok(Some(text.to_owned()));
-    });
-    let found = finding(&facts, addresses::POOLS);
-    assert_eq!(found.state, State::Advice);
-    let Some(Fix::DaemonJson(_, keys)) = found.fix else {
-        panic!("no fix");
-    };
-    let bases: Vec<_> = keys[0]
-        .1
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|pool| pool["base"].clone())
-        .collect();
-    assert_eq!(bases, ["10.200.0.0/16", "10.60.0.0/16"]);
-}
-
-#[test]
-fn where_nothing_is_free_there_is_no_fix() {
-    let facts = with(|facts| {
-        for to in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] {
-            routes(facts).push(route(to, 3, 254));
-        }
-    });
-    let found = finding(&facts, addresses::OVERLAP);
-    assert!(found.fix.is_none());
-    assert!(found.mend.unwrap().contains("route-nopull"));
-}
-
-#[test]
-fn who_took_the_default_route_is_told_with_the_line_that_stops_it() {
-    let taken = |others: bool| {
-        let hop = Hop::out_of(Interface {
-            name: "eth0".to_owned(),
-            index: IfIndex(2),
-        });
-        let route = Route {
-            family: Family::V4,
-            table: TableId::MAIN,
-            metric: 0,
-            target: Target::Hop(hop),
-        };
-        Taken {
-            families: [Family::V4].into(),
-            others: if others {
-                [route].into()
-            } else {
-                Default::default()
-            },
-        }
-    };
-    let openvpn = with(|facts| {
-        facts.taken = Ok(taken(true));
-        routes(facts).push(route("0.0.0.0/1", 3, 254));
-    });
-    let found = finding(&openvpn, vpn::DEFAULT_ROUTE);
-    assert_eq!(found.state, State::Advice);
-    assert!(
-        found
-            .mend
-            .unwrap()
-            .starts_with("pull-filter ignore \"redirect-gateway\"")
-    );
-
-    let wg_quick = with(|facts| {
-        facts.taken = Ok(taken(true));
-        routes(facts).push(route("0.0.0.0/0", 3, 51820));
-        let rule = rule(
-            32764,
-            "32764: not from all fwmark 0xca6c/0xffffffff lookup 51820",
-        );
-        facts.survey.as_mut().unwrap().rules.push(KnownRule {
-            table: TableId(51820),
-            inverted: true,
-            ..rule
-        });
-    });
-    let found = finding(&wg_quick, vpn::DEFAULT_ROUTE);
-    assert!(found.mend.unwrap().starts_with("Table = off"));
-    assert_eq!(
-        state(vpn::DEFAULT_ROUTE, |facts| facts.taken = Ok(taken(false))),
-        State::Broken
-    );
-}
-
-#[test]
-fn a_vpn_that_says_nothing_is_told() {
-    let silent = |received| {
-        state(vpn::ANSWERS, |facts| {
-            facts.echo = Ok(Echo::Silent("10.8.0.1".parse().unwrap()));
-            facts.gauges.get_mut(&IfIndex(3)).unwrap().received = received;
-        })
-    };
-    assert_eq!((silent(0), silent(5)), (State::Broken, State::Advice));
-}
-
-#[test]
-fn the_reverse_path_filter_is_steers_to_loosen() {
-    let read_only = |facts: &mut Facts| facts.sysctls.writable = false;
-    assert_eq!(state(vpn::RP_FILTER, read_only), State::Broken);
-    let loose_anyway = |facts: &mut Facts| {
-        facts.sysctls.writable = false;
-        facts.sysctls.rp_filter.insert("all".to_owned(), 2);
-    };
-    assert_eq!(state(vpn::RP_FILTER, loose_anyway), State::Well);
-}
-
-#[test]
-fn packets_that_do_not_fit_are_told() {
-    let wireguard = |facts: &mut Facts| facts.links.as_mut().unwrap()[1].kind = Kind::Wireguard;
-    assert_eq!(state(vpn::MTU, wireguard), State::Advice);
-    assert_eq!(
-        state(vpn::MTU, |facts| {
-            wireguard(facts);
-            facts.gauges.get_mut(&IfIndex(3)).unwrap().mtu = 1420;
-        }),
-        State::Well
-    );
-    let found = finding(
-        &with(|facts| facts.gauges.get_mut(&IfIndex(2)).unwrap().mtu = 1450),
-        docker::MTU,
-    );
-    assert_eq!(found.state, State::Advice);
-    assert!(matches!(found.fix, Some(Fix::DaemonJson(_, keys)) if keys[0].1 == 1450));
-}
-
-#[test]
 fn only_answers_that_do_not_come_by_dns_are_hidden() {
     // A stub on loopback that asks over TLS answers by DNS all the same.
     let encrypted =
@@ -455,7 +225,7 @@ fn only_answers_that_do_not_come_by_dns_are_hidden() {
             .all(|finding| finding.state == State::Well)
     );
     let socket = |facts: &mut Facts| {
-        facts.names.nsswitch = "hosts: files resolve [!UNAVAIL=return] dns".to_owned()
+        facts.names.nsswitch = "hosts: files mdns4_minimal resolve [!UNAVAIL=return] dns".to_owned()
     };
     assert_eq!(state(names::HIDDEN, socket), State::Advice);
     let last = |facts: &mut Facts| facts.names.nsswitch = "hosts: files dns resolve".to_owned();
@@ -554,6 +324,17 @@ fn rules_that_take_very_much_are_told() {
 }
 
 #[test]
+fn who_may_not_see_processes_is_told_so() {
+    let unprivileged = with(|facts| {
+        facts.cgroups = Ok(vec![]);
+        facts.system.privileges = Err("not root".to_owned());
+    });
+    assert_eq!(finding(&unprivileged, docker::CGROUP).state, State::Unknown);
+    let lacks = finding(&unprivileged, system::CAPABILITIES);
+    assert_eq!(lacks.state, State::Advice);
+}
+
+#[test]
 fn a_host_without_docker_is_told_what_a_start_tells() {
     let none = with(|facts| {
         facts.cgroups = Ok(vec![]);
@@ -584,7 +365,7 @@ fn other_software_is_known_by_processes_and_interfaces() {
 /// The table of `docs/doctor.md` has a row for each check, in their order, and says of each whether `--fix` mends it.
 #[test]
 fn every_check_is_documented() {
-    let text = include_str!("../../../../docs/doctor.md");
+    let text = include_str!("../../../../../docs/doctor.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let rows: Vec<_> = rows
         .filter_map(|row| {
