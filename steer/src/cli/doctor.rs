@@ -58,7 +58,7 @@ pub struct DoctorArgs {
     pub fix: bool,
 
     /// Take back what the last --fix did; once more for the one before
-    #[arg(long, conflicts_with_all = ["fix", "only", "config"])]
+    #[arg(long, conflicts_with_all = ["fix", "only"])]
     pub undo: bool,
 
     /// With --undo: also where a file was changed since, which loses that change

@@ -9,7 +9,9 @@ use steer_tests::{
     lab::{HostSnapshot, cgroup2},
 };
 
-/// A BPF file system, and a folder for sysctls of the next boot, as every host has them.
+/// Of what processes run, the machine's own cannot be told apart.
+const OF_MACHINE: &str = "other-steering";
+/// A BPF file system, as most hosts have.
 const USUAL: &str = "mount -t bpf bpf /sys/fs/bpf";
 /// As somebody wrote it, with tabs and without a newline at its end.
 const DAEMON_JSON: &str =
@@ -120,6 +122,7 @@ impl Patient {
         let dir = lab.lab.dir().join(name);
         fs::create_dir_all(dir.join("sysctl.d"))?;
         fs::write(dir.join("steer.toml"), lab.config())?;
+        fs::write(dir.join("nsswitch.conf"), "hosts: files dns\n")?;
         Ok(Self { lab, dir })
     }
 
@@ -139,11 +142,16 @@ impl Patient {
             all.extend(["--config", &config]);
         }
         all.extend(args);
-        let sysctls = format!("mount --bind {} /etc/sysctl.d", self.path("sysctl.d")?);
-        let ran = self
-            .lab
-            .lab
-            .steer_doctor(&format!("{sysctls}\n{mounts}"), &all)?;
+        // What the machine itself has of these makes no difference.
+        let files = format!(
+            "mount --bind {} /etc/sysctl.d
+             mount --bind {} /etc/nsswitch.conf
+             if [ -e /run/nscd ]; then mount -t tmpfs none /run/nscd; fi",
+            self.path("sysctl.d")?,
+            self.path("nsswitch.conf")?
+        );
+        let prelude = format!("{files}\n{mounts}");
+        let ran = self.lab.lab.steer_doctor(&prelude, &all)?;
         let value = serde_json::from_str(&ran.stdout)
             .with_context(|| format!("doctor {args:?} printed no JSON: {}", ran.said()))?;
         Ok(Said {
@@ -198,7 +206,7 @@ fn hosts(patient: &Patient) -> Result<Vec<Host>> {
     let advice = |id, says: &str| Host::new(id, "advice", says);
     let nothing = patient.path("nothing")?;
     fs::write(&nothing, "# no name server\n")?;
-    let nsswitch = patient.path("nsswitch.conf")?;
+    let nsswitch = patient.path("resolved.conf")?;
     fs::write(&nsswitch, "hosts: files resolve [!UNAVAIL=return] dns\n")?;
 
     let mut hosts = vec![
@@ -309,7 +317,8 @@ fn each_broken_host_is_named() -> Result<()> {
     let hosts = hosts(&patient)?;
     for host in &hosts {
         let id = host.id;
-        assert_eq!(sound.state(id)?, "well", "{id}: {}", sound.of(id)?);
+        let sound = sound.finding(id)?;
+        assert!(id == OF_MACHINE || sound["state"] == "well", "{sound}");
         let (part, instead) = &host.config;
         assert!(config.contains(part), "{id}: {config}");
         fs::write(&file, config.replacen(part, instead, 1))?;
@@ -333,8 +342,10 @@ fn a_host_that_steer_steers_is_well() -> Result<()> {
     let patient = Patient::of(Shared::steered()?, "steered")?;
     let said = patient.doctor(USUAL, &[])?;
     assert_eq!(said.code, Some(0), "{said:?}");
-    let all = said.value["findings"].as_array().map_or(0, Vec::len);
-    assert_eq!(said.value["well"], all, "{said:?}");
+    for finding in said.value["findings"].as_array().into_iter().flatten() {
+        let of_machine = finding["id"] == OF_MACHINE;
+        assert!(of_machine || finding["state"] == "well", "{finding}");
+    }
     patient.lab.done()
 }
 
