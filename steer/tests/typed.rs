@@ -128,6 +128,15 @@ const TABLE: &[(&str, i32, &str)] = &[
     ("rules del DIRS", 2, "<RULE>"),
     ("reload now DIRS", 2, "unexpected argument 'now'"),
     ("reload DIRS", 1, "no steer runs here"),
+    ("doctor --only rpfilter", 2, "rp-filter"),
+    ("doctor --undo --fix", 2, "cannot be used with"),
+    ("doctor --force", 2, "--undo"),
+    ("doctor --undo --state-dir /nonexistent", 1, "/nonexistent"),
+    (
+        "doctor --config",
+        2,
+        "a value is required for '--config <FILE>'",
+    ),
     ("completions", 2, "<SHELL>"),
     (
         "completions csh",

@@ -1,5 +1,6 @@
 //! What the user may write.
 
+use super::doctor::DoctorArgs;
 use crate::config::{Late, LogBpf, OnDown, Output, Overrides, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub enum Command {
     /// Say what a configuration file comes to, or what is wrong with it; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Look for what steer and its users trip over on this host, say what mends it, and mend what can be mended safely
+    Doctor(DoctorArgs),
     /// Look at this host and write a configuration to begin with
     #[command(after_help = super::init::EXAMPLES)]
     Init(super::init::InitArgs),

@@ -1,7 +1,8 @@
 //! `steer explain`.
 
 use super::ask::RunChoice;
-use super::output::{Colour, print};
+use super::colour::{Palette, Tone};
+use super::output::print;
 use super::runtime;
 use super::words::{counted, span};
 use crate::control::query::Explain;
@@ -73,17 +74,17 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     if args.json {
         return print(&[serde_json::to_string_pretty(&explanation)?]);
     }
-    print(&lines(&explanation, Colour::of_output()))
+    print(&lines(&explanation, Palette::of_stdout()))
 }
 
 /// The answer in words.
-pub(crate) fn lines(it: &Explanation, colour: Colour) -> Vec<String> {
+pub(crate) fn lines(it: &Explanation, palette: Palette) -> Vec<String> {
     let row = |what: &str, text: String| format!("  {what:<9} {text}");
     let about = &it.about;
     let verdict = match it.path {
-        Path::Vpn => colour.strong(&format!("{about} takes the VPN")),
-        Path::Direct => colour.strong(&format!("{about} goes direct")),
-        Path::Blocked => colour.bad(&format!("{about} is blocked")),
+        Path::Vpn => palette.paint(Tone::Strong, &format!("{about} takes the VPN")),
+        Path::Direct => palette.paint(Tone::Strong, &format!("{about} goes direct")),
+        Path::Blocked => palette.paint(Tone::Bad, &format!("{about} is blocked")),
     };
     let mut lines = vec![verdict, row("because", it.why.clone())];
     if !it.attended {

@@ -1,7 +1,8 @@
 //! `steer flows`.
 
 use super::ask::RunChoice;
-use super::output::{Colour, clear, print};
+use super::colour::{Palette, Tone};
+use super::output::{clear, print};
 use super::words::{octets, span};
 use super::{runtime, table};
 use crate::inspect::Path;
@@ -82,7 +83,7 @@ pub(super) fn flows(args: &FlowsArgs) -> Result<()> {
             if live {
                 clear()?;
             }
-            print(&lines(&found, Colour::of_output()))?;
+            print(&lines(&found, Palette::of_stdout()))?;
             if !live {
                 return Ok(());
             }
@@ -91,7 +92,7 @@ pub(super) fn flows(args: &FlowsArgs) -> Result<()> {
     })
 }
 
-fn lines(found: &Flows, colour: Colour) -> Vec<String> {
+fn lines(found: &Flows, palette: Palette) -> Vec<String> {
     let heads = [
         "PATH", "WHO", "PROTOCOL", "TO", "NAME", "SENT", "RECEIVED", "IDLE",
     ];
@@ -99,7 +100,7 @@ fn lines(found: &Flows, colour: Colour) -> Vec<String> {
     rows.extend(found.flows.iter().map(cells));
     let mut lines = table::lines(&rows);
     if let Some(head) = lines.first_mut() {
-        *head = colour.strong(head);
+        *head = palette.paint(Tone::Strong, head);
     }
     let count = |path| found.flows.iter().filter(|flow| flow.path == path).count();
     lines.push(format!(
@@ -155,6 +156,6 @@ vpn     web           tcp       203.0.113.7:443  hub.docker.com  -     1.2 MB   
 direct  dockerd[812]  tcp       203.0.113.7:443  -               -     1.2 MB    -
 1 on the VPN, 1 direct
 note: something";
-        assert_eq!(lines(&found, Colour::Never).join("\n"), expected);
+        assert_eq!(lines(&found, Palette(false)).join("\n"), expected);
     }
 }

@@ -3,7 +3,9 @@
 mod args;
 mod ask;
 mod check;
+mod colour;
 mod completions;
+mod doctor;
 mod explain;
 mod flows;
 mod init;
@@ -17,6 +19,7 @@ mod table;
 mod words;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
+pub use doctor::DoctorArgs;
 
 use anyhow::{Context, Result};
 use std::process::ExitCode;
@@ -30,6 +33,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Cleanup(args) => run::cleanup(&args),
         Command::Check(args) => check::check(&args),
+        Command::Doctor(args) => return doctor::doctor(&args),
         Command::Init(args) => init::init(&args),
         Command::Status(args) => return status::status(&args),
         Command::Explain(args) => explain::explain(&args),

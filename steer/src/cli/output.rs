@@ -1,7 +1,5 @@
 //! What a command prints, its log, and the one line of a failure.
 
-use anstream::ColorChoice;
-use anstyle::{AnsiColor, Effects, Style};
 use anyhow::{Context, Result};
 use std::borrow::Borrow;
 use std::io::{self, Write as _};
@@ -55,45 +53,4 @@ fn write(text: &str) -> Result<()> {
 /// Text of others in one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Whether what is printed may be coloured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colour {
-    /// On a terminal.
-    Always,
-    /// Elsewhere, and where `NO_COLOR` says so.
-    Never,
-}
-
-impl Colour {
-    /// As standard output and the environment want it.
-    pub(super) fn of_output() -> Self {
-        match anstream::AutoStream::choice(&io::stdout()) {
-            ColorChoice::Never => Self::Never,
-            _ => Self::Always,
-        }
-    }
-
-    /// What is well.
-    pub(super) fn good(self, text: &str) -> String {
-        self.styled(text, AnsiColor::Green.on_default())
-    }
-
-    /// What is not.
-    pub(super) fn bad(self, text: &str) -> String {
-        self.styled(text, AnsiColor::Red.on_default())
-    }
-
-    /// What is to be seen first.
-    pub(super) fn strong(self, text: &str) -> String {
-        self.styled(text, Style::new().effects(Effects::BOLD))
-    }
-
-    fn styled(self, text: &str, style: Style) -> String {
-        match self {
-            Self::Never => text.to_owned(),
-            Self::Always => format!("{style}{text}{style:#}"),
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! `steer status`.
 
 use super::ask::RunChoice;
-use super::output::{self, Colour, print};
+use super::colour::{Palette, Tone};
+use super::output::{self, print};
 use super::runtime;
 use super::words::{counted, span};
 use crate::control::query::Nothing;
@@ -64,7 +65,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<ExitCode> {
     if args.json {
         print(&[serde_json::to_string_pretty(&status)?])?;
     } else if !args.quiet {
-        print(&lines(&status, Colour::of_output()))?;
+        print(&lines(&status, Palette::of_stdout()))?;
     }
     Ok(match status.state {
         State::Steering => ExitCode::SUCCESS,
@@ -73,12 +74,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<ExitCode> {
     })
 }
 
-fn lines(status: &Status, colour: Colour) -> Vec<String> {
+fn lines(status: &Status, palette: Palette) -> Vec<String> {
     let row = |what: &str, text: String| format!("{what:<9} {text}");
     let state = match status.state {
-        State::Steering => colour.good("steering"),
-        State::Degraded => colour.bad("steering, and something is wrong"),
-        State::Unattended => colour.bad("killed, its programs go on alone"),
+        State::Steering => palette.paint(Tone::Good, "steering"),
+        State::Degraded => palette.paint(Tone::Bad, "steering, and something is wrong"),
+        State::Unattended => palette.paint(Tone::Bad, "killed, its programs go on alone"),
     };
     let process = status
         .pid
@@ -95,7 +96,7 @@ fn lines(status: &Status, colour: Colour) -> Vec<String> {
         status
             .troubles
             .iter()
-            .map(|why| row("trouble", colour.bad(&output::one_line(why)))),
+            .map(|why| row("trouble", palette.paint(Tone::Bad, &output::one_line(why)))),
     );
     let on_down = match status.on_down {
         OnDown::Block => "blocked",
@@ -166,7 +167,7 @@ fn lines(status: &Status, colour: Colour) -> Vec<String> {
         .collect();
     lines.push(match dropped.as_slice() {
         [] => row("dropped", "nothing".to_owned()),
-        some => row("dropped", colour.bad(&some.join(", "))),
+        some => row("dropped", palette.paint(Tone::Bad, &some.join(", "))),
     });
     lines.extend(status.notes.iter().map(|note| row("note", note.clone())));
     lines
@@ -224,8 +225,8 @@ rules     12 (/etc/steer/steer.toml)
 learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
 flows     41 through the VPN since the start; held there now: 3 of 65536
 dropped   2 × packet_wrong_path";
-        assert_eq!(lines(&status, Colour::Never).join("\n"), expected);
-        let coloured = lines(&status, Colour::Always).join("\n");
+        assert_eq!(lines(&status, Palette(false)).join("\n"), expected);
+        let coloured = lines(&status, Palette(true)).join("\n");
         assert_eq!(
             anstream::adapter::strip_str(&coloured).to_string(),
             expected

@@ -3,6 +3,7 @@
 use super::{HostError, Kind, Link};
 use crate::config::DockerChoice;
 use crate::origin::Sourced;
+use crate::rules::Net;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use std::net::IpAddr;
@@ -94,12 +95,7 @@ pub async fn networks(
 
 /// The containers that run, as Docker tells; none where it is not to be asked or does not answer.
 pub async fn containers(choice: &DockerChoice) -> Vec<Container> {
-    let socket = match choice {
-        DockerChoice::Off => None,
-        DockerChoice::Socket(socket) => Some(socket.clone()),
-        DockerChoice::Auto => find_socket(std::env::var("DOCKER_HOST").ok().as_deref()),
-    };
-    let Some(socket) = socket else {
+    let Some(socket) = socket(choice) else {
         return Vec::new();
     };
     let listed = asked(&socket, async |docker| docker.list_containers(None).await).await;
@@ -125,6 +121,46 @@ fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
         on_host: summary.host_config?.network_mode.as_deref() == Some("host"),
         addresses,
     })
+}
+
+/// A network of Docker's with its ranges of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranges {
+    /// Docker's name for it.
+    pub network: String,
+    /// The bridge, if it is of the driver `bridge`.
+    pub interface: Option<String>,
+    /// Its ranges.
+    pub subnets: Vec<Net>,
+}
+
+/// The socket that Docker would be asked at; none where it is not to be asked, or nothing is at the usual places.
+pub fn socket(choice: &DockerChoice) -> Option<PathBuf> {
+    match choice {
+        DockerChoice::Off => None,
+        DockerChoice::Socket(socket) => Some(socket.clone()),
+        DockerChoice::Auto => find_socket(std::env::var("DOCKER_HOST").ok().as_deref()),
+    }
+}
+
+/// The ranges of Docker's networks, of whatever driver.
+///
+/// # Errors
+/// Docker does not answer at the socket.
+pub async fn ranges(socket: &Path) -> Result<Vec<Ranges>, AskError> {
+    let ranges = |network: bollard::models::Network| {
+        let configured = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
+        let subnets = configured.into_iter().flatten();
+        let subnets = subnets.filter_map(|config| config.subnet.as_deref()?.parse().ok());
+        let subnets = subnets.collect();
+        Some(Ranges {
+            network: network.name.clone()?,
+            interface: bridge_network(network).map(|network| network.interface),
+            subnets,
+        })
+    };
+    let networks = asked(socket, async |docker| docker.list_networks(None).await).await?;
+    Ok(networks.into_iter().filter_map(ranges).collect())
 }
 
 /// What Docker told, and the bridges that bear its names but were not told of: Docker makes a bridge before it tells of

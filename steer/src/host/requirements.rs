@@ -75,6 +75,30 @@ pub fn check(bpffs: &Path) -> Result<(), Unmet> {
     check_bpffs(bpffs)
 }
 
+/// Checks the kernel's version alone.
+///
+/// # Errors
+/// It is too old.
+pub fn check_version() -> Result<(), Unmet> {
+    check_kernel(&release())
+}
+
+/// Checks that the kernel tells its types.
+///
+/// # Errors
+/// It does not.
+pub fn check_types() -> Result<(), Unmet> {
+    check_btf(Path::new(BTF))
+}
+
+/// Checks that what is pinned in a directory would be kept.
+///
+/// # Errors
+/// It is not on a BPF file system.
+pub fn check_pins(bpffs: &Path) -> Result<(), Unmet> {
+    check_bpffs(bpffs)
+}
+
 /// Checks the capabilities alone, which removing what a run left needs as well.
 ///
 /// # Errors

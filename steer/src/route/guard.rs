@@ -9,7 +9,7 @@ use super::{
     message::{SeenRoute, SeenRule},
     netlink::{Netlink, has_ipv6},
     nft::{self, Owner},
-    plan::{Family, IfIndex, NftTable, Numbers, Plan, Selector, TableId},
+    plan::{Family, IfIndex, NftTable, Numbers, Plan, Priority, Selector, TableId},
     rp_filter,
 };
 
@@ -308,24 +308,33 @@ pub(super) fn families() -> impl Iterator<Item = Family> {
 }
 
 fn check_rules(numbers: Numbers, rules: &[SeenRule]) -> Result<(), Error> {
-    let mark = numbers.mark;
-    for seen in rules.iter().filter(|seen| seen.ours.is_none()) {
-        let rule = || seen.text.clone();
-        if numbers.owns(seen.priority) {
-            return Err(Error::ForeignRule {
-                rule: rule(),
-                first: numbers.priority,
-            });
-        }
-        for mark in [Some(mark), mark.bypass()].into_iter().flatten() {
-            if seen.mark.is_some_and(|(value, mask)| {
-                mask & mark.mask() != 0 && value & mark.mask() == mark.value()
-            }) {
-                return Err(Error::MarkTaken { rule: rule(), mark });
-            }
-        }
+    let others = rules.iter().filter(|seen| seen.ours.is_none());
+    let mut clashes =
+        others.filter_map(|seen| clash(numbers, seen.priority, seen.mark, &seen.text));
+    clashes.next().map_or(Ok(()), Err)
+}
+
+/// What a rule of somebody else's, as `text` tells it, has that is to be steer's.
+pub(super) fn clash(
+    numbers: Numbers,
+    priority: Priority,
+    mark: Option<(u32, u32)>,
+    text: &str,
+) -> Option<Error> {
+    let rule = || text.to_owned();
+    if numbers.owns(priority) {
+        return Some(Error::ForeignRule {
+            rule: rule(),
+            first: numbers.priority,
+        });
     }
-    Ok(())
+    let ours = [Some(numbers.mark), numbers.mark.bypass()];
+    let taken = ours.into_iter().flatten().find(|ours| {
+        mark.is_some_and(|(value, mask)| {
+            mask & ours.mask() != 0 && value & ours.mask() == ours.value()
+        })
+    });
+    taken.map(|mark| Error::MarkTaken { rule: rule(), mark })
 }
 
 fn check_routes(routes: &[SeenRoute]) -> Result<(), Error> {

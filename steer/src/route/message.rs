@@ -29,6 +29,10 @@ pub(super) struct SeenRule {
     pub(super) ours: Option<Rule>,
     /// Value and mask of the mark that it is for, if it is for one.
     pub(super) mark: Option<(u32, u32)>,
+    /// The table that it leads to; 0 where to none.
+    pub(super) table: TableId,
+    /// Whether it is for all that is not as it says.
+    pub(super) inverted: bool,
     /// Much as `ip rule show` prints it.
     pub(super) text: String,
 }
@@ -44,6 +48,12 @@ pub(super) struct SeenRoute {
     pub(super) ours: Option<Route>,
     /// The route, if it is a default route, as far as one of these shapes says what it is.
     pub(super) default: Option<Route>,
+    /// Where it leads.
+    pub(super) to: Option<Net>,
+    /// The interface that it leads out of, if out of one.
+    pub(super) interface: Option<IfIndex>,
+    /// The next hop, if it is not a neighbour's.
+    pub(super) gateway: Option<IpAddr>,
     /// Much as `ip route show` prints it.
     pub(super) text: String,
 }
@@ -53,6 +63,13 @@ pub(super) fn list_routes(family: Family, table: TableId) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = address_family(family);
     message.attributes.push(RouteAttribute::Table(table.0));
+    message
+}
+
+/// The request to list the routes of all tables.
+pub(super) fn list_all_routes(family: Family) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(family);
     message
 }
 
@@ -231,6 +248,8 @@ pub(super) fn read_rule(message: &RuleMessage) -> SeenRule {
         priority: Priority(seen.priority),
         ours: family(header.family).and_then(|family| seen.rule(family, header.src_len)),
         mark: mark.map(|value| (value, seen.mask)),
+        table: TableId(seen.table),
+        inverted: header.flags.contains(RuleFlags::Invert),
         text: seen.text(header.src_len, header.flags),
     }
 }
@@ -338,13 +357,24 @@ pub(super) fn read_route(message: &RouteMessage) -> SeenRoute {
     let default = seen
         .route(message)
         .filter(|_| header.destination_prefix_length == 0);
+    let family = family(header.address_family).unwrap_or(Family::V4);
+    let anywhere = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
     SeenRoute {
-        family: family(header.address_family).unwrap_or(Family::V4),
+        family,
         table: TableId(seen.table),
         ours: default
             .clone()
             .filter(|_| !seen.more && u8::from(header.protocol) == PROTOCOL),
         default,
+        to: Net::around(
+            seen.destination.unwrap_or(anywhere),
+            header.destination_prefix_length,
+        ),
+        interface: seen.oif,
+        gateway: seen.gateway,
         text: seen.text(message),
     }
 }

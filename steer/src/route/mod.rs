@@ -41,6 +41,7 @@ mod netlink;
 mod nft;
 mod plan;
 mod rp_filter;
+mod survey;
 mod taken;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use self::{
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,
         plan, sources,
     },
+    survey::{KnownRoute, KnownRule, Survey, survey},
     taken::taken,
     watch::{Event, Watch, watch},
 };

@@ -86,6 +86,19 @@ impl Netlink {
             .collect())
     }
 
+    /// `ip route show table all`
+    pub(super) async fn all_routes(&self, family: Family) -> Result<Vec<SeenRoute>, Error> {
+        let request = message::list_all_routes(family);
+        let listed = self.handle.route().get(request).execute();
+        let listed = listed.try_collect::<Vec<_>>().await;
+        let listed: Vec<RouteMessage> = listed.map_err(|error| Error::List {
+            what: format!("routes of `{} route show table all`", family.ip()),
+            source: cause(error),
+        })?;
+        let seen = listed.iter().map(message::read_route);
+        Ok(seen.filter(|route| route.family == family).collect())
+    }
+
     /// `ip route get …`
     pub(super) async fn look_up(&self, packet: &Packet) -> io::Result<Way> {
         let request = self.handle.route().get(message::look_up(packet));

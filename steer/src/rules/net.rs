@@ -33,6 +33,14 @@ impl Net {
         Some(Self { address, prefix })
     }
 
+    /// The range of IPv4 that begins with an address, of which no bit is set beyond the prefix.
+    pub(crate) const fn v4(address: Ipv4Addr, prefix: u8) -> Self {
+        Self {
+            address: IpAddr::V4(address),
+            prefix,
+        }
+    }
+
     /// The first address.
     pub fn address(&self) -> IpAddr {
         self.address

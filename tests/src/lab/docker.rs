@@ -74,8 +74,11 @@ pub(super) struct Docker {
 impl Docker {
     pub fn start(lab: &Lab, version: DockerVersion) -> Result<Self> {
         let cgroup = lab.box_cgroup("dockerd")?;
-        let config = lab.dir.join("daemon.json");
-        fs::write(&config, "{}")?;
+        let config = lab.daemon_json();
+        // One that was changed meanwhile is read again.
+        if !config.exists() {
+            fs::write(&config, "{}")?;
+        }
         fs::create_dir_all(lab.dir.join("etc-docker"))?;
         let mut place = lab.place(Ns::Box, &cgroup);
         // dockerd and containerd write there whatever they are told.
@@ -210,6 +213,11 @@ impl Lab {
     /// The box's `/run`, to be laid over the machine's for those who look for Docker's socket there.
     pub(super) fn private_run(&self) -> (PathBuf, &'static str) {
         (self.dir.join(RUN), "/run")
+    }
+
+    /// dockerd's configuration file.
+    pub fn daemon_json(&self) -> PathBuf {
+        self.dir.join("daemon.json")
     }
 
     /// The cgroup that dockerd and its containerd run in.

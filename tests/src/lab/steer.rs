@@ -248,6 +248,21 @@ impl Lab {
         self.steer_command(&self.steer_binary()?, words)
     }
 
+    /// Runs `steer doctor --json` in the box, in a mount namespace that `prelude`, lines of the shell, has changed before.
+    pub fn steer_doctor(&self, prelude: &str, args: &[&str]) -> Result<Ran> {
+        let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
+        if self.docker.is_some() {
+            place.over.insert(0, self.private_run());
+        }
+        let mut command = place.command("sh")?;
+        command
+            .args(["-ec", &format!("{prelude}\nexec \"$@\""), "doctor"])
+            .arg(self.steer_binary()?)
+            .args(["doctor", "--json"])
+            .args(args);
+        Ran::of(&mut command)
+    }
+
     /// The pins of the steer that runs in this lab.
     pub fn steer_bpffs(&self) -> PathBuf {
         self.bpffs().join("steer")
@@ -259,10 +274,7 @@ impl Lab {
             place.over.insert(0, self.private_run());
         }
         let mut command = place.command(binary)?;
-        command
-            .args(words)
-            .arg("--bpffs")
-            .arg(self.steer_bpffs());
+        command.args(words).arg("--bpffs").arg(self.steer_bpffs());
         command.arg("--run-dir").arg(self.dir.join("run"));
         Ok(command)
     }

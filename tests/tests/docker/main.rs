@@ -1,5 +1,6 @@
 //! End to end with a dockerd of the lab's own, a registry and a geo-block.
 
+mod conflicts;
 mod containers;
 mod lab;
 mod leaks;

@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod datagrams;
 mod dns_over_tcp;
+mod doctor;
 mod first_packet;
 mod flood;
 mod flows_keep_their_path;

@@ -1,0 +1,99 @@
+//! Looking at the host. What cannot be looked at is a fact too.
+
+mod docker;
+mod echo;
+mod names;
+mod system;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::facts::{Facts, Looked};
+use crate::{
+    config::{ConfigFile, Overrides, Settings},
+    error::sentence,
+    host::{cgroup, gauge, link},
+    route::{self, TableId},
+};
+
+/// Where to look.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The configuration file, if one was named.
+    pub config: Option<&'a Path>,
+    /// Docker's configuration file.
+    pub daemon_json: &'a Path,
+}
+
+/// Looks at everything, in the network namespace of this process. One echo request goes to the VPN's far end; nothing is
+/// changed.
+pub async fn collect(places: Places<'_>) -> Facts {
+    let (configuration, settings) = configuration(places.config);
+    let links = looked(link::list().await);
+    let gauges = gauge::gauges().await.unwrap_or_default();
+    let survey = looked(route::survey().await);
+    let mut cgroup_notes = Vec::new();
+    let cgroups = cgroup::Hierarchy::read()
+        .and_then(|hierarchy| hierarchy.resolve(&settings.cgroups, &mut cgroup_notes));
+    let docker = docker::collect(&settings.docker.value, places.daemon_json).await;
+    let mut facts = Facts {
+        configuration,
+        system: system::collect(&settings.bpffs),
+        sysctls: system::sysctls(),
+        settings,
+        cgroups: looked(cgroups),
+        cgroup_notes,
+        links,
+        gauges,
+        survey,
+        taken: Err("there is no VPN to look for".to_owned()),
+        echo: Err("there is no VPN to ask".to_owned()),
+        docker,
+        names: names::collect(),
+        processes: processes(),
+        filters: system::filters(),
+    };
+    if let Some(vpn) = facts.vpn() {
+        facts.taken = looked(route::taken(vpn.index).await);
+        let routes = facts.survey.iter().flat_map(|survey| &survey.routes);
+        let by_vpn = routes.filter(|route| route.interface == Some(vpn.index) && !route.ours);
+        let gateways = by_vpn
+            .filter(|route| route.table != TableId::LOCAL)
+            .filter_map(|route| route.gateway);
+        let networks = facts.link(vpn.index).map(|link| link.networks.as_slice());
+        let target = echo::target(&vpn, gateways, networks.unwrap_or_default());
+        facts.echo = match target {
+            Some(_) if !vpn.up => Err("it is down".to_owned()),
+            Some(target) => echo::ask(&vpn.name, target).await,
+            None => Err("nobody is known at its far end who could be asked".to_owned()),
+        };
+    }
+    facts
+}
+
+fn configuration(named: Option<&Path>) -> (Looked<Option<std::path::PathBuf>>, Settings) {
+    let settings =
+        ConfigFile::find(named).and_then(|file| Settings::resolve(file, Overrides::default()));
+    match settings {
+        Ok(settings) => (Ok(settings.file.clone()), settings),
+        Err(error) => {
+            let defaults = Settings::resolve(ConfigFile::default(), Overrides::default());
+            let defaults = defaults.expect("the defaults are valid: a test resolves them");
+            (Err(sentence(&error)), defaults)
+        }
+    }
+}
+
+fn processes() -> BTreeSet<String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_str()
+            .is_some_and(|name| name.parse::<u32>().is_ok())
+    });
+    let names = own.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+    names.map(|name| name.trim_end().to_owned()).collect()
+}
+
+fn looked<T>(result: Result<T, impl std::error::Error + 'static>) -> Looked<T> {
+    result.map_err(|error| sentence(&error))
+}

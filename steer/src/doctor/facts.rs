@@ -1,0 +1,154 @@
+//! Everything that is looked at, as plain values.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
+
+use crate::{
+    config::Settings,
+    host::{Cgroup, Gauge, HostError, Link, docker::Ranges, vpn},
+    route::{IfIndex, Survey, Taken, Vpn},
+};
+
+/// What was looked at, or why it could not be.
+pub type Looked<T> = Result<T, String>;
+
+/// A host at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The configuration file, if there is one, or what is wrong with it.
+    pub configuration: Looked<Option<PathBuf>>,
+    /// What it comes to; the defaults where it is wrong.
+    pub settings: Settings,
+    /// Kernel and process.
+    pub system: System,
+    /// The cgroups to steer, or why there are none.
+    pub cgroups: Looked<Vec<Cgroup>>,
+    /// What is to be known of them, a sentence each.
+    pub cgroup_notes: Vec<String>,
+    /// The interfaces.
+    pub links: Looked<Vec<Link>>,
+    /// Their sizes and counts.
+    pub gauges: BTreeMap<IfIndex, Gauge>,
+    /// Rules, routes, and what is in the way in nftables.
+    pub survey: Looked<Survey>,
+    /// Whether the VPN has the default route.
+    pub taken: Looked<Taken>,
+    /// What the VPN's far end says to an echo request.
+    pub echo: Looked<Echo>,
+    /// Switches of the kernel.
+    pub sysctls: Sysctls,
+    /// Docker.
+    pub docker: Docker,
+    /// Who resolves names.
+    pub names: Names,
+    /// The names of the processes that run, as the kernel cuts them: after 15 characters.
+    pub processes: BTreeSet<String>,
+    /// The rules of nftables and of the older iptables.
+    pub filters: Looked<String>,
+}
+
+/// What the kernel and the process offer; what is missing in steer's own sentence.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// The kernel's version.
+    pub kernel: Looked<String>,
+    /// Its types.
+    pub btf: Looked<()>,
+    /// Where things are pinned.
+    pub bpf_fs: Looked<()>,
+    /// Whether cgroup2 is mounted.
+    pub cgroup2: Looked<()>,
+    /// What this process may do.
+    pub privileges: Looked<()>,
+}
+
+/// What became of an echo request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// It was answered.
+    Answered(IpAddr),
+    /// It was not, within a second.
+    Silent(IpAddr),
+}
+
+/// Switches of the kernel.
+#[derive(Clone, Debug)]
+pub struct Sysctls {
+    /// `net.ipv4.ip_forward`
+    pub ip_forward: Looked<bool>,
+    /// `net.ipv4.conf.*.rp_filter`
+    pub rp_filter: BTreeMap<String, u8>,
+    /// Whether /proc/sys can be written to.
+    pub writable: bool,
+}
+
+/// Docker.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    /// Where it is asked; none where it is not.
+    pub socket: Option<PathBuf>,
+    /// Its networks, as it tells.
+    pub networks: Looked<Vec<Ranges>>,
+    /// Whether dockerd runs in this network namespace.
+    pub runs: bool,
+    /// The arguments that it was started with.
+    pub arguments: Vec<String>,
+    /// Its configuration file.
+    pub daemon_json: PathBuf,
+    /// The text of that; none where it does not exist.
+    pub daemon_text: Looked<Option<String>>,
+}
+
+/// Who resolves names.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// /etc/resolv.conf.
+    pub resolv_conf: Looked<String>,
+    /// /etc/nsswitch.conf, empty where there is none.
+    pub nsswitch: String,
+    /// Whether systemd-resolved listens on a socket of its own.
+    pub resolved: bool,
+    /// Its configuration, all files one after another.
+    pub resolved_conf: String,
+    /// Whether nscd listens on its socket.
+    pub nscd: bool,
+}
+
+impl Facts {
+    /// The VPN's interface, as a run would choose it.
+    pub fn choice(&self) -> Option<Result<vpn::Choice, HostError>> {
+        let links = self.links.as_ref().ok()?;
+        Some(vpn::choose(&self.settings.vpn, links))
+    }
+
+    /// The same, if it is there.
+    pub fn vpn(&self) -> Option<Vpn> {
+        self.choice()?.ok()?.found()
+    }
+
+    /// The interfaces; none where they could not be listed.
+    pub fn all_links(&self) -> &[Link] {
+        self.links.as_deref().unwrap_or_default()
+    }
+
+    /// The interface of that index.
+    pub fn link(&self, index: IfIndex) -> Option<&Link> {
+        self.all_links().iter().find(|link| link.index == index)
+    }
+}
+
+impl Names {
+    /// The name servers of resolv.conf.
+    pub fn servers(&self) -> Vec<IpAddr> {
+        let text = self.resolv_conf.as_deref().unwrap_or_default();
+        let words = text.lines().map(|line| line.split_whitespace());
+        let servers = words.filter_map(|mut words| {
+            let server = (words.next()? == "nameserver").then(|| words.next())??;
+            server.split('%').next()?.parse().ok()
+        });
+        servers.collect()
+    }
+}
