@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod cgroup;
 pub mod docker;
+mod home;
 pub mod link;
 pub mod netns;
 pub mod privileges;
@@ -15,6 +16,7 @@ use crate::origin::Origin;
 use crate::route::{OnDown, Vpn};
 pub use bridge::Bridge;
 pub use cgroup::Cgroup;
+pub use home::home;
 pub use link::{Kind, Link};
 pub use netns::NetnsCookie;
 use std::io;
