@@ -14,3 +14,4 @@ pub mod stats;
 pub mod suffix;
 pub mod tls;
 pub mod types;
+pub mod usage;

@@ -5,7 +5,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{dns::Name, suffix::Key};
+use crate::{
+    dns::Name,
+    suffix::Key,
+    usage::{Traffic, UsageKey, Volume},
+};
 
 /// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 #[repr(C)]
@@ -316,6 +320,8 @@ pub struct Config {
     pub grace: u64,
     /// When user space said last that it is there. Times are nanoseconds of the monotonic clock.
     pub heard: u64,
+    /// Until then somebody watches what goes to whom (`USAGE`); zero while nobody does.
+    pub watched: u64,
     /// The VPN's IPv6 address, for unconnected datagrams; unspecified while there is none.
     pub vpn6: [u8; 16],
     /// The VPN's IPv4 address, likewise.
@@ -350,7 +356,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -494,12 +500,15 @@ layout! {
     FlowEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 168,
+    Config = 176,
     Learned = 336,
     Steered = 64,
     HelloEntry = 16,
     Late = 376,
     Piece = 88,
+    Volume = 32,
+    Traffic = 128,
+    UsageKey = 40,
 }
 
 #[cfg(test)]

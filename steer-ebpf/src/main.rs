@@ -22,6 +22,7 @@ mod skb;
 mod sockets;
 mod tables;
 mod turns;
+mod usage;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier},
@@ -33,6 +34,7 @@ use steer_common::{
     packet::{Packet, UDP},
     stats::{Action, Outcome},
     types::{Address, Config, FlowKey},
+    usage::Way,
 };
 
 use crate::{
@@ -164,6 +166,14 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
         let first = outcome == Outcome::Unmatched;
         initials::see(skb, Slot::SOFTIRQ, origin, first)?;
     }
+    if outcome.action() != Action::Drop {
+        let way = Way {
+            bridge: skb.ifindex(),
+            by_vpn: u32::from(by_vpn),
+            came: 0,
+        };
+        usage::account(skb, Slot::SOFTIRQ, way);
+    }
     Ok(outcome)
 }
 
@@ -172,12 +182,22 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    if names::answers(skb, Slot::SOFTIRQ, origin)? && packet.protocol == UDP {
-        return Ok(Outcome::Left);
+    let by_vpn = is_vpns(skb.ingress_ifindex(), config);
+    let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
+    let mut outcome = Outcome::Left;
+    if !answers || packet.protocol != UDP {
+        let maps = Maps { config };
+        outcome = decide::incoming(&maps, origin, packet, by_vpn).unwrap_or(Outcome::Left);
     }
-    let by_vpn = config.vpn_ifindex != 0 && skb.ingress_ifindex() == config.vpn_ifindex;
-    let maps = Maps { config };
-    Ok(decide::incoming(&maps, origin, packet, by_vpn).unwrap_or(Outcome::Left))
+    if outcome.action() != Action::Drop {
+        let way = Way {
+            bridge: skb.ifindex(),
+            by_vpn: u32::from(by_vpn),
+            came: 1,
+        };
+        usage::account(skb, Slot::SOFTIRQ, way);
+    }
+    Ok(outcome)
 }
 
 #[inline(always)]
@@ -193,15 +213,33 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         let by_vpn = skb.mark() & config.mask == config.mark;
         hellos::see(skb, slot, cookie, by_vpn)?;
         initials::see(skb, slot, cookie, false)?;
+        usage::account(skb, slot, of_process(skb, config, 0));
         Ok(Outcome::Left)
     })
 }
 
 #[inline(always)]
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
+    let config = config()?;
     skb.packet(Slot::SOFTIRQ)?;
     names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
+    usage::account(skb, Slot::SOFTIRQ, of_process(skb, config, 1));
     Ok(Outcome::Left)
+}
+
+/// The way of a process's packet, by the interface that it is on: unconnected datagrams have no mark.
+#[inline(always)]
+fn of_process(skb: Skb, config: &Config, came: u32) -> Way {
+    Way {
+        bridge: 0,
+        by_vpn: u32::from(is_vpns(skb.ifindex(), config)),
+        came,
+    }
+}
+
+#[inline(always)]
+fn is_vpns(interface: u32, config: &Config) -> bool {
+    config.vpn_ifindex != 0 && interface == config.vpn_ifindex
 }
 
 /// Whether a packet that must take the VPN is about to leave by another interface.

@@ -19,6 +19,7 @@ use steer_common::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
         NetEntry, Piece, QueryEntry, QueryKey, RuleEntry,
     },
+    usage::{self, Traffic, UsageKey, Volume},
 };
 
 use crate::pieces::What;
@@ -59,6 +60,13 @@ pub static QUERIES: LruHashMap<QueryKey, QueryEntry, 16_384> = LruHashMap::new()
 pub static HELLOS: LruHashMap<FlowKey, HelloEntry, 16_384> = LruHashMap::new();
 #[btf_map]
 pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
+#[btf_map]
+pub static TRAFFIC: PerCpuArray<Traffic, 1> = PerCpuArray::new();
+#[btf_map]
+pub static USAGE: LruHashMap<UsageKey, Volume, { usage::USES }> = LruHashMap::new();
+/// The host's own addresses and the networks of its steered bridges: what goes there does not leave the host.
+#[btf_map]
+pub static HOME: LpmTrie<Address, u32, { usage::HOME }> = LpmTrie::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]
@@ -218,7 +226,7 @@ fn forget<T: Copy>(kept: &mut T, value: T) -> T {
 
 /// Adds at once, seen whole by everybody (`BPF_XADD`); the target has no atomics in `core`.
 #[inline(always)]
-fn add(sum: *mut u64, number: i64) {
+pub fn add(sum: *mut u64, number: i64) {
     // SAFETY: the caller's pointer is into a map; the instruction touches these eight octets alone.
     unsafe {
         asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum, in(reg) number, options(nostack));

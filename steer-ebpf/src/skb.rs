@@ -79,6 +79,13 @@ impl Skb {
         unsafe { (*self.skb).vlan_present != 0 }
     }
 
+    /// Octets from its IP header on.
+    #[inline(always)]
+    pub fn size(self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { (*self.skb).len }.saturating_sub(self.ip)
+    }
+
     /// Octets of each datagram or segment that it is to be sent as; zero if it is one.
     #[inline(always)]
     pub fn part_size(self) -> u32 {

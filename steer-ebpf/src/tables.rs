@@ -10,10 +10,13 @@ use steer_common::{
 
 use crate::maps::{ADDRS, DIRECT, EVENTS, FLOWS, NETSETS, count};
 
-const ADDRESS_BITS: u32 = 128;
+/// Bits of a whole address.
+pub const ADDRESS_BITS: u32 = 128;
 
 /// `BPF_ANY`.
 pub const ANY: u64 = 0;
+/// `BPF_NOEXIST`.
+pub const NEW: u64 = 1;
 
 /// The maps, under the configuration of the moment.
 pub struct Maps {

@@ -119,12 +119,7 @@ impl Fixture {
 
     /// The sum over all CPUs of one of steer's counters in the kernel.
     pub fn counter(&self, name: &str) -> Result<u64> {
-        let map = self.lab.steer_bpffs().join("STATS");
-        let map = map.to_str().context("the lab's folder is not UTF-8")?;
-        let dump = self
-            .lab
-            .run(Ns::Box, &["bpftool", "map", "dump", "pinned", map])?
-            .stdout()?;
+        let dump = self.dump("STATS")?;
         let field = format!("\"{name}\": ");
         let counts = dump
             .lines()
@@ -134,6 +129,27 @@ impl Fixture {
             .collect::<Result<_, _>>()?;
         ensure!(!counts.is_empty(), "steer has no counter {name}: {dump}");
         Ok(counts.iter().sum())
+    }
+
+    /// The sum over all CPUs of what steer has counted in the kernel as `volume`, such as `processes_vpn`: its `field`, such
+    /// as `bytes_in`.
+    pub fn traffic(&self, volume: &str, field: &str) -> Result<u64> {
+        let dump = self.dump("TRAFFIC")?;
+        let dump: serde_json::Value = serde_json::from_str(&dump)?;
+        let cpus = dump[0]["values"].as_array();
+        let cpus = cpus.with_context(|| format!("not a map for each CPU: {dump}"))?;
+        let count = |cpu: &serde_json::Value| cpu["value"][volume][field].as_u64();
+        let counts: Option<Vec<_>> = cpus.iter().map(count).collect();
+        let counts = counts.with_context(|| format!("no {volume} with {field}: {dump}"))?;
+        Ok(counts.iter().sum())
+    }
+
+    /// One of steer's maps, as bpftool shows it.
+    fn dump(&self, map: &str) -> Result<String> {
+        let map = self.lab.steer_bpffs().join(map);
+        let map = map.to_str().context("the lab's folder is not UTF-8")?;
+        let dump = ["bpftool", "map", "dump", "pinned", map];
+        self.lab.run(Ns::Box, &dump)?.stdout()
     }
 
     /// What the servers and the tunnel's far end count of `work`: bytes through the tunnel, both ways.

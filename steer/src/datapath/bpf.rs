@@ -15,6 +15,7 @@ use aya::programs::TcAttachType;
 /// Numbers of `enum bpf_cmd`.
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
@@ -67,7 +68,7 @@ impl Attributes for Query {
 }
 
 #[repr(C)]
-struct UpdateBatch {
+struct Batch<const COMMAND: libc::c_int> {
     begin: u64,
     end: u64,
     keys: u64,
@@ -78,8 +79,8 @@ struct UpdateBatch {
     flags: u64,
 }
 
-impl Attributes for UpdateBatch {
-    const COMMAND: libc::c_int = BPF_MAP_UPDATE_BATCH;
+impl<const COMMAND: libc::c_int> Attributes for Batch<COMMAND> {
+    const COMMAND: libc::c_int = COMMAND;
 }
 
 /// Opens what is pinned at a path.
@@ -147,7 +148,7 @@ pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
     values: &[V],
 ) -> io::Result<()> {
     let count = keys.len().min(values.len());
-    bpf(&mut UpdateBatch {
+    bpf(&mut Batch::<BPF_MAP_UPDATE_BATCH> {
         begin: 0,
         end: 0,
         keys: keys.as_ptr() as u64,
@@ -160,10 +161,46 @@ pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
     .map(drop)
 }
 
+/// The entries of a hash map with room for so many, in one call (5.6 and later).
+///
+/// # Errors
+/// When the kernel cannot read it.
+pub(super) fn lookup_batch<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    room: usize,
+) -> io::Result<Vec<(K, V)>> {
+    let mut keys: Vec<K> = Vec::with_capacity(room);
+    let mut values: Vec<V> = Vec::with_capacity(room);
+    let mut next = 0_u32;
+    let mut attributes = Batch::<BPF_MAP_LOOKUP_BATCH> {
+        begin: 0,
+        end: std::ptr::from_mut(&mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(room).map_err(io::Error::other)?,
+        map: number(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    match bpf(&mut attributes) {
+        // There are no more than these.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    let count = (attributes.count as usize).min(room);
+    // SAFETY: the kernel has written so many of each, which are no more than there was room for.
+    unsafe {
+        keys.set_len(count);
+        values.set_len(count);
+    }
+    Ok(keys.into_iter().zip(values).collect())
+}
+
 fn bpf<T: Attributes>(attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` octets, which are this call's alone until it returns. The
-    // path in `Get`, a string that ends with a zero, outlives the call; of what `UpdateBatch` points to the kernel reads
-    // `count` keys and values, of the sizes that their map has; to `ids` of `Query` it writes no more than `count`.
+    // path in `Get`, a string that ends with a zero, outlives the call; of what `Batch` points to the kernel reads
+    // or writes `count` keys and values, of the sizes that their map has, and writes `end`; to `ids` of `Query` it writes no more than `count`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -11,9 +11,10 @@ mod netns;
 mod pins;
 mod reenter;
 mod rules;
+mod usage;
 mod view;
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -49,9 +50,9 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 17] = [
     "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
-    "QUERIES", "HELLOS", "STATS", "EVENTS", "SEGMENTS",
+    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "EVENTS", "SEGMENTS",
 ];
 
 /// How many rules of each kind there is room for.
@@ -97,6 +98,8 @@ pub struct Datapath {
     attachment: Attachment,
     pins: Option<(Pins, Hold)>,
     attached: Attached,
+    /// What `HOME` has.
+    home: BTreeSet<crate::rules::Net>,
 }
 
 impl Datapath {
@@ -147,6 +150,7 @@ impl Datapath {
             attachment: Attachment::probe()?,
             pins: None,
             attached: Attached::default(),
+            home: BTreeSet::new(),
         })
     }
 
@@ -403,7 +407,9 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 6] = ["ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS"];
+    const TABLES: [&str; 7] = [
+        "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS", "USAGE",
+    ];
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
     /// The least that the kernel makes is a page; this is one on every architecture.
     const RING: u32 = 65_536;

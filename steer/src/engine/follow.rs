@@ -10,7 +10,7 @@ use super::{Engine, Error, service};
 use crate::{
     config::VpnChoice,
     datapath::{self, cgroup_id},
-    host::{Link, cgroup::Hierarchy, link, vpn},
+    host::{self, Link, cgroup::Hierarchy, link, vpn},
     route::{self, OnDown, Vpn, Wanted},
 };
 
@@ -108,6 +108,8 @@ impl Engine {
             changes.iter().for_each(|change| self.report.detail(change));
             self.plan = Some(plan);
         }
+        let home = host::home(links, |index| self.has_bridge(index));
+        self.datapath.set_home(&home)?;
         let up = vpn.as_ref().filter(|vpn| vpn.up);
         let config = Config {
             vpn_ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),

@@ -1,6 +1,7 @@
 //! The programs in the kernel, with tables of their own.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     ops::{Deref, DerefMut},
     sync::Mutex,
@@ -22,6 +23,7 @@ use steer_common::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, NameEntry, NameKey, NetEntry,
         PORTS, Piece, Port, QueryEntry, QueryKey, RuleEntry, V4_PREFIX, Verdict,
     },
+    usage::{UsageKey, Volume},
 };
 
 use crate::{
@@ -141,6 +143,8 @@ impl Kernel {
         self.empty::<FlowKey, FlowEntry>("DIRECT");
         self.empty::<QueryKey, QueryEntry>("QUERIES");
         self.empty::<FlowKey, HelloEntry>("HELLOS");
+        self.empty::<UsageKey, Volume>("USAGE");
+        self.datapath.set_home(&BTreeSet::new()).unwrap();
         let nets = self.datapath.ebpf_mut().map_mut("NETS").unwrap();
         let mut nets = LpmTrie::<_, Address, NetEntry>::try_from(nets).unwrap();
         for key in nets.keys().collect::<Result<Vec<_>, _>>().unwrap() {
@@ -519,6 +523,34 @@ impl Kernel {
             "bridge_egress",
             &tcp(server, 443, client, 9, ACK),
         );
+        time(
+            self,
+            "to a process: TCP",
+            "cgroup_ingress",
+            &tcp(server, 443, client, 9, ACK),
+        );
+        let home = (0..8).map(|i| format!("172.{}.0.0/16", 17 + i).parse().unwrap());
+        self.datapath.set_home(&home.collect()).unwrap();
+        time(
+            self,
+            "to a container: TCP, eight networks",
+            "bridge_egress",
+            &tcp(server, 443, client, 9, ACK),
+        );
+        self.configured(|config| Config {
+            watched: u64::MAX,
+            ..config
+        });
+        time(
+            self,
+            "to a container: TCP, watched",
+            "bridge_egress",
+            &tcp(server, 443, client, 9, ACK),
+        );
+        self.configured(|config| Config {
+            watched: 0,
+            ..config
+        });
         let ask = |name| udp(client, 40_000, "192.0.2.53", 53, &question(7, name));
         time(
             self,

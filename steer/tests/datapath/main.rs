@@ -11,6 +11,7 @@ mod kernel;
 mod message;
 mod packet;
 mod streams;
+mod usage;
 
 use self::kernel::Kernel;
 

@@ -36,6 +36,10 @@ fn by_bpftool() -> Result<()> {
         ("ADDRS", ["octets", "vpn_until", "vpn_rule"]),
         ("FLOWS", ["origin", "remote_port", "seen"]),
         ("STATS", ["flow_begun", "dns_learned", "flows_full"]),
+        (
+            "TRAFFIC",
+            ["processes_direct", "containers_vpn", "bytes_in"],
+        ),
     ] {
         let dump = bpftool(&format!("map dump pinned {bpffs}/{map}"))?;
         for field in fields {

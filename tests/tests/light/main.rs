@@ -29,4 +29,5 @@ mod rules;
 mod service;
 mod start_errors;
 mod terminal;
+mod usage;
 mod vpn_down;

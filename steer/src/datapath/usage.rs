@@ -1,0 +1,67 @@
+//! How much takes each path, as the programs have counted it.
+
+use std::{collections::BTreeSet, os::fd::AsFd as _};
+
+use aya::maps::{LpmTrie, MapError, PerCpuArray, lpm_trie};
+use steer_common::{
+    types::Address,
+    usage::{HOME, Traffic, USES, UsageKey, Volume},
+};
+
+use super::{Datapath, adopt::data, bpf, error::Error, in_map};
+use crate::rules::Net;
+
+impl Datapath {
+    /// What went each path since the programs were loaded, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn traffic(&self) -> Result<Traffic, Error> {
+        const NAME: &str = "TRAFFIC";
+        let map = self.ebpf.map(NAME).ok_or(Error::Missing { name: NAME })?;
+        let cpus = PerCpuArray::<_, Traffic>::try_from(map)
+            .and_then(|map| map.get(&0, 0))
+            .map_err(in_map(NAME))?;
+        let mut sum = Traffic::default();
+        cpus.iter().for_each(|cpu| sum.add(cpu));
+        Ok(sum)
+    }
+
+    /// Who had to do with whom while somebody watched ([`steer_common::types::Config::watched`]): as many as there is room
+    /// for, those of late. One that was forgotten and came again begins at nothing.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
+        const NAME: &str = "USAGE";
+        let map = self.ebpf.map(NAME).and_then(data);
+        let map = map.ok_or(Error::Missing { name: NAME })?;
+        bpf::lookup_batch(map.fd().as_fd(), USES)
+            .map_err(|source| in_map(NAME)(MapError::IoError(source)))
+    }
+
+    /// Tells the programs what does not leave the host. Beyond what there is room for it is counted as if it did.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_home(&mut self, home: &BTreeSet<Net>) -> Result<(), Error> {
+        const NAME: &str = "HOME";
+        let map = self.ebpf.map_mut(NAME);
+        let map = map.ok_or(Error::Missing { name: NAME })?;
+        let mut map = LpmTrie::<_, Address, u32>::try_from(map).map_err(in_map(NAME))?;
+        let key = |net: &Net| {
+            let (address, prefix) = net.mapped();
+            lpm_trie::Key::new(prefix, address)
+        };
+        let home: BTreeSet<_> = home.iter().copied().take(HOME).collect();
+        for net in self.home.difference(&home) {
+            // Gone already is as good.
+            let _ = map.remove(&key(net));
+        }
+        for net in home.difference(&self.home) {
+            map.insert(&key(net), 1, 0).map_err(in_map(NAME))?;
+        }
+        self.home = home;
+        Ok(())
+    }
+}
