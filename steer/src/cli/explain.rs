@@ -167,12 +167,16 @@ fn name(it: &NameFact, about: &str) -> String {
         Some(_) => String::new(),
         None => " by no rule".to_owned(),
     };
+    let ttl = match it.how.as_str() {
+        // A first packet tells none.
+        "first-packet" => String::new(),
+        _ => format!(", ttl {} s", it.ttl),
+    };
     format!(
-        "{} → {}{by}: {how} {} ago, ttl {} s, {ends}",
+        "{} → {}{by}: {how} {} ago{ttl}, {ends}",
         it.name,
         it.verdict,
         span(it.seconds_ago),
-        it.ttl
     )
 }
 

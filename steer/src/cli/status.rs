@@ -156,8 +156,13 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
     lines.push(row(
         "flows",
         format!(
-            "{} through the VPN since the start; held there now: {} of {}",
-            status.steered, status.held.used, status.held.room
+            "{}held on the VPN now: {} of {}",
+            match status.steered {
+                Some(count) => format!("{count} through the VPN since the start; "),
+                None => String::new(),
+            },
+            status.held.used,
+            status.held.room
         ),
     ));
     let dropped: Vec<_> = status
@@ -212,7 +217,7 @@ mod tests {
                 used: 3,
                 room: 65_536,
             },
-            steered: 41,
+            steered: Some(41),
             dropped: [("packet_wrong_path".to_owned(), 2)].into(),
         };
         let expected = "\
@@ -223,7 +228,7 @@ bridge    docker0 (Docker's network bridge)
 cgroup    /sys/fs/cgroup/system.slice/docker.service
 rules     12 (/etc/steer/steer.toml)
 learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
-flows     41 through the VPN since the start; held there now: 3 of 65536
+flows     41 through the VPN since the start; held on the VPN now: 3 of 65536
 dropped   2 × packet_wrong_path";
         assert_eq!(lines(&status, Palette(false)).join("\n"), expected);
         let coloured = lines(&status, Palette(true)).join("\n");

@@ -123,6 +123,7 @@ impl Engine {
                 pid: std::process::id(),
                 uptime: self.report.uptime(),
                 counted: self.control.counted,
+                steered: self.report.steered(),
             }),
             settings: self.settings.clone(),
             rulebook: self.rulebook.clone(),

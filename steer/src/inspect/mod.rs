@@ -61,6 +61,8 @@ pub struct Run {
     pub uptime: Duration,
     /// The counters as they were at its start, for it may go on with another's.
     pub counted: Stats,
+    /// Flows that it has told as sent through the VPN.
+    pub steered: u64,
 }
 
 /// Why there is no answer.

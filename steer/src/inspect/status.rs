@@ -58,8 +58,8 @@ pub struct Status {
     /// Flows held on the VPN now: those of containers, and datagrams of processes. Connections of processes have their
     /// mark instead, and are counted in [`Status::steered`] alone.
     pub held: Room,
-    /// Flows that were sent through the VPN since the start.
-    pub steered: u64,
+    /// Flows that were sent through the VPN since the start; none of a run that was killed.
+    pub steered: Option<u64>,
     /// What was stopped since the start, by its counter; only those that are not zero.
     pub dropped: BTreeMap<String, u64>,
 }
@@ -163,7 +163,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             used: view.flows()?.iter().count(),
             room: ROOM,
         },
-        steered: counted.counter(Outcome::Begun) + counted.counter(Outcome::CameByVpn),
+        steered: snapshot.run.as_ref().map(|run| run.steered),
         dropped: Outcome::ALL
             .iter()
             // What waits for its name, or has begun with one, goes on afterwards.

@@ -90,6 +90,11 @@ impl Report {
         self.begun.elapsed()
     }
 
+    /// How many flows were sent through the VPN, save those that only ask for a source address.
+    pub fn steered(&self) -> u64 {
+        self.steered
+    }
+
     /// What failed within the last minute.
     pub fn troubles(&self) -> Vec<String> {
         let lately = self
@@ -194,12 +199,12 @@ impl Report {
             }
             Event::Steered(steered) if steered.is_probe() => {
                 if self.output >= Output::Verbose {
-                    self.steered(steered, rules, bridges);
+                    self.tell_steered(steered, rules, bridges);
                 }
             }
             Event::Steered(steered) => {
                 self.steered += 1;
-                self.steered(steered, rules, bridges);
+                self.tell_steered(steered, rules, bridges);
             }
             Event::Late(late) => self.late(late, rules, bridges),
         }
@@ -322,7 +327,7 @@ impl Report {
         );
     }
 
-    fn steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
+    fn tell_steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
         let (address, port) = steered.remote;
         let name = match self.names.get(&address) {
             Some(name) => name.to_string(),

@@ -179,6 +179,12 @@ impl Lab {
         Ok(command)
     }
 
+    /// Has `docker` in a command be the one of this lab, and ask its daemon.
+    pub(super) fn with_docker(&self, command: &mut Command) -> Result<()> {
+        with_docker(command, self, self.running_docker()?.version);
+        Ok(())
+    }
+
     /// Pulls an image, after removing what an earlier pull brought.
     pub fn pull(&self, image: &str) -> Result<Ran> {
         let stale = self.docker(&["images", "-q"])?.stdout()?;

@@ -7,3 +7,4 @@ mod leaks;
 mod published;
 mod pull;
 mod restarts;
+mod session;
