@@ -73,6 +73,11 @@ macro_rules! outcomes {
             pub const fn add(&mut self, other: &Self) {
                 $(self.$field = self.$field.wrapping_add(other.$field);)+
             }
+
+            /// Takes away what was counted before.
+            pub const fn subtract(&mut self, before: &Self) {
+                $(self.$field = self.$field.wrapping_sub(before.$field);)+
+            }
         }
     };
 }

@@ -2,12 +2,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod datapath;
 pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod events;
 pub mod host;
+pub mod inspect;
 pub mod instance;
 pub mod learn;
 pub mod origin;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Clap ends the process with 2 where the command line is wrong.
     match steer::cli::execute(steer::cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{}", steer::cli::error_line(&error));
             ExitCode::FAILURE

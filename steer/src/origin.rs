@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 /// The place that gave a value.
 ///
-/// Ordered by authority: a flag wins over the file, the file over a list or preset, a preset over the built-in defaults.
+/// Ordered by authority: what is added while steer runs wins over a flag, a flag wins over the file, the file over a list or preset, a preset over the built-in defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
+    /// Added while steer runs.
+    Added,
     /// A command-line flag, named with its dashes.
     Flag(&'static str),
     /// A line of the configuration file, counted from 1.
@@ -40,6 +42,7 @@ impl Origin {
     /// How much say this origin has against another about the same thing: more wins.
     pub fn authority(&self) -> u8 {
         match self {
+            Self::Added => 4,
             Self::Flag(_) => 3,
             Self::File { .. } => 2,
             Self::List { .. } | Self::Preset { .. } => 1,
@@ -51,6 +54,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Added => f.write_str("steer rules add"),
             Self::Flag(flag) => f.write_str(flag),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::List { name, line: 0 } => f.write_str(name),

@@ -1,6 +1,5 @@
 //! What the user may write.
 
-use super::doctor::DoctorArgs;
 use crate::config::{Late, LogBpf, OnDown, Output, Overrides, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -46,7 +45,34 @@ pub enum Command {
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Look for what steer and its users trip over on this host, say what mends it, and mend what can be mended safely
-    Doctor(DoctorArgs),
+    #[command(after_help = super::doctor::EXAMPLES)]
+    Doctor(super::doctor::DoctorArgs),
+    /// Look at this host and write a configuration to begin with
+    #[command(after_help = super::init::EXAMPLES)]
+    Init(super::init::InitArgs),
+    /// Say whether steer is well, and how much it does
+    #[command(after_help = super::status::EXAMPLES)]
+    Status(super::status::StatusArgs),
+    /// Say why a name or an address takes the path that it takes
+    #[command(after_help = super::explain::EXAMPLES)]
+    Explain(super::explain::ExplainArgs),
+    /// List the flows of containers and steered processes, and which path each takes
+    #[command(after_help = super::flows::EXAMPLES)]
+    Flows(super::flows::FlowsArgs),
+    /// Show what steer tells: names learned, flows steered, changes of the host
+    #[command(after_help = super::log::EXAMPLES)]
+    Log(super::log::LogArgs),
+    /// List and test the rules in force, and add some for a while
+    #[command(after_help = super::rules::EXAMPLES)]
+    Rules(super::rules::RulesArgs),
+    /// Read the configuration and its lists again, now
+    Reload(super::reload::ReloadArgs),
+    /// Print the completions of a shell
+    #[command(after_help = super::completions::EXAMPLES)]
+    Completions(super::completions::CompletionsArgs),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(super::completions::ManArgs),
 }
 
 /// Flags of `steer run`.

@@ -4,7 +4,7 @@ mod text;
 
 use std::{
     path::{Path, PathBuf},
-    process,
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,12 +12,15 @@ use clap::Args;
 use serde_json::json;
 
 use self::text::{Page, told};
-use super::{colour::Palette, output::print};
+use super::{
+    output::{Colour, print},
+    runtime,
+};
 use crate::doctor::{
     DAEMON_JSON, Finding, Fix, Journal, Places, STATE_DIR, State, all, collect, examine, mend,
 };
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sudo steer doctor
       what is broken, what could be better, and the commands that mend it
@@ -35,7 +38,6 @@ Nothing is changed without --fix. Every check: docs/doctor.md";
 
 /// What `steer doctor` looks at and does.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub struct DoctorArgs {
     /// Configuration file [default: /etc/steer/steer.toml, if it exists]
     #[arg(long, value_name = "FILE")]
@@ -75,10 +77,10 @@ pub struct DoctorArgs {
 }
 
 /// Looks, says, and mends or takes back where it is told to.
-pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
+pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     super::set_up_log(0);
     if args.undo {
-        return undo(args);
+        return undo(args).map(|()| ExitCode::SUCCESS);
     }
     let mut findings = look(args)?;
     let mut done = Vec::new();
@@ -98,7 +100,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
         print(&[format!("{:#}", as_json(&findings, &done))])?;
     } else {
         let page = Page {
-            palette: Palette::of_stdout(),
+            colour: Colour::of_output(),
             verbose: args.verbose,
             fixed: args.fix && failed.is_none(),
         };
@@ -109,22 +111,12 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<()> {
     if let Some(error) = failed {
         return Err(error).context("nothing was changed");
     }
-    if findings
-        .iter()
-        .any(|finding| finding.state == State::Broken)
-    {
-        // Not an error: it was told above. Standard output is written by the line.
-        process::exit(1);
-    }
-    Ok(())
+    let broken = |finding: &Finding| finding.state == State::Broken;
+    Ok(ExitCode::from(u8::from(findings.iter().any(broken))))
 }
 
 fn look(args: &DoctorArgs) -> Result<Vec<Finding>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    let facts = runtime.block_on(collect(Places {
+    let facts = runtime()?.block_on(collect(Places {
         config: args.config.as_deref(),
         daemon_json: &args.daemon_json,
     }));

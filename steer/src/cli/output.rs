@@ -1,5 +1,7 @@
 //! What a command prints, its log, and the one line of a failure.
 
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Effects, Style};
 use anyhow::{Context, Result};
 use std::borrow::Borrow;
 use std::io::{self, Write as _};
@@ -30,8 +32,68 @@ pub fn error_line(error: &anyhow::Error) -> String {
 pub(super) fn print(lines: &[impl Borrow<str>]) -> Result<()> {
     let mut text = lines.join("\n");
     text.push('\n');
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+    write(&text)
+}
+
+/// Empties the terminal for what comes next.
+pub(super) fn clear() -> Result<()> {
+    write("\x1b[H\x1b[2J")
+}
+
+fn write(text: &str) -> Result<()> {
+    let mut stdout = io::stdout();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        // As other programs end then, without a word.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Text of others in one line.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether what is printed may be coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// On a terminal.
+    Always,
+    /// Elsewhere, and where `NO_COLOR` says so.
+    Never,
+}
+
+impl Colour {
+    /// As standard output and the environment want it.
+    pub(super) fn of_output() -> Self {
+        match anstream::AutoStream::choice(&io::stdout()) {
+            ColorChoice::Never => Self::Never,
+            _ => Self::Always,
+        }
+    }
+
+    /// What is well.
+    pub(super) fn good(self, text: &str) -> String {
+        self.styled(text, AnsiColor::Green.on_default())
+    }
+
+    /// What is not.
+    pub(super) fn bad(self, text: &str) -> String {
+        self.styled(text, AnsiColor::Red.on_default())
+    }
+
+    /// What is to be seen first.
+    pub(super) fn strong(self, text: &str) -> String {
+        self.styled(text, Style::new().effects(Effects::BOLD))
+    }
+
+    fn styled(self, text: &str, style: Style) -> String {
+        match self {
+            Self::Never => text.to_owned(),
+            Self::Always => format!("{style}{text}{style:#}"),
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! `steer run` and `steer cleanup`.
 
-use super::{CleanupArgs, RunArgs, output::print};
+use super::{CleanupArgs, RunArgs, output::print, runtime};
 use crate::config::{self, ConfigFile, Output, Settings};
 use crate::engine;
 use crate::host::{privileges, requirements};
 use crate::progress::{Bar, Progress, Unseen};
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 /// Steers until interrupted.
 pub(super) fn run(args: &RunArgs) -> Result<()> {
@@ -36,11 +36,4 @@ pub(super) fn cleanup(args: &CleanupArgs) -> Result<()> {
         return print(&["nothing was left to remove"]);
     }
     print(&done)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")
 }

@@ -43,7 +43,7 @@ impl Settings {
                 },
             },
             "rules": rules.collect::<Vec<_>>(),
-            "lists": self.lists.iter().map(list).collect::<Vec<_>>(),
+            "lists": self.lists.iter().map(list_json).collect::<Vec<_>>(),
             "dns": { "resolve": self.resolve },
             "sni": {
                 "ports": self.sni.ports,
@@ -63,7 +63,8 @@ impl Settings {
     }
 }
 
-fn list(list: &ListSummary) -> Value {
+/// What a list came to.
+pub fn list_json(list: &ListSummary) -> Value {
     json!({
         "path": list.path.display().to_string(),
         "format": list.format.to_string(),

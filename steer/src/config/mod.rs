@@ -5,11 +5,13 @@ mod file;
 mod json;
 mod resolve;
 mod rules;
+pub mod sample;
 mod sni;
 
 pub use crate::route::OnDown;
 pub use file::ConfigFile;
 pub(crate) use file::line_of;
+pub(crate) use json::list_json;
 pub use resolve::{Overrides, routing};
 pub use rules::ListSummary;
 pub use sni::{Late, Sni};

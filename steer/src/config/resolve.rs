@@ -8,6 +8,7 @@ use super::{
 use crate::origin::{Origin, Sourced};
 use crate::progress::{Progress, Unseen};
 use crate::route::{self, Mark, Numbers, Priority, TableId};
+use crate::rules::Rule;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub struct Overrides {
     pub output: Output,
     /// `--log-bpf`
     pub log_bpf: LogBpf,
+    /// Rules that were added while steer runs.
+    pub added: Vec<Rule>,
     /// `--bpffs`
     pub bpffs: Option<PathBuf>,
     /// `--run-dir`
@@ -119,6 +122,16 @@ impl Settings {
             run_dir: absolute(flags.run_dir, "--run-dir", Self::default_run_dir())?,
             flags: given,
         })
+    }
+
+    /// Rules that were added while steer runs, which [`Self::reread`] takes in; no two are about the same.
+    pub fn added(&mut self) -> &mut Vec<Rule> {
+        &mut self.flags.added
+    }
+
+    /// The same, to be read.
+    pub fn added_rules(&self) -> &[Rule] {
+        &self.flags.added
     }
 
     /// Reads the file and what it names again, under the same flags: all as it would be if the run began now.

@@ -71,6 +71,9 @@ pub(super) fn resolve(
             })?;
         }
     }
+    for rule in &flags.added {
+        builder.add(rule.clone())?;
+    }
     let lists = lists(file, flags)?;
     let size = |list: &Sourced<List>| std::fs::metadata(&list.value.path).map_or(0, |is| is.len());
     progress.begin("reading lists", lists.iter().map(size).sum());

@@ -134,6 +134,24 @@ pub enum Error {
         #[source]
         source: Box<PinError>,
     },
+    /// What is pinned cannot be opened.
+    #[error("{} cannot be opened; only root may", path.display())]
+    Pinned {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// What is pinned means something else than this binary would read in it.
+    #[error(
+        "another version of steer pinned what is in {}; use that version's steer, or end it with steer cleanup",
+        folder.display()
+    )]
+    OtherLayout {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Another run has its pins there.
     #[error("another run of steer has its programs pinned in {}; stop it first", folder.display())]
     InUse {

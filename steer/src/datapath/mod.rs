@@ -11,6 +11,7 @@ mod netns;
 mod pins;
 mod reenter;
 mod rules;
+mod view;
 
 use std::path::Path;
 
@@ -30,8 +31,9 @@ pub use self::{
     attach::Attachment,
     error::Error,
     learn::Lesson,
-    pins::{Left, Pins, cgroup_id},
+    pins::{Left, Pins, Targets, cgroup_id},
     rules::NewRules,
+    view::{Table, View},
 };
 use crate::host::NetnsCookie;
 

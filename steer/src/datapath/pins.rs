@@ -3,6 +3,7 @@
 //! Names there have no dots, which the kernel keeps for itself; so interfaces go by index and cgroups by id.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
@@ -75,6 +76,40 @@ impl Pins {
                 hold,
             })),
         }
+    }
+
+    /// Whether the maps there mean what this binary's mean.
+    ///
+    /// # Errors
+    /// When that may not be read.
+    pub(super) fn has_layout(&self) -> Result<bool, Error> {
+        let layout = self.layout();
+        layout
+            .try_exists()
+            .map_err(|source| file(&layout, "read", source))
+    }
+
+    /// The bridges, by index, and the cgroups, by id, that links are pinned for.
+    ///
+    /// # Errors
+    /// When that may not be read.
+    pub fn attached(&self) -> Result<Targets, Error> {
+        let mut targets = Targets::default();
+        for path in entries(&self.links())? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let mut parts = name.unwrap_or_default().splitn(3, '-');
+            let (kind, number) = (parts.next(), parts.next());
+            match (kind, number.and_then(|number| number.parse().ok())) {
+                (Some("bridge"), Some(index)) => {
+                    targets.bridges.extend(u32::try_from(index));
+                }
+                (Some("cgroup"), Some(id)) => {
+                    targets.cgroups.insert(id);
+                }
+                _ => {}
+            }
+        }
+        Ok(targets)
     }
 
     /// Writes down that a qdisc is about to be added to a bridge, as a folder: only filters tell later who added it.
@@ -177,6 +212,15 @@ impl Pins {
     fn layout(&self) -> PathBuf {
         self.folder.join(format!("{MEANING}{LAYOUT}"))
     }
+}
+
+/// What links are pinned for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Bridges by index.
+    pub bridges: BTreeSet<u32>,
+    /// Cgroups by id.
+    pub cgroups: BTreeSet<u64>,
 }
 
 const PROGRAMS: &str = "programs";

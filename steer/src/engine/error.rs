@@ -1,6 +1,6 @@
 //! What ends a run.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use crate::{
     config::ConfigError, datapath, host::HostError, instance, route, rules::HashCollision,
@@ -38,6 +38,15 @@ pub enum Error {
         "the sockets of processes cannot be listed, so addresses are not kept for those that idle; does the kernel have tcp_diag?"
     )]
     Sockets(#[source] io::Error),
+    /// Nobody can ask.
+    #[error("the control socket {} cannot be made, so steer status and others will not find this run", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// Signals cannot be waited for.
     #[error("SIGINT and SIGTERM cannot be waited for")]
     Signals(#[source] io::Error),

@@ -83,6 +83,7 @@ impl Engine {
             // From now on by its name: another device that comes up does not take over.
             self.vpn.value = VpnChoice::Named(vpn.name.clone());
         }
+        self.seen_vpn.clone_from(&vpn);
         let others = vpn::of_others(vpn.as_ref(), links);
         self.sources = route::sources(&self.sources, vpn.as_ref(), &others);
         let steered = links.iter().filter(|link| self.has_bridge(link.index));

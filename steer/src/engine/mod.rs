@@ -1,6 +1,7 @@
 //! A run: from the settings to a steering host, on through its changes, and back.
 
 mod anew;
+mod asked;
 mod bridges;
 mod bypass;
 mod degrade;
@@ -17,7 +18,7 @@ mod pieces;
 mod reload;
 mod rulebook;
 mod service;
-mod sockets;
+pub mod sockets;
 mod stage;
 mod terminal;
 mod upkeep;
@@ -27,6 +28,7 @@ use std::{
     net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +43,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until},
 };
 
+pub(crate) use self::upkeep::monotonic;
 use self::{
+    asked::Control,
     bridges::{Asking, Attached},
     bypass::Bypassed,
     degrade::Lacks,
@@ -60,6 +64,7 @@ pub use self::{
 };
 use crate::{
     config::{Late, Settings, VpnChoice},
+    control,
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
@@ -68,7 +73,7 @@ use crate::{
     origin::Sourced,
     progress::Progress,
     report::Report,
-    route::{self, Change, IfIndex, Numbers, Plan, Routing, Watch},
+    route::{self, Change, IfIndex, Numbers, Plan, Routing, Vpn, Watch},
 };
 
 /// Docker makes a bridge before it tells of the network, so a second look follows.
@@ -101,6 +106,8 @@ pub async fn run(settings: Settings, progress: &dyn Progress) -> Result<(), Erro
 pub async fn cleanup(bpffs: &Path, run_dir: &Path, numbers: Numbers) -> Result<Vec<String>, Error> {
     let _instance = Instance::take(run_dir)?;
     let _name = Name::take()?;
+    // What it held goes with it; left alone it would only refuse.
+    let _ = control::remove(run_dir);
     let detached = datapath::cleanup(&Pins::new(bpffs));
     let changes = route::cleanup(run_dir, numbers).await?;
     let mut done = detached?;
@@ -121,14 +128,17 @@ struct Engine {
     log: Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>,
     config: Config,
     watch: Watch,
-    rulebook: Rulebook,
+    rulebook: Arc<Rulebook>,
     known: Known,
     reload: Reload,
     report: Report,
+    control: Control,
     counted: Stats,
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
     vpn: Sourced<VpnChoice>,
+    /// As it was seen last.
+    seen_vpn: Option<Vpn>,
     /// The VPN's addresses, or those that it had last.
     sources: BTreeSet<IpAddr>,
     bypassed: Bypassed,
@@ -240,13 +250,15 @@ impl Engine {
             log,
             config,
             watch,
-            rulebook,
+            rulebook: Arc::new(rulebook),
             known: Known::default(),
             reload,
+            control: Control::new(counted),
             report,
             counted,
             started: false,
             vpn: settings.vpn.clone(),
+            seen_vpn: None,
             sources: BTreeSet::new(),
             bypassed: Bypassed::default(),
             plan: None,
@@ -307,6 +319,8 @@ impl Engine {
         engine.started = true;
         host.notes.extend(engine.know());
         engine.report.start(&engine.settings, &host);
+        engine.control.notes = host.notes;
+        engine.open_control();
         service::ready();
         Ok(engine)
     }
@@ -343,6 +357,7 @@ impl Engine {
                     self.go_on(taught);
                 }
                 step = self.reload.next() => self.reload(step),
+                ask = self.control.next() => self.answer(ask),
                 () = flush(&mut self.log) => {}
                 changed = self.watch.next() => {
                     if changed.is_none() {
@@ -386,6 +401,7 @@ impl Engine {
                     service::alive();
                     self.pieces.expire();
                     self.initials.expire();
+                    self.let_go_of_added();
                     let heard = self.is_here();
                     self.go_on(heard);
                     let counted = self.count();
@@ -418,11 +434,13 @@ impl Engine {
             mut datapath,
             routing,
             report,
+            control,
             // Dropped the other way round: the lock last.
             _instance,
             _name,
             ..
         } = self;
+        drop(control);
         let detached = datapath.remove();
         for change in routing.remove().await? {
             report.detail(&change);

@@ -1,6 +1,6 @@
 //! Other rules while a run goes on: read apart, put in force all at once; or nothing at all.
 
-use std::{mem, path::PathBuf, time::Instant};
+use std::{mem, path::PathBuf, sync::Arc, time::Instant};
 
 use steer_common::suffix::Key;
 use tokio::{
@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{Engine, Error, Rulebook, files::Files};
 use crate::{
-    config::Settings, datapath::NewRules, error::sentence, origin::Sourced, report::Reloaded,
+    config::Settings, control::Answer, datapath::NewRules, error::sentence, origin::Sourced,
+    report::Reloaded,
 };
 
 /// When rules are to be read again, and what came of it.
@@ -19,6 +20,11 @@ pub(super) struct Reload {
     hangup: Signal,
     files: Files,
     wanted: bool,
+    /// Who waits for the next reading, and who for the one that goes on.
+    waiting: Vec<Answer>,
+    answered: Vec<Answer>,
+    /// Why the rules stay as they were, until others are in force.
+    failed: Option<String>,
     work: Option<JoinHandle<Result<Fresh, Error>>>,
 }
 
@@ -50,6 +56,9 @@ impl Reload {
             hangup: signal(SignalKind::hangup()).map_err(Error::Signals)?,
             files: watched,
             wanted: false,
+            waiting: Vec::new(),
+            answered: Vec::new(),
+            failed: None,
             work: None,
         };
         Ok((reload, notes))
@@ -78,6 +87,17 @@ impl Reload {
         }
     }
 
+    /// Has them read at once, and what comes of it told.
+    pub fn at_once(&mut self, answer: Option<Answer>) {
+        self.wanted = true;
+        self.waiting.extend(answer);
+    }
+
+    /// Why the rules of the files are not in force.
+    pub fn failed(&self) -> Option<&String> {
+        self.failed.as_ref()
+    }
+
     /// Looks at the files, for changes that nobody told.
     pub fn look(&mut self) {
         if self.files.have_changed() {
@@ -90,24 +110,40 @@ impl Engine {
     /// Does what there is to do; a failure leaves the rules as they are.
     pub(super) fn reload(&mut self, step: Step) {
         let done = match step {
-            Step::Read => self.read_again(),
+            Step::Read => {
+                self.read_again();
+                return;
+            }
             Step::Take(read) => read.and_then(|fresh| self.take(fresh)),
         };
-        if let Err(error) = done {
-            self.report.not_reloaded(&sentence(&error));
+        let done = done.map_err(|error| sentence(&error));
+        if let Err(why) = &done {
+            self.report.not_reloaded(why);
+        }
+        self.reload.failed = done.as_ref().err().cloned();
+        let mut answered = mem::take(&mut self.reload.answered);
+        if done.is_err() {
+            // With what was to be added, whoever wanted it.
+            self.forget_added();
+            answered.append(&mut self.reload.waiting);
+        }
+        for answer in answered {
+            // Who asked may be gone.
+            let _ = answer.send(done.clone());
         }
     }
 
-    fn read_again(&mut self) -> Result<(), Error> {
+    fn read_again(&mut self) {
         // Before they are read, so that what changes meanwhile is read once more.
         self.reload.files.have_changed();
         let settings = self.settings.clone();
         let key = self.config.key;
         self.reload.work = Some(spawn_blocking(move || Fresh::read(&settings, key)));
-        Ok(())
+        let waiting = mem::take(&mut self.reload.waiting);
+        self.reload.answered.extend(waiting);
     }
 
-    fn take(&mut self, fresh: Fresh) -> Result<(), Error> {
+    fn take(&mut self, fresh: Fresh) -> Result<Reloaded, Error> {
         let Fresh {
             settings,
             rulebook,
@@ -120,7 +156,7 @@ impl Engine {
         self.config.patterns = u32::from(rulebook.rules().has_patterns());
         self.datapath.configure(&self.config)?;
         let before = self.rulebook.rules().len();
-        self.rulebook = rulebook;
+        self.rulebook = Arc::new(rulebook);
         let decided = self.decide_anew()?;
 
         let mut notes: Vec<_> = self
@@ -136,18 +172,20 @@ impl Engine {
                 waiting.join(", ")
             ));
         }
+        self.control.in_force(settings.added_rules());
         self.settings.rules = settings.rules;
         self.settings.files = settings.files;
         self.settings.resolve = settings.resolve;
         let lists = mem::replace(&mut self.settings.lists, settings.lists);
         notes.extend(self.know());
-        self.report.reloaded(&Reloaded {
+        let reloaded = Reloaded {
             before,
             rules: self.rulebook.rules().len(),
-            took: begun.elapsed(),
+            took: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             anew: decided.anew,
             gone: decided.gone,
-        });
+        };
+        self.report.reloaded(&reloaded);
         let others = self
             .settings
             .lists
@@ -155,7 +193,7 @@ impl Engine {
             .filter(|list| !lists.contains(list));
         others.for_each(|list| self.report.list(list));
         notes.iter().for_each(|note| self.report.note(note));
-        Ok(())
+        Ok(reloaded)
     }
 }
 

@@ -10,7 +10,7 @@ use steer_common::{
 use super::Error;
 use crate::{
     datapath::{Net, Room},
-    rules::{Judgement, Keyed, RuleSet, rule_hash},
+    rules::{Judgement, Keyed, RuleSet, Subject, rule_hash},
 };
 
 /// The rules as the kernel has them, and their names, which it has not.
@@ -33,7 +33,7 @@ pub struct Ruling {
 impl Rulebook {
     /// Hashes the rules under a key under which all differ: the one that what is in the tables was hashed by, or a random
     /// one.
-    pub(super) fn new(rules: Arc<RuleSet>, inherited: Option<Key>) -> Result<Self, Error> {
+    pub(crate) fn new(rules: Arc<RuleSet>, inherited: Option<Key>) -> Result<Self, Error> {
         // Two of a million names collide under one key in 37 million.
         const TRIES: u32 = 3;
         let mut inherited = inherited;
@@ -52,7 +52,7 @@ impl Rulebook {
     }
 
     /// The key.
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         self.key
     }
 
@@ -118,6 +118,26 @@ impl Rulebook {
     /// The domain, the range of addresses, the keyword or the regular expression of a rule by its hash.
     pub fn domain(&self, hash: u64) -> Option<&str> {
         self.keyed.rule(&self.rules, hash)
+    }
+
+    /// What is written of the rule with that hash, and where; several where a domain has one for itself and another for the
+    /// names below it.
+    pub fn rules_of(&self, hash: u64) -> Vec<(Subject, Judgement<'_>)> {
+        if let Some(domain) = self.keyed.domain(&self.rules, hash) {
+            let written = self.rules.at(domain);
+            return written.map(|(it, by)| (Subject::Names(it), by)).collect();
+        }
+        let nets = self
+            .rules
+            .nets()
+            .map(|(net, judgement)| (Subject::Addresses(net), judgement));
+        let texts = self
+            .rules
+            .texts()
+            .map(|(text, judgement)| (Subject::Text(text.clone()), judgement));
+        nets.chain(texts)
+            .filter(|(_, judgement)| rule_hash(&self.key, judgement.by) == hash)
+            .collect()
     }
 
     fn ruling(&self, judgement: &Judgement<'_>) -> Ruling {

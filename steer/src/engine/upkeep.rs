@@ -70,7 +70,7 @@ impl Engine {
 }
 
 /// Nanoseconds of the clock that `bpf_ktime_get_ns` reads.
-pub(super) fn monotonic() -> u64 {
+pub(crate) fn monotonic() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     time.map_or(0, |time| {
         std::time::Duration::from(time)

@@ -263,6 +263,12 @@ impl Hierarchy {
         self.below_mounts(&cgroup).map(|(path, _)| path)
     }
 
+    /// The directory of a process's cgroup.
+    pub fn of_process(&self, pid: u32) -> Option<PathBuf> {
+        let cgroup = self.cgroup_of(&pid.to_string())?;
+        self.below_mounts(&cgroup).map(|(path, _)| path)
+    }
+
     fn cgroup_of(&self, process: &str) -> Option<PathBuf> {
         let cgroups = fs::read_to_string(self.proc.join(process).join("cgroup")).ok()?;
         let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;

@@ -6,6 +6,7 @@ use crate::origin::Sourced;
 use crate::rules::Net;
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,19 @@ pub struct Network {
     pub name: Option<String>,
     /// The bridge.
     pub interface: String,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Docker's name for it, without the slash.
+    pub name: String,
+    /// Its id, whole.
+    pub id: String,
+    /// Whether it uses the host's network rather than one of its own.
+    pub on_host: bool,
+    /// Its addresses, by the names of its networks.
+    pub addresses: Vec<(String, IpAddr)>,
 }
 
 /// Why Docker did not say.
@@ -115,7 +129,38 @@ pub async fn ranges(socket: &Path) -> Result<Vec<Ranges>, AskError> {
             subnets,
         })
     };
-    Ok(list(socket).await?.into_iter().filter_map(ranges).collect())
+    let networks = asked(socket, async |docker| docker.list_networks(None).await).await?;
+    Ok(networks.into_iter().filter_map(ranges).collect())
+}
+
+/// The containers that run, as Docker tells; none where it is not to be asked or does not answer.
+pub async fn containers(choice: &DockerChoice) -> Vec<Container> {
+    let Some(socket) = socket(choice) else {
+        return Vec::new();
+    };
+    let listed = asked(&socket, async |docker| docker.list_containers(None).await).await;
+    let listed = listed.inspect_err(|error| tracing::debug!("no containers: {error}"));
+    let listed = listed.unwrap_or_default();
+    listed.into_iter().filter_map(container).collect()
+}
+
+fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
+    let name = summary.names?.into_iter().next()?;
+    let networks = summary.network_settings.and_then(|it| it.networks);
+    let mut addresses = Vec::new();
+    for (network, endpoint) in networks.unwrap_or_default() {
+        let given = [endpoint.ip_address, endpoint.global_ipv6_address];
+        let given = given.into_iter().flatten();
+        let parsed = given.filter_map(|text| text.parse().ok());
+        addresses.extend(parsed.map(|address| (network.clone(), address)));
+    }
+    addresses.sort();
+    Some(Container {
+        name: name.trim_start_matches('/').to_owned(),
+        id: summary.id?,
+        on_host: summary.host_config?.network_mode.as_deref() == Some("host"),
+        addresses,
+    })
 }
 
 /// What Docker told, and the bridges that bear its names but were not told of: Docker makes a bridge before it tells of
@@ -141,11 +186,14 @@ fn find_socket(docker_host: Option<&str>) -> Option<PathBuf> {
 }
 
 async fn ask(socket: &Path) -> Result<Vec<Network>, AskError> {
-    let networks = list(socket).await?;
+    let networks = asked(socket, async |docker| docker.list_networks(None).await).await?;
     Ok(networks.into_iter().filter_map(bridge_network).collect())
 }
 
-async fn list(socket: &Path) -> Result<Vec<bollard::models::Network>, AskError> {
+async fn asked<T>(
+    socket: &Path,
+    question: impl AsyncFnOnce(Docker) -> Result<T, Error>,
+) -> Result<T, AskError> {
     if !socket.exists() {
         return Err(AskError::Absent);
     }
@@ -156,10 +204,10 @@ async fn list(socket: &Path) -> Result<Vec<bollard::models::Network>, AskError> 
             2 * PATIENCE.as_secs(),
             API_DEFAULT_VERSION,
         )?;
-        docker.list_networks(None).await
+        question(docker).await
     };
-    let answer = tokio::time::timeout(PATIENCE, answer).await;
-    Ok(answer.map_err(|_| AskError::Timeout)??)
+    let answered = tokio::time::timeout(PATIENCE, answer).await;
+    Ok(answered.map_err(|_| AskError::Timeout)??)
 }
 
 fn bridge_network(network: bollard::models::Network) -> Option<Network> {
@@ -177,7 +225,6 @@ fn bridge_network(network: bollard::models::Network) -> Option<Network> {
     })
 }
 
-/// The bridges that Docker would have named so.
 /// The networks that the names of bridges tell of.
 pub fn by_name(links: &[Link]) -> Vec<Network> {
     let bridges = links

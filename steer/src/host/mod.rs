@@ -2,11 +2,14 @@
 
 pub mod bridge;
 pub mod cgroup;
+pub mod conntrack;
 pub mod docker;
 pub mod gauge;
 pub mod link;
+pub mod netlink;
 pub mod netns;
 pub mod privileges;
+pub mod process;
 pub mod requirements;
 pub mod sock_diag;
 pub mod vpn;

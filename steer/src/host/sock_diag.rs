@@ -1,22 +1,16 @@
 //! The kernel's list of sockets, by `NETLINK_SOCK_DIAG` (sock_diag(7)).
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use nix::{
     errno::Errno,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt,
-            socket, sockopt,
-        },
-        time::{TimeVal, TimeValLike as _},
-    },
+    sys::socket::{AddressFamily, SockProtocol},
 };
+
+use super::netlink::{Netlink, attributes};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-/// Octets of `struct nlmsghdr`.
-const HEADER: usize = 16;
 
 /// Any state of a socket, in [`Sockets::states`].
 pub const ANY_STATE: u32 = u32::MAX;
@@ -39,24 +33,15 @@ pub struct Sockets {
 
 /// A socket to the list of sockets of its network namespace.
 #[derive(Debug)]
-pub struct SockDiag(OwnedFd);
+pub struct SockDiag(Netlink);
 
 impl SockDiag {
-    /// Opens one. The kernel answers at once; what it does not answer is not waited for.
+    /// Opens one.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn open() -> Result<Self, Errno> {
-        const PATIENCE_MS: i64 = 200;
-        let opened = socket(
-            AddressFamily::Netlink,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        )?;
-        let patience = TimeVal::milliseconds(PATIENCE_MS);
-        setsockopt(&opened, sockopt::ReceiveTimeout, &patience)?;
-        Ok(Self(opened))
+        Netlink::open(SockProtocol::NetlinkSockDiag).map(Self)
     }
 
     /// Destroys the socket of that identity.
@@ -65,86 +50,124 @@ impl SockDiag {
     /// `ENOENT`: nobody has these ends. `ESTALE`: somebody else has. `EOPNOTSUPP`: a kernel without
     /// `CONFIG_INET_DIAG_DESTROY`.
     pub fn destroy(&self, sockets: Sockets, identity: &Identity) -> Result<(), Errno> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-        self.send(SOCK_DESTROY, flags, sockets, identity)?;
-        let octets = self.receive()?;
-        messages(&octets)
-            .find_map(|(kind, body)| (kind == libc::NLMSG_ERROR as u16).then(|| error(body)))
-            .unwrap_or(Err(Errno::EPROTO))
+        self.0.act(SOCK_DESTROY, &request(sockets, identity))
     }
 
     /// Shows each socket: a `struct inet_diag_msg` and its attributes. A kernel without the module for the protocol has none.
     ///
     /// # Errors
     /// When the kernel refuses or does not answer.
-    pub fn each(&self, sockets: Sockets, mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-        self.send(SOCK_DIAG_BY_FAMILY, flags, sockets, &[0; IDENTITY])?;
-        loop {
-            for (kind, body) in messages(&self.receive()?) {
-                if kind == libc::NLMSG_DONE as u16 {
-                    return Ok(());
-                }
-                if kind == libc::NLMSG_ERROR as u16 {
-                    return match error(body) {
-                        Err(Errno::ENOENT) => Ok(()),
-                        result => result,
-                    };
-                }
-                visit(body);
-            }
+    pub fn each(&self, sockets: Sockets, visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+        let request = request(sockets, &[0; IDENTITY]);
+        match self.0.each(SOCK_DIAG_BY_FAMILY, &request, visit) {
+            Err(Errno::ENOENT) => Ok(()),
+            result => result,
         }
     }
+}
 
-    /// A header and a `struct inet_diag_req_v2`.
-    fn send(
-        &self,
-        kind: u16,
-        flags: i32,
-        sockets: Sockets,
-        identity: &Identity,
-    ) -> Result<(), Errno> {
-        const BODY: usize = 8 + IDENTITY;
-        let mut message = Vec::with_capacity(HEADER + BODY);
-        message.extend(((HEADER + BODY) as u32).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((flags as u16).to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend([sockets.family as u8, sockets.protocol as u8, 0, 0]);
-        message.extend(sockets.states.to_ne_bytes());
-        message.extend(identity);
-        send(self.0.as_raw_fd(), &message, MsgFlags::empty()).map(drop)
-    }
+/// A `struct inet_diag_req_v2`.
+fn request(sockets: Sockets, identity: &Identity) -> Vec<u8> {
+    let mut body = vec![sockets.family as u8, sockets.protocol as u8, 0, 0];
+    body.extend(sockets.states.to_ne_bytes());
+    body.extend(identity);
+    body
+}
 
-    fn receive(&self) -> Result<Vec<u8>, Errno> {
-        let mut buffer = vec![0; 32 * 1024];
-        let size = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        buffer.truncate(size);
-        Ok(buffer)
+/// A socket with a far side, as the list shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its near side.
+    pub local: SocketAddr,
+    /// Its far side.
+    pub remote: SocketAddr,
+    /// The inode by which its process holds it.
+    pub inode: u64,
+    /// Its mark, which is shown to `CAP_NET_ADMIN` alone.
+    pub mark: Option<u32>,
+    /// The id of its cgroup, which kernels before 5.9 do not tell.
+    pub cgroup: Option<u64>,
+}
+
+impl Socket {
+    /// From a `struct inet_diag_msg` and its attributes.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        /// Octets of the struct, and where in it things are.
+        const MESSAGE: usize = 72;
+        const PORTS: usize = 4;
+        const LOCAL: usize = 8;
+        const REMOTE: usize = 24;
+        const INODE: usize = 68;
+        const INET_DIAG_MARK: u16 = 15;
+        const INET_DIAG_CGROUP_ID: u16 = 21;
+        let (message, rest) = body.split_at_checked(MESSAGE)?;
+        let is_v6 = libc::c_int::from(message[0]) == libc::AF_INET6;
+        let port = |at: usize| {
+            Some(u16::from_be_bytes(
+                message.get(at..at + 2)?.try_into().ok()?,
+            ))
+        };
+        let address = |at: usize| -> Option<IpAddr> {
+            let octets: [u8; 16] = message.get(at..at + 16)?.try_into().ok()?;
+            Some(if is_v6 {
+                Ipv6Addr::from(octets).to_canonical()
+            } else {
+                IpAddr::from(*octets.first_chunk::<4>()?)
+            })
+        };
+        let inode = message.get(INODE..INODE + 4)?.try_into().ok()?;
+        let mut socket = Self {
+            local: SocketAddr::new(address(LOCAL)?, port(PORTS)?),
+            remote: SocketAddr::new(address(REMOTE)?, port(PORTS + 2)?),
+            inode: u32::from_ne_bytes(inode).into(),
+            mark: None,
+            cgroup: None,
+        };
+        for (kind, value) in attributes(rest) {
+            match kind {
+                INET_DIAG_MARK => socket.mark = value.try_into().ok().map(u32::from_ne_bytes),
+                INET_DIAG_CGROUP_ID => {
+                    socket.cgroup = value.try_into().ok().map(u64::from_ne_bytes);
+                }
+                _ => {}
+            }
+        }
+        Some(socket)
     }
 }
 
-/// The messages of what was received: their types and bodies.
-fn messages(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let header = octets.first_chunk::<HEADER>()?;
-        let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _, _, _] = *header;
-        let size = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let message = octets.get(..size)?;
-        let body = message.get(HEADER..)?;
-        octets = octets.get(size.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes(kind), body))
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What an acknowledgment says: a negative error number, or zero.
-fn error(body: &[u8]) -> Result<(), Errno> {
-    let number = body
-        .first_chunk()
-        .map_or(0, |octets| i32::from_ne_bytes(*octets));
-    if number == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_raw(-number))
+    #[test]
+    fn a_socket_is_read_with_what_the_kernel_adds() {
+        let mut body = vec![0; 72];
+        body[0] = libc::AF_INET as u8;
+        body[4..8].copy_from_slice(&[0x9c, 0x40, 1, 187]);
+        body[8..12].copy_from_slice(&[192, 0, 2, 1]);
+        body[24..28].copy_from_slice(&[203, 0, 113, 7]);
+        body[68] = 5;
+        // An attribute of one octet and its padding, then the mark and the cgroup.
+        body.extend([5, 0, 8, 0, 1, 0, 0, 0]);
+        body.extend([8, 0, 15, 0, 0, 0x10, 0, 0]);
+        body.extend([12, 0, 21, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        let socket = Socket {
+            local: "192.0.2.1:40000".parse().unwrap(),
+            remote: "203.0.113.7:443".parse().unwrap(),
+            inode: 5,
+            mark: Some(0x1000),
+            cgroup: Some(9),
+        };
+        assert_eq!(Socket::read(&body), Some(socket));
+        body[0] = libc::AF_INET6 as u8;
+        body[8..24].copy_from_slice(&"::ffff:192.0.2.1".parse::<Ipv6Addr>().unwrap().octets());
+        body[24..40].copy_from_slice(&"2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+        let socket = Socket {
+            remote: "[2001:db8::1]:443".parse().unwrap(),
+            ..socket
+        };
+        assert_eq!(Socket::read(&body), Some(socket));
+        assert_eq!(Socket::read(&body[..71]), None);
     }
 }

@@ -40,7 +40,7 @@ pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Choice, Hos
                 "{name} is the loopback device and cannot be the VPN; {}",
                 name_one(links)
             )),
-            Some(link) => Ok(Choice::Found(vpn(link))),
+            Some(link) => Ok(Choice::Found(of(link))),
             None => awaited(format!(
                 "there is no interface \"{name}\"; {}",
                 nearest_or_list(name, links)
@@ -51,7 +51,7 @@ pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Choice, Hos
                 .filter(|link| link.up && has_address(link))
                 .collect();
             match usable.as_slice() {
-                [link] => Ok(Choice::Found(vpn(link))),
+                [link] => Ok(Choice::Found(of(link))),
                 [] => awaited(format!("no VPN is up; {}", name_one(links))),
                 several => refuse(format!(
                     "several interfaces could be the VPN: {}; choose one with --vpn IFACE",
@@ -120,7 +120,8 @@ fn list<'a>(links: impl IntoIterator<Item = &'a Link>) -> String {
         .join(", ")
 }
 
-fn vpn(link: &Link) -> Vpn {
+/// An interface as the VPN that it is.
+pub fn of(link: &Link) -> Vpn {
     Vpn {
         name: link.name.clone(),
         index: link.index,

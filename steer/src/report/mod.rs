@@ -1,7 +1,9 @@
 //! What a run says on standard output, line by line, and what a configuration comes to.
 
+mod journal;
 mod summary;
 
+pub use journal::{Journal, Told};
 pub use summary::configured;
 
 use std::{
@@ -9,8 +11,12 @@ use std::{
     fmt::{Arguments, Display},
     io::{Write as _, stdout},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use steer_common::{
     stats::{Action, Outcome, Stats},
@@ -28,16 +34,18 @@ use crate::{
 
 /// Names remembered for the lines of flows; the oldest goes first.
 const NAMES: usize = 4096;
+/// A failure is told again only after that, and counts as over.
+const TROUBLED: Duration = Duration::from_secs(60);
 
 /// Other rules were put in force.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// How many there were before.
     pub before: usize,
     /// How many there are.
     pub rules: usize,
-    /// From the beginning of reading to their being in force, and what was learned decided anew.
-    pub took: Duration,
+    /// From the beginning of reading to their being in force, and what was learned decided anew; in milliseconds.
+    pub took: u64,
     /// Addresses with another verdict, or by another rule.
     pub anew: usize,
     /// Addresses of which no rule speaks any more.
@@ -48,6 +56,7 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Report {
     output: Output,
+    journal: Arc<Journal>,
     begun: Instant,
     names: HashMap<IpAddr, Name>,
     ages: VecDeque<IpAddr>,
@@ -61,6 +70,7 @@ impl Report {
     pub fn new(output: Output) -> Self {
         Self {
             output,
+            journal: Arc::default(),
             begun: Instant::now(),
             names: HashMap::new(),
             ages: VecDeque::new(),
@@ -70,62 +80,89 @@ impl Report {
         }
     }
 
+    /// Where all that is told can be heard, also what is not printed.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Since the beginning.
+    pub fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// What failed within the last minute.
+    pub fn troubles(&self) -> Vec<String> {
+        let lately = self
+            .troubles
+            .iter()
+            .filter(|(_, told)| told.elapsed() < TROUBLED);
+        lately.map(|(text, _)| text.clone()).collect()
+    }
+
     /// What is attached where, what goes where, and that it does from now on.
     pub fn start(&self, settings: &Settings, host: &Host) {
         for line in summary::summary(settings, host) {
-            self.say(format_args!("{line}"));
+            self.row(&line);
         }
-        self.say(format_args!(
-            "ready    after {} ms",
-            self.begun.elapsed().as_millis()
-        ));
+        self.say(
+            "ready",
+            format_args!("after {} ms", self.begun.elapsed().as_millis()),
+        );
     }
 
     /// The last line.
     pub fn end(&self) {
-        self.say(format_args!(
-            "ended    {} addresses learned, {} flows steered; the host is as it was before",
-            self.learned, self.steered
-        ));
+        self.say(
+            "ended",
+            format_args!(
+                "{} addresses learned, {} flows steered; the host is as it was before",
+                self.learned, self.steered
+            ),
+        );
     }
 
     /// Something the user should know.
     pub fn note(&self, text: &str) {
-        self.say(format_args!("note     {text}"));
+        self.say("note", format_args!("{text}"));
     }
 
     /// One of steer's own doings.
     pub fn detail(&self, doing: &dyn Display) {
         if self.output >= Output::Verbose {
-            self.say(format_args!("         {doing}"));
+            let _ = writeln!(stdout(), "         {doing}");
         }
+        self.journal.tell("detail", doing.to_string(), Value::Null);
     }
 
     /// What somebody else had undone, and steer did again.
     pub fn restored(&self, changes: &[Change]) {
         for change in changes {
-            self.say(format_args!("restored {change}: somebody undid it"));
+            self.say("restored", format_args!("{change}: somebody undid it"));
         }
     }
 
     /// Somebody had taken the programs from a bridge, and they are there again.
     pub fn attached_again(&self, bridge: &Bridge) {
-        self.say(format_args!(
-            "restored the programs on {}: somebody detached them",
-            bridge.name
-        ));
+        self.say(
+            "restored",
+            format_args!("the programs on {}: somebody detached them", bridge.name),
+        );
     }
 
     /// The VPN is another than before: up, down, with other addresses.
     pub fn vpn(&self, vpn: Option<&Vpn>, on_down: OnDown) {
         match (vpn.filter(|vpn| vpn.up), on_down) {
-            (Some(vpn), _) => self.say(format_args!("vpn      {} is up", vpn.name)),
-            (None, OnDown::Block) => self.say(format_args!(
-                "vpn      is down: what must take it is blocked until it is back"
-            )),
-            (None, OnDown::Direct) => self.say(format_args!(
-                "vpn      is down: what should take it goes direct until it is back, as on_down says"
-            )),
+            (Some(vpn), _) => self.say("vpn", format_args!("{} is up", vpn.name)),
+            (None, OnDown::Block) => self.say(
+                "vpn",
+                format_args!("is down: what must take it is blocked until it is back"),
+            ),
+            (None, OnDown::Direct) => self.say(
+                "vpn",
+                format_args!(
+                    "is down: what should take it goes direct until it is back, as on_down says"
+                ),
+            ),
         }
     }
 
@@ -136,13 +173,13 @@ impl Report {
             None => String::new(),
         };
         let what = if attached { "attached" } else { "gone" };
-        self.say(format_args!("bridge   {}{network} {what}", bridge.name));
+        self.say("bridge", format_args!("{}{network} {what}", bridge.name));
     }
 
     /// A cgroup was attached to or has gone.
     pub fn cgroup(&self, cgroup: &Cgroup, attached: bool) {
         let what = if attached { "attached" } else { "gone" };
-        self.say(format_args!("cgroup   {} {what}", cgroup.path.display()));
+        self.say("cgroup", format_args!("{} {what}", cgroup.path.display()));
     }
 
     /// What the programs told.
@@ -177,25 +214,26 @@ impl Report {
             anew,
             gone,
         } = *reloaded;
-        self.say(format_args!(
-            "reloaded {} ({before} before) in {} ms; of the addresses known, {anew} decided anew and {gone} let go",
+        self.say("reloaded", format_args!(
+            "{} ({before} before) in {} ms; of the addresses known, {anew} decided anew and {gone} let go",
             counted(rules, "rule"),
-            took.as_millis()
+            took
         ));
     }
 
     /// What a list came to when it was read again.
     pub fn list(&self, list: &ListSummary) {
         for line in summary::list(list) {
-            self.say(format_args!("{line}"));
+            self.row(&line);
         }
     }
 
     /// Other rules could not be read or put in force.
     pub fn not_reloaded(&self, why: &str) {
-        self.say(format_args!(
-            "warning  not reloaded, the rules stay as they were: {why}"
-        ));
+        self.say(
+            "warning",
+            format_args!("not reloaded, the rules stay as they were: {why}"),
+        );
     }
 
     /// Names were resolved before their use: so many, with so many addresses, save some.
@@ -204,33 +242,38 @@ impl Report {
             [] => String::new(),
             failed => format!(" ({} failed: {})", failed.len(), listed(failed)),
         };
-        self.say(format_args!(
-            "resolved {} before their use: {}{failed}",
-            counted(names, "name"),
-            counted(addresses, "address")
-        ));
+        self.say(
+            "resolved",
+            format_args!(
+                "{} before their use: {}{failed}",
+                counted(names, "name"),
+                counted(addresses, "address")
+            ),
+        );
     }
 
     /// A name that was resolved before its use is not any more, or for another reason, or is again.
     pub fn unresolved(&self, name: &str, failure: Option<&Failure>) {
         match failure {
-            Some(failure) => self.say(format_args!(
-                "note     {name} is not resolved before its use: {failure}; asking again"
-            )),
+            Some(failure) => self.say(
+                "note",
+                format_args!("{name} is not resolved before its use: {failure}; asking again"),
+            ),
             None => self.detail(&format_args!("{name} is resolved again")),
         }
     }
 
     /// Something failed and will be tried again; the same is told once a minute.
     pub fn trouble(&mut self, text: &str) {
-        const AGAIN: Duration = Duration::from_secs(60);
         let told = self.troubles.get(text);
-        if told.is_some_and(|told| told.elapsed() < AGAIN) {
+        if told.is_some_and(|told| told.elapsed() < TROUBLED) {
             return;
         }
-        self.troubles.retain(|_, told| told.elapsed() < AGAIN);
+        self.troubles.retain(|_, told| told.elapsed() < TROUBLED);
         self.troubles.insert(text.to_owned(), Instant::now());
         tracing::warn!("{text}; trying again");
+        let text = format!("{text}; trying again");
+        self.journal.tell("warning", text, Value::Null);
     }
 
     /// What the counters say that no user should have to look for: packets stopped and events lost.
@@ -245,11 +288,10 @@ impl Report {
             {
                 continue;
             }
-            self.say(format_args!(
-                "warning  {more} × {}: {}",
-                outcome.name(),
-                advice(outcome)
-            ));
+            self.say(
+                "warning",
+                format_args!("{more} × {}: {}", outcome.name(), advice(outcome)),
+            );
         }
     }
 
@@ -259,14 +301,25 @@ impl Report {
         } else {
             "direct"
         };
-        self.say(format_args!(
-            "learned  {} {} → {path} (rule {}, ttl {} s, asked {})",
-            learned.name,
-            learned.address,
-            rules.domain(learned.rule).unwrap_or("of another run"),
-            learned.ttl,
-            place(learned.origin, bridges)
-        ));
+        self.say_with(
+            "learned",
+            format_args!(
+                "{} {} → {path} (rule {}, ttl {} s, asked {})",
+                learned.name,
+                learned.address,
+                rules.domain(learned.rule).unwrap_or("of another run"),
+                learned.ttl,
+                place(learned.origin, bridges)
+            ),
+            json!({
+                "name": learned.name.to_string(),
+                "address": learned.address,
+                "path": path,
+                "rule": rules.domain(learned.rule),
+                "ttl": learned.ttl,
+                "by": place(learned.origin, bridges),
+            }),
+        );
     }
 
     fn steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
@@ -282,10 +335,23 @@ impl Report {
             Some((local, _)) => format!("from {local} {}", place(steered.origin, bridges)),
             None => place(steered.origin, bridges),
         };
-        self.say(format_args!(
-            "steered  {name} {address} port {port} {} → vpn ({from})",
-            protocol(steered.protocol)
-        ));
+        self.say_with(
+            "steered",
+            format_args!(
+                "{name} {address} port {port} {} → vpn ({from})",
+                protocol(steered.protocol)
+            ),
+            json!({
+                "name": name,
+                "address": address,
+                "port": port,
+                "protocol": protocol(steered.protocol),
+                "path": "vpn",
+                "rule": rules.domain(steered.rule),
+                "from": steered.local.map(|(local, _)| local),
+                "by": place(steered.origin, bridges),
+            }),
+        );
     }
 
     fn late(&self, late: &Late, rules: &Rulebook, bridges: &[Bridge]) {
@@ -295,12 +361,23 @@ impl Report {
         } else {
             "goes on direct, and later ones take the VPN"
         };
-        self.say(format_args!(
-            "late     {} {address} port {port}: known only by its first packet (rule {}); {what} ({})",
-            late.name,
-            rules.domain(late.rule).unwrap_or("of another run"),
-            place(late.origin, bridges)
-        ));
+        self.say_with(
+            "late",
+            format_args!(
+                "{} {address} port {port}: known only by its first packet (rule {}); {what} ({})",
+                late.name,
+                rules.domain(late.rule).unwrap_or("of another run"),
+                place(late.origin, bridges)
+            ),
+            json!({
+                "name": late.name.to_string(),
+                "address": address,
+                "port": port,
+                "stopped": late.stopped,
+                "rule": rules.domain(late.rule),
+                "by": place(late.origin, bridges),
+            }),
+        );
     }
 
     /// An address has names of both paths. `names` are all that it is known by, if they were looked for.
@@ -319,12 +396,21 @@ impl Report {
             [] => String::new(),
             names => format!(" of {}", names.join(", ")),
         };
-        self.say(format_args!(
-            "contested {}: it is {}'s {this}, and by rule {}{others}; the VPN wins",
-            learned.address,
-            learned.name,
-            by(rule),
-        ));
+        self.say_with(
+            "contested",
+            format_args!(
+                "{}: it is {}'s {this}, and by rule {}{others}; the VPN wins",
+                learned.address,
+                learned.name,
+                by(rule),
+            ),
+            json!({
+                "name": learned.name.to_string(),
+                "address": learned.address,
+                "path": "vpn",
+                "rule": by(rule),
+            }),
+        );
     }
 
     fn remember(&mut self, learned: &Learned) {
@@ -343,11 +429,24 @@ impl Report {
         }
     }
 
-    fn say(&self, line: Arguments<'_>) {
+    fn say(&self, kind: &str, text: Arguments<'_>) {
+        self.say_with(kind, text, Value::Null);
+    }
+
+    /// A line, with the same in values.
+    fn say_with(&self, kind: &str, text: Arguments<'_>, facts: Value) {
+        let text = text.to_string();
         if self.output >= Output::Normal {
             // Nobody may be reading any more, which is no reason to stop steering.
-            let _ = writeln!(stdout(), "{line}");
+            let _ = writeln!(stdout(), "{kind:<8} {text}");
         }
+        self.journal.tell(kind, text, facts);
+    }
+
+    /// A line of a summary.
+    fn row(&self, line: &str) {
+        let (kind, text) = line.split_at_checked(summary::COLUMN).unwrap_or((line, ""));
+        self.say(kind.trim_end(), format_args!("{text}"));
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// More patterns than these are counted rather than listed.
 const LISTED: usize = 12;
+/// Where the text of a line begins, after the word for what it is about.
+pub(super) const COLUMN: usize = 9;
 
 /// What a configuration comes to before any host is looked at, without line ends.
 pub fn configured(settings: &Settings) -> Vec<String> {
@@ -80,7 +82,7 @@ fn way(verdict: Verdict) -> &'static str {
 }
 
 fn row(what: &str, text: String) -> String {
-    format!("{what:<8} {text}")
+    format!("{what:<width$}{text}", width = COLUMN)
 }
 
 fn vpn(vpn: &Vpn) -> String {
@@ -158,6 +160,7 @@ fn paths(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
 
 fn source(origin: &Origin) -> String {
     match origin {
+        Origin::Added => origin.to_string(),
         Origin::Flag(flag) => (*flag).to_owned(),
         Origin::File { path, .. } => path.display().to_string(),
         Origin::List { name, .. } => name.to_string(),

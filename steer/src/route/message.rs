@@ -11,9 +11,12 @@ use netlink_packet_route::{
     rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
 };
 
-use super::plan::{
-    Family, Hop, IfIndex, Interface, Mark, PROTOCOL, Priority, Route, Rule, Selector, TableId,
-    Target,
+use super::{
+    lookup::{Packet, Way},
+    plan::{
+        Family, Hop, IfIndex, Interface, Mark, PROTOCOL, Priority, Route, Rule, Selector, TableId,
+        Target,
+    },
 };
 use crate::rules::Net;
 
@@ -70,27 +73,59 @@ pub(super) fn list_all_routes(family: Family) -> RouteMessage {
     message
 }
 
-/// The request to look up which way a packet without a mark would go.
-pub(super) fn look_up(address: IpAddr) -> RouteMessage {
+/// The request to look up which way a packet would go.
+pub(super) fn look_up(packet: &Packet) -> RouteMessage {
+    let Packet { to, mark, from } = *packet;
     let mut message = RouteMessage::default();
     let header = &mut message.header;
-    header.address_family = address_family(Family::of(address));
-    header.destination_prefix_length = host_length(address);
-    message
-        .attributes
-        .push(RouteAttribute::Destination(route_address(address)));
+    header.address_family = address_family(Family::of(to));
+    header.destination_prefix_length = host_length(to);
+    // The table that decided rather than "main"; of IPv6 it is told anyway, and the flag refused.
+    if to.is_ipv4() {
+        header.flags = RouteFlags::LookupTable;
+    }
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(route_address(to)));
+    if mark != 0 {
+        attributes.push(RouteAttribute::Mark(mark));
+    }
+    if let Some((address, interface)) = from {
+        message.header.source_prefix_length = host_length(address);
+        attributes.push(RouteAttribute::Source(route_address(address)));
+        attributes.push(RouteAttribute::Iif(interface.0));
+    }
     message
 }
 
-/// The interface in the answer to that.
-pub(super) fn leaves_by(message: &RouteMessage) -> Option<IfIndex> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(IfIndex(*index)),
-            _ => None,
-        })
+/// The way in the answer to that.
+pub(super) fn way(message: &RouteMessage) -> Way {
+    let address = |found: &RouteAddress| match found {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    };
+    let (mut interface, mut gateway, mut source) = (None, None, None);
+    let mut table = TableId(u32::from(message.header.table));
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
+            RouteAttribute::Gateway(found) => gateway = address(found),
+            RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some((*v4).into()),
+            RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some((*v6).into()),
+            RouteAttribute::PrefSource(found) => source = address(found),
+            RouteAttribute::Table(number) => table = TableId(*number),
+            _ => {}
+        }
+    }
+    match interface {
+        Some(interface) => Way::Out {
+            interface,
+            gateway,
+            source,
+            table,
+        },
+        None => Way::Nowhere,
+    }
 }
 
 /// A rule, to be added as well as to be deleted.

@@ -35,6 +35,7 @@ mod forward;
 mod guard;
 mod keep;
 mod ledger;
+mod lookup;
 mod message;
 mod netlink;
 mod nft;
@@ -50,6 +51,7 @@ pub use self::{
     diff::{Change, LOOSE, Loosened, STRICT, State, diff},
     error::Error,
     guard::{Routing, cleanup},
+    lookup::{Packet, Way, way},
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,

@@ -1,6 +1,6 @@
 //! Rules and routes over rtnetlink: listing, adding, deleting.
 
-use std::{io, net::IpAddr, path::Path};
+use std::{io, path::Path};
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::route::RouteMessage;
@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::{
     Change, Error,
+    lookup::{Packet, Way},
     message::{self, SeenRoute, SeenRule},
-    plan::{Family, IfIndex, Route, Rule, TableId},
+    plan::{Family, Route, Rule, TableId},
 };
 
 /// A netlink socket of the network namespace of the thread that opened it.
@@ -98,19 +99,12 @@ impl Netlink {
         Ok(seen.filter(|route| route.family == family).collect())
     }
 
-    /// `ip route get ADDRESS`: the interface that a packet without a mark leaves by, if by any.
-    pub(super) async fn leaves_by(&self, address: IpAddr) -> Result<Option<IfIndex>, Error> {
-        let request = self.handle.route().get(message::look_up(address));
+    /// `ip route get …`
+    pub(super) async fn look_up(&self, packet: &Packet) -> io::Result<Way> {
+        let request = self.handle.route().get(message::look_up(packet));
         let found = request.execute().try_collect::<Vec<_>>().await;
-        match found.map_err(cause) {
-            Ok(found) => Ok(found.first().and_then(message::leaves_by)),
-            // Nowhere; or a rule or a route says that it may not.
-            Err(error) if error.kind() != io::ErrorKind::Other => Ok(None),
-            Err(source) => Err(Error::List {
-                what: format!("route of `ip route get {address}`"),
-                source,
-            }),
-        }
+        let found = found.map_err(cause)?;
+        Ok(found.first().map_or(Way::Nowhere, message::way))
     }
 
     /// `ip rule add …`

@@ -80,7 +80,7 @@ pub struct TableId(pub u32);
 impl TableId {
     /// The main table (`RT_TABLE_MAIN`).
     pub const MAIN: Self = Self(254);
-    /// The kernel's, of the addresses of the host itself.
+    /// The table of the host's own addresses (`RT_TABLE_LOCAL`).
     pub const LOCAL: Self = Self(255);
 }
 
@@ -88,6 +88,7 @@ impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::MAIN => f.write_str("main"),
+            Self::LOCAL => f.write_str("local"),
             Self(number) => number.fmt(f),
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     Error,
     guard::families,
+    lookup::{self, Packet, Way},
     netlink::Netlink,
     plan::{Family, IfIndex, TableId, Taken},
 };
@@ -23,7 +24,11 @@ pub async fn taken(vpn: IfIndex) -> Result<Taken, Error> {
     let mut taken = Taken::default();
     for family in families() {
         for address in ANYWHERE {
-            if Family::of(address) == family && netlink.leaves_by(address).await? == Some(vpn) {
+            if Family::of(address) != family {
+                continue;
+            }
+            let way = lookup::by(&netlink, &Packet::to(address)).await?;
+            if matches!(way, Way::Out { interface, .. } if interface == vpn) {
                 taken.families.insert(family);
             }
         }

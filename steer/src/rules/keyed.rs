@@ -79,7 +79,8 @@ impl Keyed {
             .or_else(|| self.others.get(&hash).map(String::as_str))
     }
 
-    fn domain<'a>(&self, rules: &'a RuleSet, hash: u64) -> Option<&'a str> {
+    /// The domain of a hash. `rules` are those that were hashed.
+    pub fn domain<'a>(&self, rules: &'a RuleSet, hash: u64) -> Option<&'a str> {
         let index = self
             .entries
             .binary_search_by_key(&hash, |&(hash, _)| hash)

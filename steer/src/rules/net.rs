@@ -51,6 +51,12 @@ impl Net {
         self.prefix
     }
 
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4()
+            && Self::around(address, self.prefix).as_ref() == Some(self)
+    }
+
     /// The range as the kernel's map has it: an IPv4 address in mapped form, its prefix from 96 to 128.
     pub fn mapped(&self) -> (Address, u32) {
         let before = match self.address {

@@ -58,6 +58,7 @@ pub(super) struct Held {
 /// An [`Origin`] without its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
+    Added,
     Flag(&'static str),
     File(Arc<Path>),
     List(Arc<str>),
@@ -194,30 +195,44 @@ impl RuleSet {
         own
     }
 
+    /// What holds at a domain itself, as patterns.
+    pub fn at(&self, domain: &str) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
+        let found = self.names.slot(domain).into_iter();
+        found.flat_map(|(name, slot)| self.patterns_at(name, slot, |_| true))
+    }
+
     fn patterns_of(
         &self,
         meant: impl Fn(Held) -> bool + Copy,
     ) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
-        self.names.iter().flat_map(move |(name, slot)| {
-            let pattern = move |scope, held: Held| {
-                let domain = Domain::normal(name);
-                let judgement = self.judgement(held, By::Domain(name));
-                (Pattern { domain, scope }, judgement)
-            };
-            let [first, second] = match (
-                slot.exact.filter(|&held| meant(held)),
-                slot.below.filter(|&held| meant(held)),
-            ) {
-                (Some(exact), Some(below)) if exact == below => {
-                    [Some(pattern(Scope::Both, exact)), None]
-                }
-                (exact, below) => [
-                    exact.map(|held| pattern(Scope::Exact, held)),
-                    below.map(|held| pattern(Scope::Below, held)),
-                ],
-            };
-            first.into_iter().chain(second)
-        })
+        let names = self.names.iter();
+        names.flat_map(move |(name, slot)| self.patterns_at(name, slot, meant))
+    }
+
+    fn patterns_at<'a, F: Fn(Held) -> bool>(
+        &'a self,
+        name: &'a str,
+        slot: &Slot,
+        meant: F,
+    ) -> impl Iterator<Item = (Pattern, Judgement<'a>)> + use<'a, F> {
+        let pattern = |scope, held: Held| {
+            let domain = Domain::normal(name);
+            let judgement = self.judgement(held, By::Domain(name));
+            (Pattern { domain, scope }, judgement)
+        };
+        let [first, second] = match (
+            slot.exact.filter(|&held| meant(held)),
+            slot.below.filter(|&held| meant(held)),
+        ) {
+            (Some(exact), Some(below)) if exact == below => {
+                [Some(pattern(Scope::Both, exact)), None]
+            }
+            (exact, below) => [
+                exact.map(|held| pattern(Scope::Exact, held)),
+                below.map(|held| pattern(Scope::Below, held)),
+            ],
+        };
+        first.into_iter().chain(second)
     }
 
     /// The names that a rule sends through the VPN as such, not only those below them, save those of lists, in the
@@ -227,9 +242,11 @@ impl RuleSet {
             let exact = slot.exact.filter(|held| held.verdict == Verdict::Vpn)?;
             match self.source(exact) {
                 Source::List(_) => None,
-                Source::Flag(_) | Source::File(_) | Source::Preset(_) | Source::Default => {
-                    Some(name)
-                }
+                Source::Added
+                | Source::Flag(_)
+                | Source::File(_)
+                | Source::Preset(_)
+                | Source::Default => Some(name),
             }
         });
         let mut chosen: Vec<_> = chosen.collect();
@@ -240,6 +257,11 @@ impl RuleSet {
     /// How many domains carry a verdict: the number of entries that the kernel's map needs.
     pub fn len(&self) -> usize {
         self.names.len()
+    }
+
+    /// How many rules there are: domains, ranges of addresses, keywords and regular expressions.
+    pub fn count(&self) -> usize {
+        self.len() + self.nets.len() + self.texts.len()
     }
 
     /// Whether nothing is decided at all.
@@ -287,6 +309,7 @@ impl Source {
     pub(super) fn of(origin: Origin) -> (Self, u32) {
         let number = |line: usize| u32::try_from(line).unwrap_or(0);
         match origin {
+            Origin::Added => (Self::Added, 0),
             Origin::Flag(flag) => (Self::Flag(flag), 0),
             Origin::File { path, line } => (Self::File(path), number(line)),
             Origin::List { name, line } => (Self::List(name), number(line)),
@@ -299,6 +322,7 @@ impl Source {
     pub(super) fn at(&self, line: u32) -> Origin {
         let line = line as usize;
         match self {
+            Self::Added => Origin::Added,
             Self::Flag(flag) => Origin::Flag(flag),
             Self::File(path) => Origin::File {
                 path: path.clone(),
@@ -320,7 +344,7 @@ impl Source {
 
     /// Whether the user wrote the rules there, who is to mend them where they contradict each other.
     pub(super) fn is_users_own(&self) -> bool {
-        matches!(self, Self::Flag(_) | Self::File(_))
+        matches!(self, Self::Added | Self::Flag(_) | Self::File(_))
     }
 }
 

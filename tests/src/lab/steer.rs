@@ -203,7 +203,7 @@ impl Lab {
         } else {
             debug_steer()?
         };
-        let mut command = self.steer_command(&binary, "run")?;
+        let mut command = self.steer_command(&binary, &["run"])?;
         let file = (!config.is_empty()).then(|| self.unused("steer", "toml"));
         if let Some(file) = &file {
             fs::write(file, config)?;
@@ -235,7 +235,17 @@ impl Lab {
 
     /// Runs `steer cleanup`.
     pub fn steer_cleanup(&self) -> Result<Ran> {
-        Ran::of(&mut self.steer_command(&self.steer_binary()?, "cleanup")?)
+        self.ask_steer(&["cleanup"])
+    }
+
+    /// Runs steer with these words, about the run of this lab.
+    pub fn ask_steer(&self, words: &[&str]) -> Result<Ran> {
+        Ran::of(&mut self.steer_asking(words)?)
+    }
+
+    /// The command that [`Self::ask_steer`] runs.
+    pub fn steer_asking(&self, words: &[&str]) -> Result<Command> {
+        self.steer_command(&self.steer_binary()?, words)
     }
 
     /// Runs `steer doctor --json` in the box, in a mount namespace that `prelude`, lines of the shell, has changed before.
@@ -258,21 +268,19 @@ impl Lab {
         self.bpffs().join("steer")
     }
 
-    fn steer_command(&self, binary: &Path, subcommand: &str) -> Result<Command> {
+    fn steer_command(&self, binary: &Path, words: &[&str]) -> Result<Command> {
         let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
         if self.docker.is_some() {
             place.over.insert(0, self.private_run());
         }
         let mut command = place.command(binary)?;
-        command
-            .arg(subcommand)
-            .arg("--bpffs")
-            .arg(self.steer_bpffs());
+        command.args(words).arg("--bpffs").arg(self.steer_bpffs());
         command.arg("--run-dir").arg(self.dir.join("run"));
         Ok(command)
     }
 
-    pub(super) fn steer_binary(&self) -> Result<PathBuf> {
+    /// The binary that is run.
+    pub fn steer_binary(&self) -> Result<PathBuf> {
         self.steer.clone().map_or_else(steer_binary, Ok)
     }
 

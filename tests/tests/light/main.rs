@@ -4,6 +4,7 @@
 mod adoption;
 mod bypass;
 mod changes;
+mod control;
 mod crash;
 mod datagrams;
 mod dns_over_tcp;

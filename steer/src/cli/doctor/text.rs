@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    cli::colour::{Palette, Tone},
+    cli::output::Colour,
     doctor::{Finding, Fix, State},
 };
 
@@ -12,11 +12,31 @@ const WIDTH: usize = 100;
 /// How wide the first column is.
 const COLUMN: usize = 9;
 
+/// What a word in the first column stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tone {
+    Bad,
+    Fair,
+    Good,
+    Faint,
+}
+
+impl Tone {
+    fn paint(self, colour: Colour, text: &str) -> String {
+        match self {
+            Self::Bad => colour.bad(text),
+            Self::Good => colour.good(text),
+            Self::Fair if !text.is_empty() => colour.strong(text),
+            Self::Fair | Self::Faint => text.to_owned(),
+        }
+    }
+}
+
 /// How findings are told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
     /// With colour, or without.
-    pub(super) palette: Palette,
+    pub(super) colour: Colour,
     /// What is well is told, too.
     pub(super) verbose: bool,
     /// `--fix` was given, so that it need not be recommended.
@@ -106,7 +126,7 @@ impl Page {
     fn row(&self, word: &str, tone: Tone, id: &str, text: &str) -> Vec<String> {
         let mut lines = self.wrapped(word, tone, &format!("{id}: {text}"));
         if let Some(first) = lines.first_mut() {
-            *first = first.replacen(id, &self.palette.paint(Tone::Strong, id), 1);
+            *first = first.replacen(id, &self.colour.strong(id), 1);
         }
         lines
     }
@@ -119,8 +139,7 @@ impl Page {
                 Some((command, comment)) => (command, format!("    # {comment}")),
                 None => (line, String::new()),
             };
-            let command = self.palette.paint(Tone::Strong, command);
-            let comment = self.palette.paint(Tone::Faint, &comment);
+            let command = self.colour.strong(command);
             let word = if number == 0 { "mend" } else { "" };
             format!("{}{command}{comment}", self.column(word, Tone::Faint))
         });
@@ -152,7 +171,7 @@ impl Page {
 
     fn column(&self, word: &str, tone: Tone) -> String {
         let gap = " ".repeat(COLUMN.saturating_sub(word.len()));
-        format!("{}{gap}", self.palette.paint(tone, word))
+        format!("{}{gap}", tone.paint(self.colour, word))
     }
 
     fn sum(&self, findings: &[Finding]) -> String {
@@ -164,7 +183,7 @@ impl Page {
         };
         let broken = count(State::Broken);
         let tone = if broken > 0 { Tone::Bad } else { Tone::Good };
-        let broken = self.palette.paint(tone, &format!("{broken} broken"));
+        let broken = tone.paint(self.colour, &format!("{broken} broken"));
         let mut sum = format!(
             "{broken}, {} advice, {} well, {} not looked at",
             count(State::Advice),
@@ -200,7 +219,7 @@ mod tests {
 
     fn page(verbose: bool) -> Page {
         Page {
-            palette: Palette::of_stdout(),
+            colour: Colour::Never,
             verbose,
             fixed: false,
         }

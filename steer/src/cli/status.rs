@@ -1,0 +1,235 @@
+//! `steer status`.
+
+use super::ask::RunChoice;
+use super::output::{self, Colour, print};
+use super::runtime;
+use super::words::{counted, span};
+use crate::control::query::Nothing;
+use crate::inspect;
+use crate::inspect::status::{State, Status};
+use crate::route::OnDown;
+use anyhow::Result;
+use clap::Args;
+use std::process::ExitCode;
+
+pub(super) const EXAMPLES: &str = "\
+Exit status: 0 all is well; 1 it cannot be told; 3 it steers, and something is wrong; 4 no steer runs, or its programs
+go on alone.
+
+Examples:
+  steer status
+  steer status --quiet || echo 'look at steer'
+  steer status --json | jq '.addresses.vpn'";
+
+const DEGRADED: u8 = 3;
+const NOT_RUNNING: u8 = 4;
+
+/// Flags of `steer status`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+
+    /// Print nothing: the exit status says it
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Which run.
+    #[command(flatten)]
+    pub run: RunChoice,
+}
+
+/// Says how steer is.
+pub(super) fn status(args: &StatusArgs) -> Result<ExitCode> {
+    let asked = runtime()?.block_on(args.run.ask(
+        "/v1/status",
+        &Nothing {},
+        async |snapshot, view| inspect::status::status(&snapshot, &view),
+    ));
+    let status: Status = match asked {
+        Ok(status) => status,
+        Err(error) => {
+            if let Some(inspect::Error::Nothing { .. }) = error.downcast_ref() {
+                if args.json {
+                    print(&["{\n  \"state\": \"stopped\"\n}"])?;
+                } else if !args.quiet {
+                    print(&[error.to_string()])?;
+                }
+                return Ok(ExitCode::from(NOT_RUNNING));
+            }
+            return Err(error);
+        }
+    };
+    if args.json {
+        print(&[serde_json::to_string_pretty(&status)?])?;
+    } else if !args.quiet {
+        print(&lines(&status, Colour::of_output()))?;
+    }
+    Ok(match status.state {
+        State::Steering => ExitCode::SUCCESS,
+        State::Degraded => ExitCode::from(DEGRADED),
+        State::Unattended => ExitCode::from(NOT_RUNNING),
+    })
+}
+
+fn lines(status: &Status, colour: Colour) -> Vec<String> {
+    let row = |what: &str, text: String| format!("{what:<9} {text}");
+    let state = match status.state {
+        State::Steering => colour.good("steering"),
+        State::Degraded => colour.bad("steering, and something is wrong"),
+        State::Unattended => colour.bad("killed, its programs go on alone"),
+    };
+    let process = status
+        .pid
+        .zip(status.uptime)
+        .map_or_else(String::new, |(pid, uptime)| {
+            format!(
+                ", for {}, process {pid}, version {}",
+                span(uptime),
+                status.version
+            )
+        });
+    let mut lines = vec![row("state", format!("{state}{process}"))];
+    lines.extend(
+        status
+            .troubles
+            .iter()
+            .map(|why| row("trouble", colour.bad(&output::one_line(why)))),
+    );
+    let on_down = match status.on_down {
+        OnDown::Block => "blocked",
+        OnDown::Direct => "direct",
+    };
+    lines.push(row(
+        "vpn",
+        match &status.vpn {
+            Some(vpn) => {
+                let addresses: Vec<_> = vpn.addresses.iter().map(ToString::to_string).collect();
+                let up = if vpn.up { "up" } else { "down" };
+                let addresses = match addresses.as_slice() {
+                    [] => "no address".to_owned(),
+                    some => some.join(", "),
+                };
+                format!(
+                    "{} is {up} ({addresses}); when down: {on_down}",
+                    vpn.interface
+                )
+            }
+            None => format!("there is none; until it comes: {on_down}"),
+        },
+    ));
+    let bridges = status.bridges.iter().map(|bridge| match &bridge.network {
+        Some(network) => row(
+            "bridge",
+            format!("{} (Docker's network {network})", bridge.interface),
+        ),
+        None => row("bridge", bridge.interface.clone()),
+    });
+    lines.extend(bridges);
+    lines.extend(
+        status
+            .cgroups
+            .iter()
+            .map(|path| row("cgroup", path.clone())),
+    );
+    let config = match &status.config {
+        Some(file) => format!(" ({file})"),
+        None => " (no configuration file)".to_owned(),
+    };
+    lines.push(row("rules", format!("{}{config}", status.rules)));
+    let known = &status.addresses;
+    lines.push(row(
+        "learned",
+        format!(
+            "{} for the VPN{}, {} direct by a rule; room for {}",
+            counted(known.vpn, "address"),
+            match known.contested {
+                0 => String::new(),
+                count => format!(" ({count} contested)"),
+            },
+            known.direct,
+            known.room
+        ),
+    ));
+    lines.push(row(
+        "flows",
+        format!(
+            "{} through the VPN since the start; held there now: {} of {}",
+            status.steered, status.held.used, status.held.room
+        ),
+    ));
+    let dropped: Vec<_> = status
+        .dropped
+        .iter()
+        .map(|(name, count)| format!("{count} × {name}"))
+        .collect();
+    lines.push(match dropped.as_slice() {
+        [] => row("dropped", "nothing".to_owned()),
+        some => row("dropped", colour.bad(&some.join(", "))),
+    });
+    lines.extend(status.notes.iter().map(|note| row("note", note.clone())));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::status::{Addresses, BridgeFact, Room, VpnFact};
+
+    #[test]
+    fn a_status_in_lines() {
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            state: State::Degraded,
+            troubles: vec![
+                "the VPN wg0 is down: what must take it is blocked until it is up".to_owned(),
+            ],
+            notes: Vec::new(),
+            pid: Some(812),
+            uptime: Some(3_700),
+            config: Some("/etc/steer/steer.toml".to_owned()),
+            vpn: Some(VpnFact {
+                interface: "wg0".to_owned(),
+                up: false,
+                addresses: vec!["10.8.0.2".parse().unwrap()],
+            }),
+            on_down: OnDown::Block,
+            bridges: vec![BridgeFact {
+                interface: "docker0".to_owned(),
+                network: Some("bridge".to_owned()),
+            }],
+            cgroups: vec!["/sys/fs/cgroup/system.slice/docker.service".to_owned()],
+            rules: 12,
+            addresses: Addresses {
+                vpn: 9,
+                direct: 2,
+                contested: 1,
+                room: 65_536,
+            },
+            held: Room {
+                used: 3,
+                room: 65_536,
+            },
+            steered: 41,
+            dropped: [("packet_wrong_path".to_owned(), 2)].into(),
+        };
+        let expected = "\
+state     steering, and something is wrong, for 1 h 1 min, process 812, version 0.1.0
+trouble   the VPN wg0 is down: what must take it is blocked until it is up
+vpn       wg0 is down (10.8.0.2); when down: blocked
+bridge    docker0 (Docker's network bridge)
+cgroup    /sys/fs/cgroup/system.slice/docker.service
+rules     12 (/etc/steer/steer.toml)
+learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
+flows     41 through the VPN since the start; held there now: 3 of 65536
+dropped   2 × packet_wrong_path";
+        assert_eq!(lines(&status, Colour::Never).join("\n"), expected);
+        let coloured = lines(&status, Colour::Always).join("\n");
+        assert_eq!(
+            anstream::adapter::strip_str(&coloured).to_string(),
+            expected
+        );
+        assert_ne!(coloured, expected);
+    }
+}

@@ -1,0 +1,162 @@
+//! What the programs remember, read where it is pinned: beside a run that goes on, and after one that was killed.
+
+use std::io;
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie},
+};
+use steer_common::{
+    stats::Stats,
+    types::{
+        AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, RuleEntry,
+    },
+};
+
+use super::{
+    error::Error,
+    in_map,
+    pins::{Pins, file},
+};
+
+/// The pinned maps; nothing is written to them.
+#[derive(Clone, Debug)]
+pub struct View {
+    pins: Pins,
+    config: Config,
+}
+
+impl View {
+    /// Looks at what is pinned there; `None` where nothing is.
+    ///
+    /// # Errors
+    /// When another version of steer pinned it, or it may not be read.
+    pub fn open(pins: &Pins) -> Result<Option<Self>, Error> {
+        match pins.folder().metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(file(pins.folder(), "read", source)),
+        }
+        if !pins.has_layout()? {
+            return Err(Error::OtherLayout {
+                folder: pins.folder().to_owned(),
+            });
+        }
+        let map = Map::Array(pinned(pins, "CONFIG")?);
+        let config = Array::<MapData, Config>::try_from(map)
+            .and_then(|map| map.get(&0, 0))
+            .map_err(in_map("CONFIG"))?;
+        Ok(Some(Self {
+            pins: pins.clone(),
+            config,
+        }))
+    }
+
+    /// What user space told the programs last, when this was opened.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let map = Map::PerCpuArray(pinned(&self.pins, "STATS")?);
+        let cpus = PerCpuArray::<MapData, Stats>::try_from(map)
+            .and_then(|map| map.get(&0, 0))
+            .map_err(in_map("STATS"))?;
+        let mut sum = Stats::default();
+        cpus.iter().for_each(|cpu| sum.add(cpu));
+        Ok(sum)
+    }
+
+    /// The rules in force by the hash of their domains.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn rules(&self) -> Result<Table<u64, RuleEntry>, Error> {
+        self.table("RULES")
+    }
+
+    /// What the rules for networks say of an address, by the longest prefix.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn net(&self, address: Address) -> Result<Option<NetEntry>, Error> {
+        /// Bits of an [`Address`].
+        const BITS: u32 = 128;
+        let map = Map::LpmTrie(pinned(&self.pins, "NETS")?);
+        let found = LpmTrie::<MapData, Address, NetEntry>::try_from(map)
+            .and_then(|map| map.get(&lpm_trie::Key::new(BITS, address), 0));
+        there(found).map_err(in_map("NETS"))
+    }
+
+    /// The addresses learned.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn addresses(&self) -> Result<Table<Address, AddrEntry>, Error> {
+        self.table("ADDRS")
+    }
+
+    /// By which names they were learned.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn names(&self) -> Result<Table<NameKey, NameEntry>, Error> {
+        self.table("NAMES")
+    }
+
+    /// The flows held on the VPN.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn flows(&self) -> Result<Table<FlowKey, FlowEntry>, Error> {
+        self.table("FLOWS")
+    }
+
+    fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, Error> {
+        let map = Map::HashMap(pinned(&self.pins, name)?);
+        let map = HashMap::try_from(map).map_err(in_map(name))?;
+        Ok(Table { name, map })
+    }
+}
+
+/// A pinned table.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    name: &'static str,
+    map: HashMap<MapData, K, V>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    /// The value of a key, if it is there.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn get(&self, key: &K) -> Result<Option<V>, Error> {
+        there(self.map.get(key, 0)).map_err(in_map(self.name))
+    }
+
+    /// All that is in it. What comes or goes meanwhile may be missing.
+    pub fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
+        self.map.iter().flatten()
+    }
+}
+
+fn there<V>(found: Result<V, MapError>) -> Result<Option<V>, MapError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn pinned(pins: &Pins, name: &'static str) -> Result<MapData, Error> {
+    let path = pins.map(name);
+    MapData::from_pin(&path).map_err(|source| Error::Pinned {
+        path,
+        source: Box::new(source),
+    })
+}

@@ -1,0 +1,188 @@
+//! What the run is asked and told over its control socket.
+
+use std::{future::pending, time::Duration};
+
+use steer_common::stats::Stats;
+use tokio::time::Instant;
+
+use super::{Engine, Error};
+use crate::{
+    control::{Answer, Ask, Server},
+    inspect::{Run, Snapshot, rules::Change},
+    origin::Origin,
+    rules::{Rule, Subject, SubjectError},
+};
+
+/// The socket, and what was told over it.
+#[derive(Debug)]
+pub(super) struct Control {
+    server: Option<Server>,
+    /// The counters as they were at the start.
+    counted: Stats,
+    /// What the user was told at the start.
+    pub(super) notes: Vec<String>,
+    /// The rules added that are in force.
+    added: Vec<Rule>,
+    /// Until when rules hold that were added for a while.
+    ends: Vec<(Subject, Instant)>,
+}
+
+impl Control {
+    /// Closed as yet.
+    pub fn new(counted: Stats) -> Self {
+        Self {
+            server: None,
+            counted,
+            notes: Vec::new(),
+            added: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Remembers which of the rules added are in force.
+    pub fn in_force(&mut self, added: &[Rule]) {
+        self.added = added.to_vec();
+    }
+
+    /// What is asked next. May be dropped and called again without loss.
+    pub async fn next(&mut self) -> Ask {
+        if let Some(server) = &mut self.server
+            && let Some(ask) = server.next().await
+        {
+            return ask;
+        }
+        pending().await
+    }
+}
+
+impl Engine {
+    /// Lets others ask. Without the socket steer steers all the same.
+    pub(super) fn open_control(&mut self) {
+        let journal = self.report.journal().clone();
+        match Server::start(&self.settings.run_dir, &self.settings.bpffs, journal) {
+            Ok(server) => self.control.server = Some(server),
+            Err(source) => {
+                let error = Error::Control {
+                    path: crate::control::socket(&self.settings.run_dir),
+                    source,
+                };
+                self.go_on::<()>(Err(error));
+            }
+        }
+    }
+
+    /// Does what was asked.
+    pub(super) fn answer(&mut self, ask: Ask) {
+        match ask {
+            // Who asked may be gone, here as below.
+            Ask::Snapshot(answer) => drop(answer.send(Box::new(self.snapshot()))),
+            Ask::Reload(answer) => self.reload.at_once(Some(answer)),
+            Ask::Change(change, answer) => self.change(&change, answer),
+        }
+    }
+
+    /// Lets go of the rules whose time is over.
+    pub(super) fn let_go_of_added(&mut self) {
+        let now = Instant::now();
+        let over: Vec<_> = self
+            .control
+            .ends
+            .extract_if(.., |(_, end)| *end <= now)
+            .collect();
+        for (subject, _) in &over {
+            self.settings
+                .added()
+                .retain(|rule| rule.subject != *subject);
+            self.report.note(&format!(
+                "the rule {subject} was added for a while, which is over"
+            ));
+        }
+        if !over.is_empty() {
+            self.reload.at_once(None);
+        }
+    }
+
+    /// Goes back to the rules added that are in force.
+    pub(super) fn forget_added(&mut self) {
+        self.settings.added().clone_from(&self.control.added);
+        let added = &self.control.added;
+        let ends = &mut self.control.ends;
+        ends.retain(|(subject, _)| added.iter().any(|rule| rule.subject == *subject));
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut troubles = self.report.troubles();
+        troubles.extend(self.unclear.clone());
+        troubles.extend(
+            self.reload
+                .failed()
+                .map(|why| format!("the files have changed and are not in force: {why}")),
+        );
+        Snapshot {
+            run: Some(Run {
+                pid: std::process::id(),
+                uptime: self.report.uptime(),
+                counted: self.control.counted,
+            }),
+            settings: self.settings.clone(),
+            rulebook: self.rulebook.clone(),
+            vpn: self.seen_vpn.clone(),
+            bridges: self.bridges.clone(),
+            cgroups: self.cgroups.clone(),
+            troubles,
+            notes: self.control.notes.clone(),
+        }
+    }
+
+    fn change(&mut self, change: &Change, answer: Answer) {
+        match self.try_change(change) {
+            Ok(()) => self.reload.at_once(Some(answer)),
+            Err(why) => drop(answer.send(Err(why))),
+        }
+    }
+
+    fn try_change(&mut self, change: &Change) -> Result<(), String> {
+        let subject: Subject = change
+            .rule
+            .parse()
+            .map_err(|error: SubjectError| error.to_string())?;
+        let verdict = change.verdict()?;
+        let until = change
+            .seconds
+            .map(|seconds| {
+                let end = Instant::now().checked_add(Duration::from_secs(seconds));
+                end.ok_or_else(|| format!("{seconds} seconds are too many"))
+            })
+            .transpose()?;
+        let added = self.settings.added();
+        let before = added.len();
+        added.retain(|rule| rule.subject != subject);
+        let is_gone = added.len() < before;
+        if let Some(verdict) = verdict {
+            added.push(Rule {
+                subject: subject.clone(),
+                verdict,
+                origin: Origin::Added,
+            });
+        } else if !is_gone {
+            return Err(self.not_added(&subject));
+        }
+        self.control.ends.retain(|(known, _)| *known != subject);
+        self.control.ends.extend(until.map(|end| (subject, end)));
+        Ok(())
+    }
+
+    /// Why a rule cannot be taken away.
+    fn not_added(&self, subject: &Subject) -> String {
+        let rules = self.rulebook.rules().own();
+        match rules.iter().find(|(known, _)| known == subject) {
+            Some((_, judgement)) => format!(
+                "{subject} was not added while steer runs: it stands at {}, to be taken away there",
+                judgement.origin
+            ),
+            None => {
+                format!("there is no rule {subject}; steer rules list shows those that there are")
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The kernel's tracked connections, by `NFNL_SUBSYS_CTNETLINK`: those of containers, which have no socket on the host.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nix::{errno::Errno, sys::socket::SockProtocol};
+
+use super::netlink::{Netlink, attributes};
+
+/// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET`.
+const GET: u16 = 1 << 8 | 1;
+/// Numbers of `enum ctattr_type` and of those within.
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_COUNTERS_ORIG: u16 = 9;
+const CTA_COUNTERS_REPLY: u16 = 10;
+const CTA_COUNTERS_BYTES: u16 = 2;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
+
+/// A tracked connection, as whoever began it has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// Who began it.
+    pub from: SocketAddr,
+    /// With whom, before any translation.
+    pub to: SocketAddr,
+    /// Octets sent and received, where the kernel counts them (`net.netfilter.nf_conntrack_acct`).
+    pub octets: Option<(u64, u64)>,
+}
+
+/// Those of this network namespace; none where the kernel tracks none.
+///
+/// # Errors
+/// When the kernel refuses: it takes `CAP_NET_ADMIN`.
+pub fn connections() -> Result<Vec<Connection>, Errno> {
+    let netlink = Netlink::open(SockProtocol::NetlinkNetFilter)?;
+    let mut found = Vec::new();
+    // A `struct nfgenmsg`: of any family.
+    let listed = netlink.each(GET, &[0; 4], |body| {
+        found.extend(body.get(4..).and_then(read));
+    });
+    match listed {
+        Ok(()) => Ok(found),
+        Err(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn read(octets: &[u8]) -> Option<Connection> {
+    let within = |kind| attributes(octets).find(|(found, _)| *found == kind);
+    let (_, tuple) = within(CTA_TUPLE_ORIG)?;
+    let (mut from, mut to) = (None, None);
+    let (mut protocol, mut ports) = (None, (0, 0));
+    for (kind, value) in attributes(tuple) {
+        match kind {
+            CTA_TUPLE_IP => {
+                // Source before destination, of either family.
+                let mut addresses = attributes(value).filter_map(|(_, value)| address(value));
+                (from, to) = (addresses.next(), addresses.next());
+            }
+            CTA_TUPLE_PROTO => {
+                for (kind, value) in attributes(value) {
+                    let number = || value.try_into().ok().map(u16::from_be_bytes);
+                    match kind {
+                        CTA_PROTO_NUM => protocol = value.first().copied(),
+                        CTA_PROTO_SRC_PORT => ports.0 = number()?,
+                        CTA_PROTO_DST_PORT => ports.1 = number()?,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let counted = |kind| {
+        let (_, counters) = within(kind)?;
+        let (_, value) = attributes(counters).find(|(found, _)| *found == CTA_COUNTERS_BYTES)?;
+        value.try_into().ok().map(u64::from_be_bytes)
+    };
+    Some(Connection {
+        protocol: protocol?.into(),
+        from: SocketAddr::new(from?, ports.0),
+        to: SocketAddr::new(to?, ports.1),
+        octets: counted(CTA_COUNTERS_ORIG).zip(counted(CTA_COUNTERS_REPLY)),
+    })
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attribute with its padding.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut octets = (4 + value.len() as u16).to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend(value);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
+
+    #[test]
+    fn a_connection_is_read_as_its_beginner_has_it() {
+        const NESTED: u16 = 0x8000;
+        let ip = [
+            attribute(1, &[172, 17, 0, 2]),
+            attribute(2, &[203, 0, 113, 7]),
+        ]
+        .concat();
+        let ports = [
+            attribute(1, &[6]),
+            attribute(2, &40000_u16.to_be_bytes()),
+            attribute(3, &443_u16.to_be_bytes()),
+        ];
+        let tuple = [
+            attribute(CTA_TUPLE_IP | NESTED, &ip),
+            attribute(CTA_TUPLE_PROTO | NESTED, &ports.concat()),
+        ];
+        let counters = |octets: u64| attribute(CTA_COUNTERS_BYTES, &octets.to_be_bytes());
+        let mut octets = attribute(CTA_TUPLE_ORIG | NESTED, &tuple.concat());
+        let connection = Connection {
+            protocol: 6,
+            from: "172.17.0.2:40000".parse().unwrap(),
+            to: "203.0.113.7:443".parse().unwrap(),
+            octets: None,
+        };
+        assert_eq!(read(&octets), Some(connection));
+        octets.extend(attribute(CTA_COUNTERS_ORIG | NESTED, &counters(100)));
+        octets.extend(attribute(CTA_COUNTERS_REPLY | NESTED, &counters(7000)));
+        let counted = Connection {
+            octets: Some((100, 7000)),
+            ..connection
+        };
+        assert_eq!(read(&octets), Some(counted));
+        assert_eq!(read(&octets[..20]), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! The flows of steered processes and containers, and which path each takes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use steer_common::types::{Address, FlowEntry, FlowKey, TICK_SECONDS};
+
+use super::{Error, Path, Snapshot, newest_names};
+use crate::{
+    datapath::View,
+    engine::sockets,
+    events,
+    host::{conntrack, docker, link, process},
+    rules::Net,
+};
+
+/// The answer to `steer flows`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Those on the VPN first, then by who has them.
+    pub flows: Vec<Flow>,
+    /// What could not be looked at, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Its path: `vpn` or `direct`.
+    pub path: Path,
+    /// `tcp`, `udp`, or `protocol 47`.
+    pub protocol: String,
+    /// Who has it: `web` for a container, `dockerd[812]` for a process, or the bridge or cgroup that it is seen on.
+    pub who: String,
+    /// The near side, where it is known.
+    pub from: Option<SocketAddr>,
+    /// The far side.
+    pub to: SocketAddr,
+    /// The name that the far address was last learned by, if it has a rule.
+    pub name: Option<String>,
+    /// Seconds since its last packet, to within the ten that steer counts in; of flows on the VPN over a bridge.
+    pub idle: Option<u64>,
+    /// Octets sent, where the kernel counts them.
+    pub sent: Option<u64>,
+    /// Octets received, likewise.
+    pub received: Option<u64>,
+}
+
+/// Which flows are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Only those on this path.
+    pub path: Option<Path>,
+    /// Only those of whom this is found in the name.
+    pub who: Option<String>,
+    /// Only those to a name or an address in which this is found.
+    pub to: Option<String>,
+}
+
+impl Wanted {
+    /// Whether a flow is.
+    pub fn has(&self, flow: &Flow) -> bool {
+        let to = |text: &String| {
+            flow.to.to_string().contains(text.as_str())
+                || flow
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.contains(text.as_str()))
+        };
+        self.path.is_none_or(|path| path == flow.path)
+            && self
+                .who
+                .as_ref()
+                .is_none_or(|who| flow.who.contains(who.as_str()))
+            && self.to.as_ref().is_none_or(to)
+    }
+}
+
+/// Lists them.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub async fn flows(snapshot: &Snapshot, view: &View, wanted: &Wanted) -> Result<Flows, Error> {
+    let names = newest_names(view.names()?.iter());
+    let name = |address: IpAddr| names.get(&address).map(|(_, name)| name.to_string());
+    let containers = docker::containers(&snapshot.settings.docker.value).await;
+    let mut found = Flows::default();
+    let held: Vec<(FlowKey, FlowEntry)> = view.flows()?.iter().collect();
+    let tracked = tracked(&mut found.notes);
+    of_bridges(
+        snapshot,
+        &containers,
+        &held,
+        &tracked,
+        view,
+        &mut found.flows,
+    )
+    .await?;
+    of_processes(snapshot, &held, &mut found);
+    for flow in &mut found.flows {
+        flow.name = name(flow.to.ip());
+    }
+    found.flows.retain(|flow| wanted.has(flow));
+    found.flows.sort_by(|a, b| {
+        let key = |flow: &Flow| (flow.path, flow.who.clone(), flow.to, flow.from);
+        key(a).cmp(&key(b))
+    });
+    Ok(found)
+}
+
+type Tracked = HashMap<(u32, SocketAddr, SocketAddr), Option<(u64, u64)>>;
+
+fn tracked(notes: &mut Vec<String>) -> Tracked {
+    let listed = conntrack::connections().unwrap_or_else(|errno| {
+        notes.push(format!(
+            "containers' connections on the direct path are not listed: the kernel does not tell of tracked connections ({errno})"
+        ));
+        Vec::new()
+    });
+    let each = listed.into_iter();
+    each.map(|it| ((it.protocol, it.from, it.to), it.octets))
+        .collect()
+}
+
+/// Those that the table holds on the VPN, and of the tracked ones those that begin on a steered bridge.
+async fn of_bridges(
+    snapshot: &Snapshot,
+    containers: &[docker::Container],
+    held: &[(FlowKey, FlowEntry)],
+    tracked: &Tracked,
+    view: &View,
+    flows: &mut Vec<Flow>,
+) -> Result<(), Error> {
+    let tick = view.config().tick;
+    let bridge = |index: u64| {
+        snapshot
+            .bridges
+            .iter()
+            .find(|it| u64::from(it.index.0) == index)
+    };
+    let mut on_vpn = HashSet::new();
+    for (key, entry) in held {
+        let Some(bridge) = bridge(key.origin) else {
+            continue;
+        };
+        if entry.is_over(key.protocol, tick) {
+            continue;
+        }
+        let from = SocketAddr::new(key.local.to_ip(), key.local_port.number());
+        let to = SocketAddr::new(key.remote.to_ip(), key.remote_port.number());
+        on_vpn.insert((key.protocol, from, to));
+        let octets = tracked.get(&(key.protocol, from, to)).copied().flatten();
+        flows.push(Flow {
+            path: Path::Vpn,
+            protocol: events::protocol(key.protocol),
+            who: container(containers, from.ip()).unwrap_or_else(|| bridge.name.clone()),
+            from: Some(from),
+            to,
+            name: None,
+            idle: Some(u64::from(tick.saturating_sub(entry.seen)) * TICK_SECONDS),
+            sent: octets.map(|(sent, _)| sent),
+            received: octets.map(|(_, received)| received),
+        });
+    }
+    let links = link::list().await?;
+    let steered = links
+        .iter()
+        .filter(|link| bridge(link.index.0.into()).is_some());
+    let nets: Vec<(&str, Net)> = steered
+        .flat_map(|link| link.networks.iter().map(|net| (link.name.as_str(), *net)))
+        .collect();
+    let own: HashSet<IpAddr> = links.iter().flat_map(|link| link.addresses()).collect();
+    for ((protocol, from, to), octets) in tracked {
+        let on = |address: IpAddr| nets.iter().find(|(_, net)| net.contains(address));
+        // Between containers, and from the host itself, there is nothing to steer.
+        let Some((bridge, _)) = on(from.ip()).filter(|_| on(to.ip()).is_none()) else {
+            continue;
+        };
+        if own.contains(&from.ip())
+            || own.contains(&to.ip())
+            || on_vpn.contains(&(*protocol, *from, *to))
+        {
+            continue;
+        }
+        flows.push(Flow {
+            path: Path::Direct,
+            protocol: events::protocol(*protocol),
+            who: container(containers, from.ip()).unwrap_or_else(|| (*bridge).to_owned()),
+            from: Some(*from),
+            to: *to,
+            name: None,
+            idle: None,
+            sent: octets.map(|(sent, _)| sent),
+            received: octets.map(|(_, received)| received),
+        });
+    }
+    Ok(())
+}
+
+fn container(containers: &[docker::Container], address: IpAddr) -> Option<String> {
+    let has = |it: &&docker::Container| it.addresses.iter().any(|(_, found)| *found == address);
+    containers.iter().find(has).map(|it| it.name.clone())
+}
+
+/// The sockets of the steered cgroups, connected ones and those that send datagrams by the VPN.
+fn of_processes(snapshot: &Snapshot, held: &[(FlowKey, FlowEntry)], found: &mut Flows) {
+    let sockets = match sockets::connected() {
+        Ok(sockets) => sockets,
+        Err(errno) => {
+            let why = format!(
+                "processes' connections are not listed: the kernel does not tell of sockets ({errno})"
+            );
+            found.notes.push(why);
+            return;
+        }
+    };
+    let roots = snapshot.cgroups.iter().map(|it| it.path.clone());
+    let cgroups: HashMap<u64, PathBuf> = process::cgroups_below(roots);
+    let ours: Vec<_> = sockets
+        .iter()
+        .filter(|(_, socket)| socket.cgroup.is_some_and(|id| cgroups.contains_key(&id)))
+        .filter(|(_, socket)| !socket.remote.ip().is_loopback())
+        .collect();
+    let inodes = ours.iter().map(|(_, socket)| socket.inode).collect();
+    let holders = process::holders(cgroups.values(), &inodes);
+    for (protocol, socket) in ours {
+        let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
+        let by_vpn = sockets::is_by_vpn(socket, snapshot.settings.routing.mark);
+        found.flows.push(Flow {
+            path: if by_vpn { Path::Vpn } else { Path::Direct },
+            protocol: events::protocol(*protocol),
+            who: match (holders.get(&socket.inode), cgroup) {
+                (Some(it), _) => format!("{}[{}]", it.name, it.pid),
+                (None, Some(cgroup)) => cgroup.display().to_string(),
+                (None, None) => "a process".to_owned(),
+            },
+            from: Some(socket.local),
+            to: socket.remote,
+            name: None,
+            idle: None,
+            sent: None,
+            received: None,
+        });
+    }
+    let datagrams = held
+        .iter()
+        .filter(|(key, _)| key.local == Address::default());
+    found.flows.extend(datagrams.map(|(key, _)| Flow {
+        path: Path::Vpn,
+        protocol: events::protocol(key.protocol),
+        who: "a process".to_owned(),
+        from: None,
+        to: SocketAddr::new(key.remote.to_ip(), key.remote_port.number()),
+        name: None,
+        idle: None,
+        sent: None,
+        received: None,
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_are_found_by_path_by_whom_and_to_whom() {
+        let flow = Flow {
+            path: Path::Vpn,
+            protocol: "tcp".to_owned(),
+            who: "web".to_owned(),
+            from: None,
+            to: "203.0.113.7:443".parse().unwrap(),
+            name: Some("hub.docker.com".to_owned()),
+            idle: None,
+            sent: None,
+            received: None,
+        };
+        let wanted = |path, who: Option<&str>, to: Option<&str>| Wanted {
+            path,
+            who: who.map(str::to_owned),
+            to: to.map(str::to_owned),
+        };
+        for (wanted, has) in [
+            (wanted(None, None, None), true),
+            (wanted(Some(Path::Vpn), Some("we"), Some("docker")), true),
+            (wanted(Some(Path::Direct), None, None), false),
+            (wanted(None, Some("db"), None), false),
+            (wanted(None, None, Some("113.7")), true),
+            (wanted(None, None, Some("gitlab")), false),
+        ] {
+            assert_eq!(wanted.has(&flow), has, "{wanted:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Answers to "what is it doing, and why?": from what a run knows, and from what its programs remember.
+//!
+//! A run that goes on gives a [`Snapshot`] of itself; of one that was killed it is put together from what is pinned and from
+//! the configuration. All else is the same in both cases, so that an answer does not depend on who works it out.
+
+pub mod explain;
+pub mod flows;
+mod left;
+pub mod rules;
+pub mod status;
+mod who;
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use steer_common::{
+    stats::Stats,
+    types::{self, NameEntry},
+};
+
+use crate::{
+    config::Settings,
+    datapath,
+    engine::Rulebook,
+    events::Name,
+    host::{Bridge, Cgroup, HostError},
+    route::{self, Vpn},
+    rules::{Judgement, Subject},
+};
+
+pub use left::left;
+pub use who::{Asker, AskerFact};
+
+/// What a run knows that its maps do not tell.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The run; none where it was killed.
+    pub run: Option<Run>,
+    /// What it was told.
+    pub settings: Settings,
+    /// Its rules, by the hashes under which its maps have them.
+    pub rulebook: Arc<Rulebook>,
+    /// The VPN's interface, if it is there.
+    pub vpn: Option<Vpn>,
+    /// The bridges that it is attached to.
+    pub bridges: Vec<Bridge>,
+    /// The cgroups that it is attached to.
+    pub cgroups: Vec<Cgroup>,
+    /// What is wrong, a sentence each.
+    pub troubles: Vec<String>,
+    /// What the user should know and is no fault, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A run that goes on.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its process.
+    pub pid: u32,
+    /// Since its start.
+    pub uptime: Duration,
+    /// The counters as they were at its start, for it may go on with another's.
+    pub counted: Stats,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing steers here.
+    #[error(
+        "no steer runs here, and none has left programs in {}; start it with steer run", folder.display()
+    )]
+    Nothing {
+        /// Where they would be pinned.
+        folder: std::path::PathBuf,
+    },
+    /// The maps.
+    #[error(transparent)]
+    Maps(#[from] datapath::Error),
+    /// The routes.
+    #[error(transparent)]
+    Route(#[from] route::Error),
+    /// The interfaces or cgroups.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The rules of the configuration cannot be hashed as the maps have them.
+    #[error(transparent)]
+    Engine(#[from] Box<crate::engine::Error>),
+    /// Whoever was named is not there.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Which path something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// Through the VPN.
+    Vpn,
+    /// The path that the host would take anyway.
+    Direct,
+    /// None: it must take the VPN, which is down.
+    Blocked,
+}
+
+impl Path {
+    /// The path of a verdict while the VPN is as it is in `config`.
+    pub fn of(verdict: types::Verdict, config: &types::Config) -> Self {
+        let is_up = config.vpn4 != [0; 4] || config.vpn6 != [0; 16];
+        match (verdict, is_up) {
+            (types::Verdict::VPN, true) => Self::Vpn,
+            (types::Verdict::VPN, false) if config.open == 0 => Self::Blocked,
+            _ => Self::Direct,
+        }
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Vpn => "vpn",
+            Self::Direct => "direct",
+            Self::Blocked => "blocked",
+        })
+    }
+}
+
+/// A rule, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleFact {
+    /// As a user writes it.
+    pub rule: String,
+    /// `vpn` or `direct`.
+    pub verdict: String,
+    /// File and line, preset or flag.
+    pub from: String,
+}
+
+impl RuleFact {
+    pub(crate) fn new(subject: &Subject, judgement: &Judgement<'_>) -> Self {
+        Self {
+            rule: subject.to_string(),
+            verdict: judgement.verdict.to_string(),
+            from: judgement.origin.to_string(),
+        }
+    }
+
+    /// The rule with that hash and verdict, which may be one that the rules of now have not.
+    fn of(rulebook: &Rulebook, hash: u64, verdict: types::Verdict) -> Self {
+        let written = rulebook.rules_of(hash);
+        let found = written
+            .iter()
+            .find(|(_, judgement)| types::Verdict::from(judgement.verdict) == verdict);
+        found.map_or_else(
+            || Self {
+                rule: format!("{hash:016x}"),
+                verdict: verdict_name(verdict).to_owned(),
+                from: "a flag or file of the run that was killed".to_owned(),
+            },
+            |(subject, judgement)| Self::new(subject, judgement),
+        )
+    }
+}
+
+/// The word for a verdict of the maps.
+fn verdict_name(verdict: types::Verdict) -> &'static str {
+    match verdict {
+        types::Verdict::VPN => "vpn",
+        types::Verdict::DIRECT => "direct",
+        _ => "none",
+    }
+}
+
+/// The newest name of each address that has one with a verdict.
+fn newest_names(
+    names: impl Iterator<Item = (types::NameKey, NameEntry)>,
+) -> HashMap<IpAddr, (u64, Name)> {
+    let mut newest: HashMap<IpAddr, (u64, Name)> = HashMap::new();
+    for (key, entry) in names {
+        let at = newest
+            .entry(key.address.to_ip())
+            .or_insert((0, Name::from_text("")));
+        if entry.learned >= at.0 {
+            *at = (entry.learned, Name::of(&entry));
+        }
+    }
+    newest
+}
+
+/// Seconds from one time of the monotonic clock to another, zero if that was before.
+fn seconds(from: u64, to: u64) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    to.saturating_sub(from) / SECOND
+}

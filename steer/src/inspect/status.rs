@@ -1,0 +1,219 @@
+//! Whether steer does what it is there for, and how much of it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use steer_common::{
+    stats::{Action, Outcome, Stats},
+    types::Verdict,
+};
+
+use super::{Error, Snapshot};
+use crate::{datapath::View, engine::monotonic, route::OnDown};
+
+/// Entries that the tables of addresses and of flows have room for.
+const ROOM: usize = 65_536;
+
+/// How steer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// All is well.
+    Steering,
+    /// It steers, and something is wrong: [`Status::troubles`] says what.
+    Degraded,
+    /// The run was killed, and its programs go on by themselves.
+    Unattended,
+}
+
+/// The answer to `steer status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the binary that answers.
+    pub version: String,
+    /// How it is.
+    pub state: State,
+    /// What is wrong, a sentence each.
+    pub troubles: Vec<String>,
+    /// What the user should know and is no fault, a sentence each.
+    pub notes: Vec<String>,
+    /// The process of the run.
+    pub pid: Option<u32>,
+    /// Seconds since its start.
+    pub uptime: Option<u64>,
+    /// The configuration file, if there is one.
+    pub config: Option<String>,
+    /// The VPN's interface, if it is there.
+    pub vpn: Option<VpnFact>,
+    /// What becomes of what must take the VPN while it is down: `block` or `direct`.
+    pub on_down: OnDown,
+    /// The bridges attached to.
+    pub bridges: Vec<BridgeFact>,
+    /// The cgroups attached to.
+    pub cgroups: Vec<String>,
+    /// Domains, ranges and words with a rule.
+    pub rules: usize,
+    /// What was learned.
+    pub addresses: Addresses,
+    /// Flows held on the VPN now: those of containers, and datagrams of processes. Connections of processes have their
+    /// mark instead, and are counted in [`Status::steered`] alone.
+    pub held: Room,
+    /// Flows that were sent through the VPN since the start.
+    pub steered: u64,
+    /// What was stopped since the start, by its counter; only those that are not zero.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// The VPN's interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpnFact {
+    /// Its name.
+    pub interface: String,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeFact {
+    /// Its name.
+    pub interface: String,
+    /// Docker's network on it, where known.
+    pub network: Option<String>,
+}
+
+/// How full the table of addresses is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Those that take the VPN.
+    pub vpn: usize,
+    /// Those that have a rule for the direct path alone.
+    pub direct: usize,
+    /// Those of the VPN that have a name of the direct path too.
+    pub contested: usize,
+    /// How many there is room for.
+    pub room: usize,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Entries in it.
+    pub used: usize,
+    /// Entries that it has room for.
+    pub room: usize,
+}
+
+/// Takes stock.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
+    let since = snapshot.run.as_ref().map(|run| run.counted);
+    let counted = since_start(&view.stats()?, &since.unwrap_or_default());
+    let mut troubles = snapshot.troubles.clone();
+    troubles.extend(without_vpn(snapshot));
+    if snapshot.bridges.is_empty() && snapshot.cgroups.is_empty() {
+        troubles.push(
+            "nothing is attached: neither dockerd's cgroup nor a bridge of Docker's is here; is Docker running?"
+                .to_owned(),
+        );
+    }
+    let state = match (&snapshot.run, troubles.is_empty()) {
+        (None, _) => State::Unattended,
+        (Some(_), true) => State::Steering,
+        (Some(_), false) => State::Degraded,
+    };
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state,
+        troubles,
+        notes: snapshot.notes.clone(),
+        pid: snapshot.run.as_ref().map(|run| run.pid),
+        uptime: snapshot.run.as_ref().map(|run| run.uptime.as_secs()),
+        config: snapshot
+            .settings
+            .file
+            .as_ref()
+            .map(|file| file.display().to_string()),
+        vpn: snapshot.vpn.as_ref().map(|vpn| VpnFact {
+            interface: vpn.name.clone(),
+            up: vpn.up,
+            addresses: vpn.addresses().collect(),
+        }),
+        on_down: snapshot.settings.on_down,
+        bridges: snapshot
+            .bridges
+            .iter()
+            .map(|bridge| BridgeFact {
+                interface: bridge.name.clone(),
+                network: bridge.network.clone(),
+            })
+            .collect(),
+        cgroups: snapshot
+            .cgroups
+            .iter()
+            .map(|cgroup| cgroup.path.display().to_string())
+            .collect(),
+        rules: snapshot.rulebook.rules().count(),
+        addresses: addresses(view)?,
+        held: Room {
+            used: view.flows()?.iter().count(),
+            room: ROOM,
+        },
+        steered: counted.counter(Outcome::Begun) + counted.counter(Outcome::CameByVpn),
+        dropped: Outcome::ALL
+            .iter()
+            // What waits for its name, or has begun with one, goes on afterwards.
+            .filter(|outcome| {
+                outcome.action() == Action::Drop
+                    && !matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
+            })
+            .map(|&outcome| (outcome.name().to_owned(), counted.counter(outcome)))
+            .filter(|&(_, count)| count > 0)
+            .collect(),
+    })
+}
+
+fn without_vpn(snapshot: &Snapshot) -> Option<String> {
+    if snapshot.vpn.as_ref().is_some_and(|vpn| vpn.up) {
+        return None;
+    }
+    let what = match &snapshot.vpn {
+        Some(vpn) => format!("the VPN {} is down", vpn.name),
+        None => "there is no VPN".to_owned(),
+    };
+    Some(match snapshot.settings.on_down {
+        OnDown::Block => format!("{what}: what must take it is blocked until it is up"),
+        OnDown::Direct => {
+            format!("{what}: what should take it goes direct until it is up, as on_down says")
+        }
+    })
+}
+
+fn addresses(view: &View) -> Result<Addresses, Error> {
+    let now = monotonic();
+    let mut count = Addresses {
+        room: ROOM,
+        ..Addresses::default()
+    };
+    for (_, entry) in view.addresses()?.iter() {
+        match entry.at(now).verdict {
+            Verdict::VPN => {
+                count.vpn += 1;
+                count.contested += usize::from(entry.direct_until > now);
+            }
+            Verdict::DIRECT => count.direct += 1,
+            _ => {}
+        }
+    }
+    Ok(count)
+}
+
+fn since_start(now: &Stats, start: &Stats) -> Stats {
+    let mut since = *now;
+    since.subtract(start);
+    since
+}
