@@ -43,6 +43,20 @@ const TABLE: &[(&str, i32, &str)] = &[
         1,
         "/etc/hostname is there already",
     ),
+    ("doctor now", 2, "unexpected argument 'now'"),
+    ("doctor --only btff", 2, "did you mean \"btf\"?"),
+    ("doctor --undo --fix", 2, "cannot be used with"),
+    ("doctor --force", 2, "--undo"),
+    (
+        "doctor --undo --state-dir /nonexistent/doctor",
+        1,
+        "there is nothing to undo: no fix is written down in /nonexistent/doctor",
+    ),
+    (
+        "doctor --only configuration --config /nonexistent.toml",
+        1,
+        "cannot read the configuration file /nonexistent.toml",
+    ),
     ("init --yes --print", 2, "cannot be used with"),
     ("status --jsn", 2, "a similar argument exists: '--json'"),
     (

@@ -1,6 +1,5 @@
 //! What the user may write.
 
-use super::doctor::DoctorArgs;
 use crate::config::{Late, LogBpf, OnDown, Output, Overrides, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -46,7 +45,8 @@ pub enum Command {
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Look for what steer and its users trip over on this host, say what mends it, and mend what can be mended safely
-    Doctor(DoctorArgs),
+    #[command(after_help = super::doctor::EXAMPLES)]
+    Doctor(super::doctor::DoctorArgs),
     /// Look at this host and write a configuration to begin with
     #[command(after_help = super::init::EXAMPLES)]
     Init(super::init::InitArgs),

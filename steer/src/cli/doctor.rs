@@ -17,7 +17,7 @@ use crate::doctor::{
     DAEMON_JSON, Finding, Fix, Journal, Places, STATE_DIR, State, all, collect, examine, mend,
 };
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   sudo steer doctor
       what is broken, what could be better, and the commands that mend it
@@ -35,7 +35,6 @@ Nothing is changed without --fix. Every check: docs/doctor.md";
 
 /// What `steer doctor` looks at and does.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub struct DoctorArgs {
     /// Configuration file [default: /etc/steer/steer.toml, if it exists]
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,6 @@ mod table;
 mod words;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
-pub use doctor::DoctorArgs;
 
 use anyhow::{Context, Result};
 use std::process::ExitCode;

@@ -179,10 +179,11 @@ impl Lab {
         Ok(command)
     }
 
-    /// Has `docker` in a command be the one of this lab, and ask its daemon.
-    pub(super) fn with_docker(&self, command: &mut Command) -> Result<()> {
-        with_docker(command, self, self.running_docker()?.version);
-        Ok(())
+    /// Has `docker` in a command be the one of this lab, and ask its daemon. Returns the `PATH` that it is on.
+    pub(super) fn with_docker(&self, command: &mut Command) -> Result<String> {
+        let version = self.running_docker()?.version;
+        with_docker(command, self, version);
+        Ok(version.path().to_string_lossy().into_owned())
     }
 
     /// Pulls an image, after removing what an earlier pull brought.

@@ -248,26 +248,30 @@ impl Lab {
         self.steer_command(&self.steer_binary()?, words)
     }
 
-    /// Runs lines of the shell in the box as root types them there: `steer` and `docker` are on the `PATH`, and `/etc` and the
-    /// BPF file system are the session's own.
+    /// Runs lines of the shell in the box as root types them there: `steer` and, if the lab has one, `docker` are on the
+    /// `PATH`, and `/etc` and the BPF file system are the session's own.
     pub fn session(&self, script: &str) -> Result<Ran> {
         const BEGIN: &str = r#"
             cp -a /etc/. "$OWN_ETC" && mount --bind "$OWN_ETC" /etc
             mount -t bpf bpf /sys/fs/bpf
         "#;
         let mut place = self.place(Ns::Box, &self.box_cgroup("steer")?);
-        place.over.insert(0, self.private_run());
-        place.over.push((self.dir.join("etc-docker"), "/etc/docker"));
         let own_etc = self.dir.join("etc-of-session");
         fs::create_dir_all(&own_etc)?;
-        let mut command = place.command("sh")?;
-        self.with_docker(&mut command)?;
         let steer = self.steer_binary()?;
         let folder = steer.parent().context("steer lies nowhere")?;
-        let path = command.get_envs().find(|(key, _)| *key == "PATH");
-        let path = path.and_then(|(_, value)| value?.to_str());
-        let path = format!("{}:{}", folder.display(), path.unwrap_or_default());
-        command.env("PATH", path).env("OWN_ETC", own_etc);
+        let mut path = env::var("PATH").unwrap_or_default();
+        if self.docker.is_some() {
+            place.over.insert(0, self.private_run());
+            place.over.push((self.dir.join("etc-docker"), "/etc/docker"));
+        }
+        let mut command = place.command("sh")?;
+        if self.docker.is_some() {
+            path = self.with_docker(&mut command)?;
+        }
+        command
+            .env("PATH", format!("{}:{path}", folder.display()))
+            .env("OWN_ETC", own_etc);
         command.args(["-ec", &format!("{BEGIN}\n{script}")]);
         Ran::of(&mut command)
     }

@@ -460,3 +460,35 @@ fn the_socket_is_for_root_and_answers_what_is_wrong() -> Result<()> {
     assert!(!socket.exists());
     lab.done()
 }
+
+#[test]
+fn members_of_the_group_may_ask_and_the_folder_is_as_it_was_afterwards() -> Result<()> {
+    let lab = Shared::unsteered()?;
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let file = folder.path().join("steer.toml");
+    fs::write(&file, lab.config())?;
+    // As the unit has it, the folder is there before.
+    let script = format!(
+        r#"
+        echo steer:x:4242: >> /etc/group
+        cd {}; run=$PWD/run; mkdir -m 700 $run
+        steer run --config steer.toml --run-dir $run > said 2>&1 &
+        for n in $(seq 200); do grep -q ^ready said && break; sleep 0.1; done
+        stat -c %a $run $run/control.sock $run/lock
+        ask() {{ setpriv --reuid 65534 "$@" steer status --quiet --run-dir $run && echo 0 || echo $?; }}
+        ask --regid 65534 --groups 4242
+        ask --regid 4242 --clear-groups
+        ask --regid 65534 --groups 4243 2>&1
+        setpriv --reuid 65534 --regid 65534 --groups 4242 cat $run/lock || echo no
+        kill $!; wait $!
+        stat -c %a $run; ls $run
+        "#,
+        folder.path().display()
+    );
+    let ran = lab.lab.session(&script)?;
+    let refused = "steer: only root and members of the group steer may ask";
+    let expected = format!("711\n666\n600\n0\n0\n{refused}\n1\nno\n700\n");
+    assert_eq!(ran.stdout, expected, "{}", ran.said());
+    lab.done()
+}

@@ -72,6 +72,7 @@ const TARGETS: &[Target] = &[
             "bypass::",
             "changes::a_cgroup_that",
             "changes::what_somebody_else",
+            "doctor::",
             "first_packet::a_connection_of_another_name",
             "first_packet::a_late_connection_may_go_on",
             "first_packet::quic_that_no_name",
