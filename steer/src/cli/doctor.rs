@@ -17,7 +17,8 @@ use super::{
     runtime,
 };
 use crate::doctor::{
-    DAEMON_JSON, Finding, Fix, Journal, Places, STATE_DIR, State, all, collect, examine, mend,
+    DAEMON_JSON, Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect,
+    examine, mend,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -109,7 +110,10 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         print(&lines)?;
     }
     if let Some(error) = failed {
-        return Err(error).context("nothing was changed");
+        return match error {
+            JournalError::HalfDone { .. } => Err(error.into()),
+            _ => Err(error).context("nothing was changed"),
+        };
     }
     let broken = |finding: &Finding| finding.state == State::Broken;
     Ok(ExitCode::from(u8::from(findings.iter().any(broken))))
