@@ -14,7 +14,8 @@ use serde_json::json;
 use self::text::{Page, told};
 use super::{colour::Palette, output::print, runtime};
 use crate::doctor::{
-    DAEMON_JSON, Finding, Fix, Journal, Places, STATE_DIR, State, all, collect, examine, mend,
+    DAEMON_JSON, Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect,
+    examine, mend,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -106,7 +107,10 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         print(&lines)?;
     }
     if let Some(error) = failed {
-        return Err(error).context("nothing was changed");
+        return match error {
+            JournalError::HalfDone { .. } => Err(error.into()),
+            _ => Err(error).context("nothing was changed"),
+        };
     }
     let is_broken = |finding: &Finding| finding.state == State::Broken;
     Ok(if findings.iter().any(is_broken) {

@@ -114,7 +114,7 @@ const OTHERS: [Other; 12] = [
         processes: &["mullvad-daemon"],
         interfaces: &["wg0-mullvad"],
         watch: For(
-            "its firewall drops what does not take its VPN: allow local network sharing does not suffice, so use WireGuard with Mullvad's configuration file instead",
+            "its firewall drops what does not take its VPN, direct flows too; use a WireGuard configuration file of Mullvad's rather than the app",
         ),
     },
 ];
