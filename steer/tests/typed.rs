@@ -139,13 +139,19 @@ const TABLE: &[(&str, i32, &str)] = &[
         "write 90s, 15m, 1h, 2d or several of them",
     ),
     ("rules add vpn x.example DIRS", 1, "no steer runs here"),
+    (
+        "rules add vpn x.example --save --for 1h DIRS",
+        2,
+        "cannot be used with",
+    ),
+    (
+        "rules add vpn x.example --save --config /proc/none.toml DIRS",
+        1,
+        "/proc/none.toml",
+    ),
     ("rules del DIRS", 2, "<RULE>"),
     ("reload now DIRS", 2, "unexpected argument 'now'"),
     ("reload DIRS", 1, "no steer runs here"),
-    ("doctor --only rpfilter", 2, "rp-filter"),
-    ("doctor --undo --fix", 2, "cannot be used with"),
-    ("doctor --force", 2, "--undo"),
-    ("doctor --undo --state-dir /nonexistent", 1, "/nonexistent"),
     (
         "doctor --config",
         2,

@@ -234,10 +234,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<()> {
             .with_context(failed)?;
         return file.write_all(text.as_bytes()).with_context(failed);
     }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, text).with_context(failed)?;
-    fs::rename(&new, path).with_context(failed)
+    super::saved::write(path, text).with_context(failed)
 }
 
 #[cfg(test)]

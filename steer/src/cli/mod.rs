@@ -14,6 +14,7 @@ mod output;
 mod reload;
 mod rules;
 mod run;
+mod saved;
 mod status;
 mod table;
 mod words;

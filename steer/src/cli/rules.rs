@@ -3,24 +3,26 @@
 use super::ask::RunChoice;
 use super::output::print;
 use super::words::{counted, parse_span, span};
-use super::{reload, runtime, table};
+use super::{reload, runtime, saved, table};
+use crate::config::edit;
 use crate::control::query::Test;
 use crate::inspect::rules::{self, Change, Rules, Tested, Wanted};
 use crate::report::Reloaded;
-use crate::rules::{Subject, SubjectError};
+use crate::rules::{Subject, SubjectError, Verdict};
 use anyhow::{Result, anyhow};
 use axum::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
 pub(super) const EXAMPLES: &str = "\
-Rules that are added here hold until they are taken away, their time is over, or steer ends; those that are to stay
-belong into the configuration file.
+A rule that is added holds until it is taken away, its time is over, or steer ends; with --save it is written into the
+configuration file, and stays.
 
 Examples:
   steer rules list --verdict direct
   steer rules test cdn.example.com
   steer rules add vpn .example.com --for 1h
+  sudo steer rules add vpn .example.com --save
   steer rules del .example.com";
 
 /// Flags of `steer rules`.
@@ -96,8 +98,12 @@ pub struct AddArgs {
     pub rule: String,
 
     /// For how long: 90s, 15m, 1h, 2d [default: until steer ends]
-    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, conflicts_with = "save")]
     pub span: Option<Duration>,
+
+    /// Write it into the configuration file, for good
+    #[arg(long)]
+    pub save: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -114,6 +120,10 @@ pub struct DelArgs {
     /// As it was added
     #[arg(value_parser = rule)]
     pub rule: String,
+
+    /// Take it out of the configuration file
+    #[arg(long)]
+    pub save: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -148,6 +158,18 @@ pub(super) fn rules(args: &RulesArgs) -> Result<()> {
     match &args.command {
         RulesCommand::List(args) => list(args),
         RulesCommand::Test(args) => test(args),
+        RulesCommand::Add(args) if args.save => {
+            let verdict = match args.verdict {
+                VerdictArg::Vpn => Verdict::Vpn,
+                VerdictArg::Direct => Verdict::Direct,
+            };
+            saved::save(&args.run, args.json, |text| {
+                edit::with_rule(text, &args.rule, verdict)
+            })
+        }
+        RulesCommand::Del(args) if args.save => saved::save(&args.run, args.json, |text| {
+            edit::without_rule(text, &args.rule)
+        }),
         RulesCommand::Add(args) => {
             let change = Change {
                 rule: args.rule.clone(),

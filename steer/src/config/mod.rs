@@ -1,5 +1,6 @@
 //! What steer is to do: the configuration file and the flags, resolved into [`Settings`].
 
+pub mod edit;
 mod explain;
 mod file;
 mod json;

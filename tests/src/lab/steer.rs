@@ -263,7 +263,9 @@ impl Lab {
         let mut path = env::var("PATH").unwrap_or_default();
         if self.docker.is_some() {
             place.over.insert(0, self.private_run());
-            place.over.push((self.dir.join("etc-docker"), "/etc/docker"));
+            place
+                .over
+                .push((self.dir.join("etc-docker"), "/etc/docker"));
         }
         let mut command = place.command("sh")?;
         if self.docker.is_some() {

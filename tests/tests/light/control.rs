@@ -293,6 +293,23 @@ fn a_rule_added_for_a_while_holds_for_a_while_and_wins() -> Result<()> {
         assert_ne!(ran.code, Some(0), "{words:?}");
         assert!(ran.stderr.contains(why), "{words:?}: {}", ran.said());
     }
+    // For good, in the file, whose other lines stay as they are.
+    let before = fs::read_to_string(steer.config()?)?;
+    lab.lab
+        .ask_steer(&["rules", "add", "vpn", "*.saved.example", "--save"])?
+        .stdout()?;
+    let told = asked(&lab, &["rules", "test", "x.saved.example"])?;
+    assert!(
+        told["rule"]["from"]
+            .as_str()
+            .is_some_and(|from| from.ends_with(".toml:9")),
+        "{told}"
+    );
+    lab.lab
+        .ask_steer(&["rules", "del", "*.saved.example", "--save"])?
+        .stdout()?;
+    assert_eq!(fs::read_to_string(steer.config()?)?, before);
+
     // A file that cannot be read takes no rule in, and loses none.
     let file = steer.config()?.to_owned();
     let config = fs::read_to_string(&file)?;

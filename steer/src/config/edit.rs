@@ -1,0 +1,164 @@
+//! A rule put into the text of a configuration file, or taken out, all else as it is written.
+
+use toml_edit::{Array, DocumentMut, Item, Table, Value};
+
+use crate::rules::Verdict;
+
+/// Why a text cannot be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// It is no TOML.
+    #[error("it is no TOML, so nothing is changed: {0}")]
+    Toml(String),
+    /// Something else stands where rules belong.
+    #[error("{0} is no array of rules there, so nothing is changed")]
+    Kind(&'static str),
+}
+
+/// The text with a rule under its verdict and not under the other; `None` where it says so already.
+///
+/// # Errors
+/// When the text has no place for it.
+pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<String>, EditError> {
+    let (own, other) = match verdict {
+        Verdict::Vpn => ("vpn", "direct"),
+        Verdict::Direct => ("direct", "vpn"),
+    };
+    let mut document = parse(text)?;
+    let is_gone = remove(&mut document, other, rule)?;
+    let rules = rules(&mut document)?;
+    let item = rules.entry(own).or_insert(Item::Value(Array::new().into()));
+    let array = item.as_array_mut().ok_or(EditError::Kind(key(own)))?;
+    if place(array, rule).is_some() {
+        return Ok(is_gone.then(|| document.to_string()));
+    }
+    // Like the one before it, on a line of its own or not.
+    let mut value = Value::from(rule);
+    match array.iter().last().map(|last| last.decor().clone()) {
+        Some(decor) => {
+            let prefix = decor.prefix().cloned().unwrap_or_default();
+            let is_first = array.len() == 1;
+            let has_line = prefix.as_str().is_some_and(|prefix| prefix.contains('\n'));
+            if has_line || !is_first {
+                value
+                    .decor_mut()
+                    .set_prefix(prefix.as_str().map_or(" ", |text| {
+                        // A comment before that one is about that one.
+                        text.rfind('\n').map_or(text, |at| &text[at..])
+                    }));
+            } else {
+                value.decor_mut().set_prefix(" ");
+            }
+            array.push_formatted(value);
+        }
+        None => array.push_formatted(value),
+    }
+    Ok(Some(document.to_string()))
+}
+
+/// The text without a rule; `None` where it has not got it.
+///
+/// # Errors
+/// When the text is no configuration.
+pub fn without_rule(text: &str, rule: &str) -> Result<Option<String>, EditError> {
+    let mut document = parse(text)?;
+    let vpn = remove(&mut document, "vpn", rule)?;
+    let direct = remove(&mut document, "direct", rule)?;
+    Ok((vpn || direct).then(|| document.to_string()))
+}
+
+fn parse(text: &str) -> Result<DocumentMut, EditError> {
+    text.parse()
+        .map_err(|error: toml_edit::TomlError| EditError::Toml(error.message().to_owned()))
+}
+
+fn rules(document: &mut DocumentMut) -> Result<&mut Table, EditError> {
+    let item = document.entry("rules").or_insert(Item::Table(Table::new()));
+    item.as_table_mut().ok_or(EditError::Kind("rules"))
+}
+
+fn key(name: &str) -> &'static str {
+    match name {
+        "vpn" => "rules.vpn",
+        _ => "rules.direct",
+    }
+}
+
+fn remove(document: &mut DocumentMut, name: &str, rule: &str) -> Result<bool, EditError> {
+    let rules = document.get_mut("rules");
+    let item = rules.and_then(|rules| rules.get_mut(name));
+    let Some(item) = item.filter(|item| !item.is_none()) else {
+        return Ok(false);
+    };
+    let array = item.as_array_mut().ok_or(EditError::Kind(key(name)))?;
+    let Some(place) = place(array, rule) else {
+        return Ok(false);
+    };
+    let gone = array.remove(place);
+    // Its successor stands where it stood.
+    if place == 0
+        && let Some(first) = array.get_mut(0)
+        && let Some(prefix) = gone.decor().prefix()
+    {
+        first.decor_mut().set_prefix(prefix.clone());
+    }
+    Ok(true)
+}
+
+fn place(array: &Array, rule: &str) -> Option<usize> {
+    array.iter().position(|value| value.as_str() == Some(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_put_in_as_its_neighbours_are_written() {
+        for (before, after) in [
+            ("", "[rules]\nvpn = [\".x.example\"]\n"),
+            (
+                "# mine\n[rules]\nvpn = []  # none yet\n",
+                "# mine\n[rules]\nvpn = [\".x.example\"]  # none yet\n",
+            ),
+            (
+                "[rules]\nvpn = [\"a.example\"]\n\n[vpn]\ninterface = \"wg0\"\n",
+                "[rules]\nvpn = [\"a.example\", \".x.example\"]\n\n[vpn]\ninterface = \"wg0\"\n",
+            ),
+            (
+                "[rules]\nvpn = [\n    \"a.example\",  # a\n    # b, too\n    \"b.example\",\n]\n",
+                "[rules]\nvpn = [\n    \"a.example\",  # a\n    # b, too\n    \"b.example\",\n    \".x.example\",\n]\n",
+            ),
+            (
+                "[rules]\ndirect = [\".x.example\", \"y.example\"]\nvpn = [\"a.example\", \"b.example\"]\n",
+                "[rules]\ndirect = [\"y.example\"]\nvpn = [\"a.example\", \"b.example\", \".x.example\"]\n",
+            ),
+        ] {
+            let edited = with_rule(before, ".x.example", Verdict::Vpn).unwrap();
+            assert_eq!(edited.as_deref(), Some(after));
+            // Once is enough.
+            assert_eq!(with_rule(after, ".x.example", Verdict::Vpn).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_rule_is_taken_out_wherever_it_stands() {
+        let text = "[rules]\nvpn = [\"a\", \"b\"]\ndirect = [\n  \"a\",\n]\n";
+        let edited = without_rule(text, "a").unwrap();
+        assert_eq!(
+            edited.as_deref(),
+            Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\n")
+        );
+        assert_eq!(without_rule(text, "c").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_left_alone() {
+        for text in ["[rules", "rules = 1", "[rules]\nvpn = 1"] {
+            assert!(
+                with_rule(text, "a.example", Verdict::Vpn).is_err(),
+                "{text}"
+            );
+        }
+    }
+}
