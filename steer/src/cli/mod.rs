@@ -16,7 +16,8 @@ mod rules;
 mod run;
 mod status;
 mod table;
-mod words;
+mod top;
+pub(crate) mod words;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
 
@@ -37,6 +38,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => return status::status(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Flows(args) => flows::flows(&args),
+        Command::Top(args) => top::top(&args),
         Command::Log(args) => log::log(&args),
         Command::Rules(args) => rules::rules(&args),
         Command::Reload(args) => reload::reload(&args),

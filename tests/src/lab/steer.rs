@@ -263,7 +263,9 @@ impl Lab {
         let mut path = env::var("PATH").unwrap_or_default();
         if self.docker.is_some() {
             place.over.insert(0, self.private_run());
-            place.over.push((self.dir.join("etc-docker"), "/etc/docker"));
+            place
+                .over
+                .push((self.dir.join("etc-docker"), "/etc/docker"));
         }
         let mut command = place.command("sh")?;
         if self.docker.is_some() {
@@ -323,7 +325,7 @@ impl Lab {
 
 /// Begins a session of its own, with the standard input for its terminal, and is told when that goes, though the tests
 /// may not be (`nohup`).
-fn take_terminal() -> io::Result<()> {
+pub(super) fn take_terminal() -> io::Result<()> {
     setsid()?;
     // SAFETY: no handler is installed, but one taken away.
     unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
