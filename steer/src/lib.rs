@@ -20,3 +20,4 @@ pub mod route;
 pub mod rules;
 mod stamp;
 mod suggest;
+pub mod top;

@@ -152,6 +152,14 @@ const TABLE: &[(&str, i32, &str)] = &[
     ("rules del DIRS", 2, "<RULE>"),
     ("reload now DIRS", 2, "unexpected argument 'now'"),
     ("reload DIRS", 1, "no steer runs here"),
+    ("top DIRS", 1, "steer top --once prints one sample"),
+    ("top --once DIRS", 1, "no steer runs here"),
+    ("top --json DIRS", 1, "no steer runs here"),
+    (
+        "top --interval 11 DIRS",
+        2,
+        "a number of seconds from 0.1 to 10 is needed",
+    ),
     (
         "doctor --config",
         2,

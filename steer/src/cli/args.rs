@@ -59,6 +59,9 @@ pub enum Command {
     /// List the flows of containers and steered processes, and which path each takes
     #[command(after_help = super::flows::EXAMPLES)]
     Flows(super::flows::FlowsArgs),
+    /// Watch what goes each path and to whom, live
+    #[command(after_help = super::top::EXAMPLES)]
+    Top(super::top::TopArgs),
     /// Show what steer tells: names learned, flows steered, changes of the host
     #[command(after_help = super::log::EXAMPLES)]
     Log(super::log::LogArgs),

@@ -17,7 +17,8 @@ mod run;
 mod saved;
 mod status;
 mod table;
-mod words;
+mod top;
+pub(crate) mod words;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
 
@@ -38,6 +39,7 @@ pub fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => return status::status(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Flows(args) => flows::flows(&args),
+        Command::Top(args) => top::top(&args),
         Command::Log(args) => log::log(&args),
         Command::Rules(args) => rules::rules(&args),
         Command::Reload(args) => reload::reload(&args),

@@ -4,10 +4,10 @@ use super::ask::RunChoice;
 use super::colour::{Palette, Tone};
 use super::output::{self, print};
 use super::runtime;
-use super::words::{counted, span};
+use super::words::{counted, octets, span};
 use crate::control::query::Nothing;
-use crate::inspect;
 use crate::inspect::status::{State, Status};
+use crate::inspect::{self, Path};
 use crate::route::OnDown;
 use anyhow::Result;
 use clap::Args;
@@ -165,6 +165,17 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
             status.held.room
         ),
     ));
+    let [vpn, direct] = [Path::Vpn, Path::Direct].map(|path| status.traffic.of(path));
+    lines.push(row(
+        "traffic",
+        format!(
+            "{} in and {} out through the VPN since the start, {} in and {} out direct",
+            octets(vpn.bytes_in),
+            octets(vpn.bytes_out),
+            octets(direct.bytes_in),
+            octets(direct.bytes_out)
+        ),
+    ));
     let dropped: Vec<_> = status
         .dropped
         .iter()
@@ -182,6 +193,7 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::inspect::status::{Addresses, BridgeFact, Room, VpnFact};
+    use crate::inspect::usage::{Count, Totals};
 
     #[test]
     fn a_status_in_lines() {
@@ -219,6 +231,14 @@ mod tests {
             },
             steered: Some(41),
             dropped: [("packet_wrong_path".to_owned(), 2)].into(),
+            traffic: Totals {
+                processes_vpn: Count {
+                    bytes_in: 12_345,
+                    bytes_out: 678,
+                    ..Count::default()
+                },
+                ..Totals::default()
+            },
         };
         let expected = "\
 state     steering, and something is wrong, for 1 h 1 min, process 812, version 0.1.0
@@ -229,6 +249,7 @@ cgroup    /sys/fs/cgroup/system.slice/docker.service
 rules     12 (/etc/steer/steer.toml)
 learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
 flows     41 through the VPN since the start; held on the VPN now: 3 of 65536
+traffic   12 kB in and 678 B out through the VPN since the start, 0 B in and 0 B out direct
 dropped   2 × packet_wrong_path";
         assert_eq!(lines(&status, Palette(false)).join("\n"), expected);
         let coloured = lines(&status, Palette(true)).join("\n");

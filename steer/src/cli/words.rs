@@ -12,7 +12,7 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 }
 
 /// A span of time by its two largest units: `2 d 3 h`, `4 min 5 s`.
-pub(super) fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let mut rest = seconds;
     let mut parts = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn span(seconds: u64) -> String {
 }
 
 /// Octets, with the prefix of 1000 that leaves up to three digits before the point: `1.2 MB`.
-pub(super) fn octets(count: u64) -> String {
+pub(crate) fn octets(count: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if count < 1000 {
         return format!("{count} B");

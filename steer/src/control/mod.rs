@@ -27,6 +27,8 @@ pub fn socket(run_dir: &Path) -> PathBuf {
 pub enum Ask {
     /// To say what it knows.
     Snapshot(oneshot::Sender<Box<Snapshot>>),
+    /// To have counted who has to do with whom, for a while.
+    Watch(oneshot::Sender<()>),
     /// To read the rules again, at once.
     Reload(Answer),
     /// To take a rule in, or to let go of one that was taken in so.

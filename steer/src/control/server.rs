@@ -46,7 +46,7 @@ use crate::{
         explain::{self, Question},
         flows,
         rules::{self, Change},
-        status,
+        status, usage,
     },
     report::{Journal, Told},
 };
@@ -189,6 +189,7 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/status", get(of_status))
         .route("/v1/explain", get(of_explain))
         .route("/v1/flows", get(of_flows))
+        .route("/v1/usage", get(of_usage))
         .route("/v1/events", get(of_events))
         .route("/v1/rules", get(of_rules).post(add_rule))
         .route("/v1/rules", delete(delete_rule))
@@ -263,6 +264,12 @@ async fn of_flows(
     let Query(wanted) = wanted.map_err(|error| Failure::bad(error.body_text()))?;
     let (snapshot, view) = desk.look().await?;
     aside(move || async move { flows::flows(&snapshot, &view, &wanted).await }).await
+}
+
+async fn of_usage(State(desk): State<Desk>) -> Result<Response, Failure> {
+    desk.ask(Ask::Watch).await?;
+    let (snapshot, view) = desk.look().await?;
+    aside(move || async move { usage::usage(&snapshot, &view).await }).await
 }
 
 async fn of_rules(

@@ -1,15 +1,18 @@
 //! How much takes each path, as the programs have counted it.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _};
+use std::{borrow::Borrow, collections::BTreeSet, os::fd::AsFd as _};
 
-use aya::maps::{LpmTrie, MapError, PerCpuArray, lpm_trie};
+use aya::maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie};
 use steer_common::{
     types::Address,
     usage::{HOME, Traffic, USES, UsageKey, Volume},
 };
 
-use super::{Datapath, adopt::data, bpf, error::Error, in_map};
+use super::{Datapath, View, adopt::data, bpf, error::Error, in_map, view::pinned};
 use crate::rules::Net;
+
+const TRAFFIC: &str = "TRAFFIC";
+const USAGE: &str = "USAGE";
 
 impl Datapath {
     /// What went each path since the programs were loaded, summed over the CPUs.
@@ -17,14 +20,13 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be read.
     pub fn traffic(&self) -> Result<Traffic, Error> {
-        const NAME: &str = "TRAFFIC";
-        let map = self.ebpf.map(NAME).ok_or(Error::Missing { name: NAME })?;
-        let cpus = PerCpuArray::<_, Traffic>::try_from(map)
-            .and_then(|map| map.get(&0, 0))
-            .map_err(in_map(NAME))?;
-        let mut sum = Traffic::default();
-        cpus.iter().for_each(|cpu| sum.add(cpu));
-        Ok(sum)
+        let map = self
+            .ebpf
+            .map(TRAFFIC)
+            .ok_or(Error::Missing { name: TRAFFIC })?;
+        PerCpuArray::try_from(map)
+            .and_then(summed)
+            .map_err(in_map(TRAFFIC))
     }
 
     /// Who had to do with whom while somebody watched ([`steer_common::types::Config::watched`]): as many as there is room
@@ -33,11 +35,8 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be read.
     pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
-        const NAME: &str = "USAGE";
-        let map = self.ebpf.map(NAME).and_then(data);
-        let map = map.ok_or(Error::Missing { name: NAME })?;
-        bpf::lookup_batch(map.fd().as_fd(), USES)
-            .map_err(|source| in_map(NAME)(MapError::IoError(source)))
+        let map = self.ebpf.map(USAGE).and_then(data);
+        whole(map.ok_or(Error::Missing { name: USAGE })?)
     }
 
     /// Tells the programs what does not leave the host. Beyond what there is room for it is counted as if it did.
@@ -64,4 +63,35 @@ impl Datapath {
         self.home = home;
         Ok(())
     }
+}
+
+impl View {
+    /// As [`Datapath::traffic`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn traffic(&self) -> Result<Traffic, Error> {
+        PerCpuArray::try_from(Map::PerCpuArray(pinned(&self.pins, TRAFFIC)?))
+            .and_then(summed)
+            .map_err(in_map(TRAFFIC))
+    }
+
+    /// As [`Datapath::usage`].
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
+        whole(&pinned(&self.pins, USAGE)?)
+    }
+}
+
+fn summed(map: PerCpuArray<impl Borrow<MapData>, Traffic>) -> Result<Traffic, MapError> {
+    let mut sum = Traffic::default();
+    map.get(&0, 0)?.iter().for_each(|cpu| sum.add(cpu));
+    Ok(sum)
+}
+
+fn whole(map: &MapData) -> Result<Vec<(UsageKey, Volume)>, Error> {
+    bpf::lookup_batch(map.fd().as_fd(), USES)
+        .map_err(|source| in_map(USAGE)(MapError::IoError(source)))
 }

@@ -22,7 +22,7 @@ use super::{
 /// The pinned maps; nothing is written to them.
 #[derive(Clone, Debug)]
 pub struct View {
-    pins: Pins,
+    pub(super) pins: Pins,
     config: Config,
 }
 
@@ -153,7 +153,7 @@ fn there<V>(found: Result<V, MapError>) -> Result<Option<V>, MapError> {
     }
 }
 
-fn pinned(pins: &Pins, name: &'static str) -> Result<MapData, Error> {
+pub(super) fn pinned(pins: &Pins, name: &'static str) -> Result<MapData, Error> {
     let path = pins.map(name);
     MapData::from_pin(&path).map_err(|source| Error::Pinned {
         path,

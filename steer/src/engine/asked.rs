@@ -76,6 +76,11 @@ impl Engine {
         match ask {
             // Who asked may be gone, here as below.
             Ask::Snapshot(answer) => drop(answer.send(Box::new(self.snapshot()))),
+            Ask::Watch(answer) => {
+                let watched = self.watched();
+                self.go_on(watched);
+                let _ = answer.send(());
+            }
             Ask::Reload(answer) => self.reload.at_once(Some(answer)),
             Ask::Change(change, answer) => self.change(&change, answer),
         }

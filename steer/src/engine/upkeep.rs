@@ -17,6 +17,9 @@ pub(super) const FLOOR: u64 = 60 * SECOND;
 /// Nanoseconds beyond the TTL: clients cache answers, and dockerd connects again for each layer.
 pub(super) const GRACE: u64 = 300 * SECOND;
 
+/// Nanoseconds for which it is counted who has to do with whom once somebody has asked for it.
+const WATCHED: u64 = 15 * SECOND;
+
 /// Ticks from one look at the addresses to the next.
 const ADDRESS_TICKS: u32 = ticks(600);
 
@@ -54,6 +57,15 @@ impl Engine {
     /// Tells the programs that what they hold is read.
     pub(super) fn is_here(&mut self) -> Result<(), Error> {
         self.config.heard = monotonic();
+        if self.config.watched < self.config.heard {
+            self.config.watched = 0;
+        }
+        Ok(self.datapath.configure(&self.config)?)
+    }
+
+    /// Has counted who has to do with whom, until nobody has asked for it for a while.
+    pub(super) fn watched(&mut self) -> Result<(), Error> {
+        self.config.watched = monotonic() + WATCHED;
         Ok(self.datapath.configure(&self.config)?)
     }
 

@@ -8,6 +8,7 @@ pub mod flows;
 mod left;
 pub mod rules;
 pub mod status;
+pub mod usage;
 mod who;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
@@ -94,7 +95,7 @@ pub enum Error {
 }
 
 /// Which path something takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Path {
     /// Through the VPN.

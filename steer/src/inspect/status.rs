@@ -8,8 +8,12 @@ use steer_common::{
     types::Verdict,
 };
 
-use super::{Error, Snapshot};
-use crate::{datapath::View, engine::monotonic, route::OnDown};
+use super::{Error, Snapshot, usage::Totals};
+use crate::{
+    datapath::View,
+    engine::monotonic,
+    route::{OnDown, Vpn},
+};
 
 /// Entries that the tables of addresses and of flows have room for.
 const ROOM: usize = 65_536;
@@ -62,6 +66,8 @@ pub struct Status {
     pub steered: Option<u64>,
     /// What was stopped since the start, by its counter; only those that are not zero.
     pub dropped: BTreeMap<String, u64>,
+    /// What went each path since the start.
+    pub traffic: Totals,
 }
 
 /// The VPN's interface.
@@ -138,11 +144,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             .file
             .as_ref()
             .map(|file| file.display().to_string()),
-        vpn: snapshot.vpn.as_ref().map(|vpn| VpnFact {
-            interface: vpn.name.clone(),
-            up: vpn.up,
-            addresses: vpn.addresses().collect(),
-        }),
+        vpn: snapshot.vpn.as_ref().map(VpnFact::of),
         on_down: snapshot.settings.on_down,
         bridges: snapshot
             .bridges
@@ -164,17 +166,33 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             room: ROOM,
         },
         steered: snapshot.run.as_ref().map(|run| run.steered),
-        dropped: Outcome::ALL
-            .iter()
-            // What waits for its name, or has begun with one, goes on afterwards.
-            .filter(|outcome| {
-                outcome.action() == Action::Drop
-                    && !matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
-            })
-            .map(|&outcome| (outcome.name().to_owned(), counted.counter(outcome)))
-            .filter(|&(_, count)| count > 0)
-            .collect(),
+        dropped: dropped(&counted),
+        traffic: view.traffic()?.into(),
     })
+}
+
+impl VpnFact {
+    pub(super) fn of(vpn: &Vpn) -> Self {
+        Self {
+            interface: vpn.name.clone(),
+            up: vpn.up,
+            addresses: vpn.addresses().collect(),
+        }
+    }
+}
+
+/// What was stopped, by its counter; only those that are not zero.
+pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
+    Outcome::ALL
+        .iter()
+        // What waits for its name, or has begun with one, goes on afterwards.
+        .filter(|outcome| {
+            outcome.action() == Action::Drop
+                && !matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
+        })
+        .map(|&outcome| (outcome.name().to_owned(), counted.counter(outcome)))
+        .filter(|&(_, count)| count > 0)
+        .collect()
 }
 
 fn without_vpn(snapshot: &Snapshot) -> Option<String> {
@@ -212,7 +230,7 @@ fn addresses(view: &View) -> Result<Addresses, Error> {
     Ok(count)
 }
 
-fn since_start(now: &Stats, start: &Stats) -> Stats {
+pub(super) fn since_start(now: &Stats, start: &Stats) -> Stats {
     let mut since = *now;
     since.subtract(start);
     since

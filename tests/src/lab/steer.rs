@@ -325,7 +325,7 @@ impl Lab {
 
 /// Begins a session of its own, with the standard input for its terminal, and is told when that goes, though the tests
 /// may not be (`nohup`).
-fn take_terminal() -> io::Result<()> {
+pub(super) fn take_terminal() -> io::Result<()> {
     setsid()?;
     // SAFETY: no handler is installed, but one taken away.
     unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;

@@ -29,5 +29,6 @@ mod rules;
 mod service;
 mod start_errors;
 mod terminal;
+mod top;
 mod usage;
 mod vpn_down;
