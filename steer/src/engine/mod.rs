@@ -318,9 +318,10 @@ impl Engine {
         Stage::Ready.begin()?;
         engine.started = true;
         host.notes.extend(engine.know());
-        engine.report.start(&engine.settings, &host);
-        engine.control.notes = host.notes;
+        engine.control.notes.clone_from(&host.notes);
+        // Whoever is told that it is ready may ask at once.
         engine.open_control();
+        engine.report.start(&engine.settings, &host);
         service::ready();
         Ok(engine)
     }
