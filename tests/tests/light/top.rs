@@ -9,6 +9,7 @@ use steer_tests::{
     client::Ask,
     fixture::{BRIDGE, Shared, exchange, lookup, open, resolve, server},
     lab::{Client, Screen},
+    pace::{patience, times},
 };
 
 const WIDE: (u16, u16) = (140, 40);
@@ -146,18 +147,21 @@ fn while_steer_is_away_it_says_so_and_goes_on_when_it_is_back() -> Result<()> {
 
 #[test]
 fn a_sample_tells_what_went_between() -> Result<()> {
-    const MANY: u64 = 300_000;
+    /// As long as it may be.
+    const LONG: Duration = Duration::from_secs(10);
+    let many = u64::from(times(30)) * 10_000;
+    let interval = patience(Duration::from_secs(2)).min(LONG).as_secs();
     let mut lab = Shared::steered()?;
     for (who, client) in &mut lab.clients()? {
         let (connections, [name, address]) = both(&mut lab, client)?;
-        let mut asking = lab
-            .lab
-            .steer_asking(&["top", "--json", "--interval", "3"])?;
+        let mut asking =
+            lab.lab
+                .steer_asking(&["top", "--json", "--interval", &interval.to_string()])?;
         let asking = asking.stdout(std::process::Stdio::piped()).spawn()?;
         // It has taken its first sample by then.
-        thread::sleep(steer_tests::pace::patience(Duration::from_secs(1)));
+        thread::sleep(patience(Duration::from_millis(500)));
         for connection in connections {
-            exchange(client, connection, MANY as usize)?;
+            exchange(client, connection, usize::try_from(many)?)?;
         }
         let told = asking.wait_with_output()?;
         let told: Value = serde_json::from_slice(&told.stdout)?;
@@ -168,10 +172,8 @@ fn a_sample_tells_what_went_between() -> Result<()> {
             ensure!(row["path"] == path, "{who}: {row}");
             for way in ["bytes_in", "bytes_out"] {
                 let bytes = row["count"][way].as_u64().unwrap_or_default();
-                ensure!(
-                    (MANY..MANY + MANY / 5).contains(&bytes),
-                    "{who}: {way} {row}"
-                );
+                // A slow machine sends some of it again.
+                ensure!((many..2 * many).contains(&bytes), "{who}: {way} {row}");
             }
         }
         println!("{who}: {told:#}");
