@@ -78,15 +78,13 @@ pub(super) fn log(args: &LogArgs) -> Result<()> {
     let query = Events {
         before: args.lines,
         follow: !args.no_follow,
+        kinds: (!args.kinds.is_empty()).then(|| args.kinds.join(",")),
     };
     let zone = TimeZone::system();
     runtime()?.block_on(async {
         let mut client = args.run.running().await?;
         let mut failed = None;
         let read = client.lines("/v1/events", &query, |told: Told| {
-            if !args.kinds.is_empty() && !args.kinds.contains(&told.kind) {
-                return true;
-            }
             let line = if args.json {
                 serde_json::to_string(&told).map_err(Into::into)
             } else {

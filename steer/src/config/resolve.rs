@@ -102,7 +102,10 @@ impl Settings {
             (None, None) => OnDown::default(),
         };
         let docker = one(flags.docker, "--docker", file.docker, "auto");
-        let path = file.path.map(|path| path.to_path_buf());
+        // Others are told of it, who are elsewhere.
+        let path = file
+            .path
+            .map(|path| std::path::absolute(&path).unwrap_or_else(|_| path.to_path_buf()));
         Ok(Self {
             files: path.iter().cloned().chain(files).collect(),
             file: path,

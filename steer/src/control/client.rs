@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use axum::http::{Method, Request, StatusCode, header};
@@ -17,6 +18,9 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::socket;
+
+/// How long an answer may take to begin; that of a reload takes as long as its lists.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Why a run did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,9 @@ pub enum Error {
         "the answer of the steer that runs is not understood; is it another version than this one?"
     )]
     Answer(#[source] serde_json::Error),
+    /// It takes too long.
+    #[error("steer does not answer within {} s; does it hang? kill -9 and the next start lose nothing", ANSWER.as_secs())]
+    Silent,
     /// It says why not.
     #[error("{0}")]
     Refused(String),
@@ -95,10 +102,13 @@ impl Client {
         path: &str,
         query: &impl Serialize,
     ) -> Result<T, Error> {
-        let answer = self
-            .send(Method::GET, &with(path, query)?, Bytes::new())
-            .await?;
-        whole(answer).await
+        let path = with(path, query)?;
+        let answered = async {
+            let answer = self.send(Method::GET, &path, Bytes::new()).await?;
+            whole(answer).await
+        };
+        let answered = tokio::time::timeout(ANSWER, answered).await;
+        answered.map_err(|_| Error::Silent)?
     }
 
     /// Asks for something to be done.

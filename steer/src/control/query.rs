@@ -34,4 +34,14 @@ pub struct Events {
     /// Whether those that come follow, for as long as the client stays.
     #[serde(default)]
     pub follow: bool,
+    /// Which kinds of lines, with commas between; all where it is left out.
+    pub kinds: Option<String>,
+}
+
+impl Events {
+    /// The kinds, each by itself; none for all.
+    pub fn kinds(&self) -> Vec<String> {
+        let kinds = self.kinds.iter().flat_map(|kinds| kinds.split(','));
+        kinds.map(str::to_owned).collect()
+    }
 }

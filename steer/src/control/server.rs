@@ -11,10 +11,8 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, Query, State, rejection::JsonRejection, rejection::QueryRejection,
-    },
+    body::{Body, Bytes, to_bytes},
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -52,8 +50,14 @@ use crate::{
 };
 
 /// Connections served at once; others wait.
-const AT_ONCE: usize = 32;
-/// How long a client may take for its request's head.
+const AT_ONCE: usize = 64;
+/// Of those, clients that follow what is told.
+const FOLLOWERS: usize = 32;
+/// Answers worked out at once: each may go through whole tables.
+const WORKERS: usize = 2;
+/// Clients told at once that they may not ask; others are told nothing.
+const REFUSED_AT_ONCE: usize = 8;
+/// How long a client may take for its request's head, and again for its body.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of a request's body.
 const BODY: usize = 64 * 1024;
@@ -81,24 +85,27 @@ impl Server {
         remove(run_dir)?;
         let access = Access::of_host();
         let listener = UnixListener::bind(&path)?;
-        let (reach, mode) = if access.is_shared() {
-            (0o666, Some(let_through(run_dir)?))
-        } else {
-            (0o600, None)
-        };
-        fs::set_permissions(&path, Permissions::from_mode(reach))?;
         let (sender, asks) = mpsc::channel(WAITING);
         let desk = Desk {
             asks: sender,
             pins: Pins::new(bpffs),
             journal,
+            workers: Arc::new(Semaphore::new(WORKERS)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
         };
-        Ok(Self {
+        // From here on its end removes what is made.
+        let mut server = Self {
             path,
-            mode,
+            mode: None,
             asks,
             task: tokio::spawn(serve(listener, access, desk)),
-        })
+        };
+        let reach = if access.is_shared() { 0o666 } else { 0o600 };
+        fs::set_permissions(&server.path, Permissions::from_mode(reach))?;
+        if access.is_shared() {
+            server.mode = Some(let_through(run_dir)?);
+        }
+        Ok(server)
     }
 
     /// What is asked of the run. May be dropped and called again without loss.
@@ -139,36 +146,45 @@ fn let_through(folder: &Path) -> io::Result<u32> {
 
 async fn serve(listener: UnixListener, access: Access, desk: Desk) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    let (open, closed) = (routes(desk), refusing());
+    let refused = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
+    let routes = routes(desk);
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let routes = if access.allows(stream.as_fd()) {
-                    open.clone()
-                } else {
-                    closed.clone()
-                };
-                tokio::spawn(async move {
-                    converse(stream, routes).await;
-                    drop(permit);
-                });
-            }
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
             // Too many files are open, most likely.
             Err(error) => {
                 tracing::debug!("the control socket takes nobody: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
+        };
+        // Who may not ask takes no place of those who may.
+        if !access.allows(stream.as_fd()) {
+            if let Ok(permit) = refused.clone().try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _ =
+                        tokio::time::timeout(PATIENCE, converse(stream, refusing(), false)).await;
+                    drop(permit);
+                });
+            }
+            continue;
         }
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            converse(stream, routes, true).await;
+            drop(permit);
+        });
     }
 }
 
-async fn converse(stream: UnixStream, routes: Router) {
+async fn converse(stream: UnixStream, routes: Router, keep_alive: bool) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
+        .keep_alive(keep_alive)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     if let Err(error) = served.await {
         tracing::debug!("a client of the control socket went away: {error}");
@@ -207,7 +223,6 @@ fn routes(desk: Desk) -> Router {
                 "this path takes another method; docs/control.md lists them",
             )
         })
-        .layer(DefaultBodyLimit::max(BODY))
         .with_state(desk)
 }
 
@@ -217,6 +232,8 @@ struct Desk {
     asks: mpsc::Sender<Ask>,
     pins: Pins,
     journal: Arc<Journal>,
+    workers: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Desk {
@@ -235,11 +252,42 @@ impl Desk {
             .ok_or_else(|| Failure::unavailable("steer is ending"))?;
         Ok((snapshot, view))
     }
+
+    /// Works an answer out beside the run, which goes on meanwhile: going through a table takes a while.
+    async fn aside<T, F>(
+        &self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Response, Failure>
+    where
+        T: Serialize + Send + 'static,
+        F: Future<Output = Result<T, inspect::Error>>,
+    {
+        let permit = self.workers.clone().acquire_owned().await;
+        let worked = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::internal(&error))?;
+            runtime.block_on(work()).map_err(|error| match error {
+                inspect::Error::Unknown(why) => Failure {
+                    status: StatusCode::NOT_FOUND,
+                    why,
+                },
+                error => Failure::internal(&error),
+            })
+        });
+        match worked.await {
+            Ok(answer) => answer.map(|answer| Json(answer).into_response()),
+            Err(error) => Err(Failure::internal(&error)),
+        }
+    }
 }
 
 async fn of_status(State(desk): State<Desk>) -> Result<Response, Failure> {
     let (snapshot, view) = desk.look().await?;
-    aside(move || async move { status::status(&snapshot, &view) }).await
+    desk.aside(move || async move { status::status(&snapshot, &view) })
+        .await
 }
 
 async fn of_explain(
@@ -254,7 +302,8 @@ async fn of_explain(
         ..question
     };
     let (snapshot, view) = desk.look().await?;
-    aside(move || async move { explain::explain(&snapshot, &view, &question).await }).await
+    desk.aside(move || async move { explain::explain(&snapshot, &view, &question).await })
+        .await
 }
 
 async fn of_flows(
@@ -263,13 +312,15 @@ async fn of_flows(
 ) -> Result<Response, Failure> {
     let Query(wanted) = wanted.map_err(|error| Failure::bad(error.body_text()))?;
     let (snapshot, view) = desk.look().await?;
-    aside(move || async move { flows::flows(&snapshot, &view, &wanted).await }).await
+    desk.aside(move || async move { flows::flows(&snapshot, &view, &wanted).await })
+        .await
 }
 
 async fn of_usage(State(desk): State<Desk>) -> Result<Response, Failure> {
     desk.ask(Ask::Watch).await?;
     let (snapshot, view) = desk.look().await?;
-    aside(move || async move { usage::usage(&snapshot, &view).await }).await
+    desk.aside(move || async move { usage::usage(&snapshot, &view).await })
+        .await
 }
 
 async fn of_rules(
@@ -278,7 +329,8 @@ async fn of_rules(
 ) -> Result<Response, Failure> {
     let Query(wanted) = wanted.map_err(|error| Failure::bad(error.body_text()))?;
     let snapshot = desk.ask(Ask::Snapshot).await?;
-    aside(move || async move { Ok::<_, inspect::Error>(rules::list(&snapshot, &wanted)) }).await
+    desk.aside(move || async move { Ok::<_, inspect::Error>(rules::list(&snapshot, &wanted)) })
+        .await
 }
 
 async fn test_rule(
@@ -295,11 +347,8 @@ async fn reload(State(desk): State<Desk>) -> Result<Response, Failure> {
     done(desk.ask(Ask::Reload).await?)
 }
 
-async fn add_rule(
-    State(desk): State<Desk>,
-    change: Result<Json<Change>, JsonRejection>,
-) -> Result<Response, Failure> {
-    let Json(change) = change.map_err(|error| Failure::bad(error.body_text()))?;
+async fn add_rule(State(desk): State<Desk>, body: Body) -> Result<Response, Failure> {
+    let change = change(body).await?;
     if change.verdict().map_err(Failure::bad)?.is_none() {
         return Err(Failure::bad(
             "the rule lacks its verdict: vpn or direct".to_owned(),
@@ -308,16 +357,27 @@ async fn add_rule(
     done(desk.ask(|answer| Ask::Change(change, answer)).await?)
 }
 
-async fn delete_rule(
-    State(desk): State<Desk>,
-    change: Result<Json<Change>, JsonRejection>,
-) -> Result<Response, Failure> {
-    let Json(change) = change.map_err(|error| Failure::bad(error.body_text()))?;
+async fn delete_rule(State(desk): State<Desk>, body: Body) -> Result<Response, Failure> {
     let change = Change {
         verdict: None,
-        ..change
+        ..change(body).await?
     };
     done(desk.ask(|answer| Ask::Change(change, answer)).await?)
+}
+
+/// What a body says, whose client may not take for ever.
+async fn change(body: Body) -> Result<Change, Failure> {
+    let read = tokio::time::timeout(PATIENCE, to_bytes(body, BODY)).await;
+    let whole = match read {
+        Ok(Ok(whole)) => whole,
+        Ok(Err(error)) => {
+            return Err(Failure::bad(format!(
+                "the body cannot be read, of which {BODY} octets at most are taken: {error}"
+            )));
+        }
+        Err(_) => return Err(Failure::bad("the body did not come in time".to_owned())),
+    };
+    serde_json::from_slice(&whole).map_err(|error| Failure::bad(error.to_string()))
 }
 
 fn done<T: Serialize>(done: Result<T, String>) -> Result<Response, Failure> {
@@ -335,53 +395,44 @@ async fn of_events(
     asked: Result<Query<Events>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(asked) = asked.map_err(|error| Failure::bad(error.body_text()))?;
-    let (before, coming) = desk.journal.listen(asked.before);
-    let before = stream::iter(before.into_iter().map(|told| line(&told)));
-    let coming = stream::unfold(coming, |mut coming| async move {
-        let told = match coming.recv().await {
-            Ok(told) => line(&told),
-            Err(RecvError::Lagged(count)) => line(&Told::lost(count)),
-            Err(RecvError::Closed) => return None,
-        };
-        Some((told, coming))
-    });
-    let body = if asked.follow {
-        Body::from_stream(futures_util::StreamExt::chain(before, coming))
-    } else {
-        Body::from_stream(before)
+    let place = match asked.follow {
+        true => Some(desk.followers.clone().try_acquire_owned().map_err(|_| {
+            Failure::unavailable("as many clients follow already as may; end one of them")
+        })?),
+        false => None,
     };
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    let wanted = asked.kinds();
+    let (before, coming) = desk.journal.listen(asked.before, &wanted);
+    let before = stream::iter(before.into_iter().map(|told| line(&told)));
+    let Some(place) = place else {
+        return Ok(lines(Body::from_stream(before)));
+    };
+    let coming = stream::unfold(
+        (coming, wanted, place),
+        async |(mut coming, wanted, place)| {
+            loop {
+                let told = match coming.recv().await {
+                    Ok(told) if told.is_of(&wanted) => line(&told),
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(count)) => line(&Told::lost(count)),
+                    Err(RecvError::Closed) => return None,
+                };
+                return Some((told, (coming, wanted, place)));
+            }
+        },
+    );
+    let body = Body::from_stream(futures_util::StreamExt::chain(before, coming));
+    Ok(lines(body))
+}
+
+fn lines(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 fn line(told: &Told) -> Result<Bytes, std::convert::Infallible> {
     let mut text = serde_json::to_vec(told).unwrap_or_default();
     text.push(b'\n');
     Ok(text.into())
-}
-
-/// Works an answer out beside the run, which goes on meanwhile: going through a table takes a while.
-async fn aside<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<Response, Failure>
-where
-    T: Serialize + Send + 'static,
-    F: Future<Output = Result<T, inspect::Error>>,
-{
-    let worked = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::internal(&error))?;
-        runtime.block_on(work()).map_err(|error| match error {
-            inspect::Error::Unknown(why) => Failure {
-                status: StatusCode::NOT_FOUND,
-                why,
-            },
-            error => Failure::internal(&error),
-        })
-    });
-    match worked.await {
-        Ok(answer) => answer.map(|answer| Json(answer).into_response()),
-        Err(error) => Err(Failure::internal(&error)),
-    }
 }
 
 /// Why there is no answer.

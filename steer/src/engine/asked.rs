@@ -21,11 +21,22 @@ pub(super) struct Control {
     counted: Stats,
     /// What the user was told at the start.
     pub(super) notes: Vec<String>,
-    /// The rules added that are in force.
-    added: Vec<Rule>,
-    /// Until when rules hold that were added for a while.
-    ends: Vec<(Subject, Instant)>,
+    /// The rules added, as they are to be.
+    added: Vec<Added>,
+    /// The same, as they are in force.
+    in_force: Vec<Added>,
 }
+
+/// A rule that was added while the run goes on.
+#[derive(Clone, Debug)]
+struct Added {
+    rule: Rule,
+    /// When it is over, if ever.
+    until: Option<Instant>,
+}
+
+/// From one time that a rule cannot be let go of to the next.
+const AGAIN: Duration = Duration::from_secs(30);
 
 impl Control {
     /// Closed as yet.
@@ -35,13 +46,14 @@ impl Control {
             counted,
             notes: Vec::new(),
             added: Vec::new(),
-            ends: Vec::new(),
+            in_force: Vec::new(),
         }
     }
 
-    /// Remembers which of the rules added are in force.
-    pub fn in_force(&mut self, added: &[Rule]) {
-        self.added = added.to_vec();
+    /// Remembers that what was read with these rules is in force.
+    pub fn in_force(&mut self, read: &[Rule]) {
+        let is_read = |added: &&Added| read.contains(&added.rule);
+        self.in_force = self.added.iter().filter(is_read).cloned().collect();
     }
 
     /// What is asked next. May be dropped and called again without loss.
@@ -89,30 +101,36 @@ impl Engine {
     /// Lets go of the rules whose time is over.
     pub(super) fn let_go_of_added(&mut self) {
         let now = Instant::now();
-        let over: Vec<_> = self
-            .control
-            .ends
-            .extract_if(.., |(_, end)| *end <= now)
-            .collect();
-        for (subject, _) in &over {
-            self.settings
-                .added()
-                .retain(|rule| rule.subject != *subject);
+        let is_over = |added: &mut Added| added.until.is_some_and(|until| until <= now);
+        let over: Vec<_> = self.control.added.extract_if(.., is_over).collect();
+        for Added { rule, .. } in &over {
             self.report.note(&format!(
-                "the rule {subject} was added for a while, which is over"
+                "the rule {} was added for a while, which is over",
+                rule.subject
             ));
         }
         if !over.is_empty() {
+            self.set_added();
             self.reload.at_once(None);
         }
     }
 
-    /// Goes back to the rules added that are in force.
+    /// Goes back to the rules added that are in force. Those whose time is over are tried to be let go again later.
     pub(super) fn forget_added(&mut self) {
-        self.settings.added().clone_from(&self.control.added);
-        let added = &self.control.added;
-        let ends = &mut self.control.ends;
-        ends.retain(|(subject, _)| added.iter().any(|rule| rule.subject == *subject));
+        let now = Instant::now();
+        self.control.added = self.control.in_force.clone();
+        for added in &mut self.control.added {
+            added.until = added.until.map(|until| match until <= now {
+                true => now + AGAIN,
+                false => until,
+            });
+        }
+        self.set_added();
+    }
+
+    fn set_added(&mut self) {
+        let rules = self.control.added.iter().map(|added| added.rule.clone());
+        *self.settings.added() = rules.collect();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -160,21 +178,21 @@ impl Engine {
                 end.ok_or_else(|| format!("{seconds} seconds are too many"))
             })
             .transpose()?;
-        let added = self.settings.added();
+        let added = &mut self.control.added;
         let before = added.len();
-        added.retain(|rule| rule.subject != subject);
+        added.retain(|added| added.rule.subject != subject);
         let is_gone = added.len() < before;
         if let Some(verdict) = verdict {
-            added.push(Rule {
-                subject: subject.clone(),
+            let rule = Rule {
+                subject,
                 verdict,
                 origin: Origin::Added,
-            });
+            };
+            added.push(Added { rule, until });
         } else if !is_gone {
             return Err(self.not_added(&subject));
         }
-        self.control.ends.retain(|(known, _)| *known != subject);
-        self.control.ends.extend(until.map(|end| (subject, end)));
+        self.set_added();
         Ok(())
     }
 

@@ -26,7 +26,12 @@ pub(super) struct Reload {
     /// Why the rules stay as they were, until others are in force.
     failed: Option<String>,
     work: Option<JoinHandle<Result<Fresh, Error>>>,
+    /// How often in a row files have changed while they were read.
+    again: u32,
 }
+
+/// How often files that change while they are read are read again for somebody who waits.
+const PATIENCE: u32 = 2;
 
 /// What was read, ready to be put in force.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ impl Reload {
             answered: Vec::new(),
             failed: None,
             work: None,
+            again: 0,
         };
         Ok((reload, notes))
     }
@@ -75,11 +81,14 @@ impl Reload {
                 () = self.files.changed() => self.wanted = true,
                 read = ended(self.work.as_mut()) => {
                     self.work = None;
-                    // Half of it may be what was there before.
-                    if self.files.differ() {
+                    // Half of it may be what was there before; but whoever waits does not wait for ever.
+                    self.again += 1;
+                    let is_late = !self.answered.is_empty() && self.again > PATIENCE;
+                    if self.files.differ() && !is_late {
                         self.files.ask();
                         continue;
                     }
+                    self.again = 0;
                     let read = read.map_err(Error::Reading).flatten();
                     return Step::Take(Box::new(read));
                 }
@@ -174,6 +183,7 @@ impl Engine {
         }
         self.control.in_force(settings.added_rules());
         self.settings.rules = settings.rules;
+        self.settings.file = settings.file;
         self.settings.files = settings.files;
         self.settings.resolve = settings.resolve;
         let lists = mem::replace(&mut self.settings.lists, settings.lists);

@@ -1,6 +1,11 @@
 //! Why a name or an address takes the path that it takes.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use steer_common::{
@@ -10,7 +15,7 @@ use steer_common::{
 };
 
 use super::{
-    Error, Path, RuleFact, Snapshot, seconds, verdict_name,
+    Error, Path, RuleFact, Snapshot, Ways, seconds, verdict_name,
     who::{self, Asker, AskerFact},
 };
 use crate::{
@@ -19,7 +24,7 @@ use crate::{
     events::Name,
     host::{Link, link},
     route::{self, Packet, Way},
-    rules::{Domain, Subject},
+    rules::{By, Domain, Subject},
 };
 
 /// Addresses of a name whose routes are asked for; the others go likewise.
@@ -30,8 +35,6 @@ const ROUTED: usize = 4;
 pub struct Question {
     /// About whom.
     pub to: Target,
-    /// Which port, where that matters.
-    pub port: Option<u16>,
     /// Who would connect; none for any steered process.
     pub from: Option<Asker>,
 }
@@ -45,12 +48,12 @@ pub enum Target {
     Address(IpAddr),
 }
 
-/// A target with a port or without: `hub.docker.com`, `203.0.113.7:443`, `[2001:db8::1]:443`, a URL.
+/// A target, with a port or without, which changes nothing: `hub.docker.com`, `203.0.113.7:443`, `[2001:db8::1]:443`, a URL.
 impl FromStr for Question {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = split(text)?;
+        let host = host(text)?;
         let to = match host.parse() {
             Ok(address) => Target::Address(address),
             // No name has a last label of digits alone (RFC 3696 section 2).
@@ -65,11 +68,7 @@ impl FromStr for Question {
                     .map_err(|error: crate::rules::PatternError| error.to_string())?,
             ),
         };
-        Ok(Self {
-            to,
-            port,
-            from: None,
-        })
+        Ok(Self { to, from: None })
     }
 }
 
@@ -190,6 +189,7 @@ pub async fn explain(
     let facts = Facts {
         snapshot,
         view,
+        ways: Ways::new(snapshot, view.config()),
         now: monotonic(),
     };
     let (rule, passed_over, mut addresses) = match &question.to {
@@ -197,7 +197,7 @@ pub async fn explain(
             let (rule, passed_over) = facts.rules_for(name.as_str())?;
             (rule, passed_over, facts.addresses_of(name.as_str())?)
         }
-        Target::Address(address) => (None, Vec::new(), vec![facts.address(*address)?]),
+        Target::Address(address) => (None, Vec::new(), facts.addresses([*address].into())?),
     };
     let is_steered = from.as_ref().is_none_or(|from| from.steered);
     if !is_steered {
@@ -211,7 +211,7 @@ pub async fn explain(
     let (mut path, mut because) = match (addresses.first(), &rule) {
         (Some(fact), _) => (fact.path, fact.because),
         (None, Some(rule)) if rule.verdict == verdict_name(Verdict::VPN) => {
-            (Path::of(Verdict::VPN, view.config()), Because::Rule)
+            (Path::of(Verdict::VPN, facts.ways, None), Because::Rule)
         }
         (None, Some(_)) => (Path::Direct, Because::Rule),
         (None, None) => (Path::Direct, Because::NoRule),
@@ -236,9 +236,24 @@ pub async fn explain(
     Ok(explanation)
 }
 
+/// The path of what begins now and goes to an address.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub(super) fn path_of(snapshot: &Snapshot, view: &View, address: IpAddr) -> Result<Path, Error> {
+    let facts = Facts {
+        snapshot,
+        view,
+        ways: Ways::new(snapshot, view.config()),
+        now: monotonic(),
+    };
+    Ok(facts.address(address, Vec::new(), 0)?.path)
+}
+
 struct Facts<'a> {
     snapshot: &'a Snapshot,
     view: &'a View,
+    ways: Ways,
     now: u64,
 }
 
@@ -269,10 +284,13 @@ impl Facts<'_> {
                 });
             }
         }
+        // Words are looked for by a run that goes on alone.
         if facts.is_empty()
-            && let Some(ruling) = rulebook.decide(name)
+            && self.snapshot.run.is_some()
+            && let Some(judgement) = rulebook.rules().decide(name)
+            && let By::Text(text) = judgement.by
         {
-            facts.push(RuleFact::of(rulebook, ruling.rule, ruling.verdict));
+            facts.push(RuleFact::new(&Subject::Text(text.clone()), &judgement));
         }
         let mut facts = facts.into_iter();
         Ok((facts.next(), facts.collect()))
@@ -281,28 +299,46 @@ impl Facts<'_> {
     fn addresses_of(&self, name: &str) -> Result<Vec<AddressFact>, Error> {
         let hash = hash_name(&self.view.config().key, name);
         let names = self.view.names()?;
-        let mut known: Vec<IpAddr> = names
+        let known: BTreeSet<IpAddr> = names
             .iter()
             .filter(|(key, entry)| key.name == hash && entry.until > self.now)
             .map(|(key, _)| key.address.to_ip())
             .collect();
-        known.sort();
-        known
-            .into_iter()
-            .map(|address| self.address(address))
-            .collect()
+        self.addresses(known)
     }
 
-    fn address(&self, address: IpAddr) -> Result<AddressFact, Error> {
+    /// Goes through the tables once for all of them.
+    fn addresses(&self, wanted: BTreeSet<IpAddr>) -> Result<Vec<AddressFact>, Error> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut names: HashMap<IpAddr, Vec<NameEntry>> = HashMap::new();
+        for (key, entry) in self.view.names()?.iter() {
+            let address = key.address.to_ip();
+            if wanted.contains(&address) {
+                names.entry(address).or_default().push(entry);
+            }
+        }
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+        for (flow, _) in self.view.flows()?.iter() {
+            *held.entry(flow.remote.to_ip()).or_default() += 1;
+        }
+        let facts = wanted.into_iter().map(|address| {
+            let names = names.remove(&address).unwrap_or_default();
+            let held = held.get(&address).copied().unwrap_or_default();
+            self.address(address, names, held)
+        });
+        facts.collect()
+    }
+
+    fn address(
+        &self,
+        address: IpAddr,
+        mut names: Vec<NameEntry>,
+        held: usize,
+    ) -> Result<AddressFact, Error> {
         let key = Address::from(address);
         let config = self.view.config();
-        let mut names: Vec<NameEntry> = self
-            .view
-            .names()?
-            .iter()
-            .filter(|(found, _)| found.address == key)
-            .map(|(_, entry)| entry)
-            .collect();
         names.sort_by_key(|entry| std::cmp::Reverse(entry.learned));
         let net = match config.nets {
             0 => None,
@@ -312,8 +348,6 @@ impl Facts<'_> {
                 .filter(|net| net.verdict != Verdict::NONE),
         };
         let entry = self.view.addresses()?.get(&key)?;
-        let flows = self.view.flows()?;
-        let held = flows.iter().filter(|(flow, _)| flow.remote == key).count();
         let (because, matched) = judge(&key, net, entry, !names.is_empty(), self.now);
         let expires_in = entry
             .filter(|_| matches!(because, Because::Learned | Because::Contested))
@@ -323,7 +357,7 @@ impl Facts<'_> {
             });
         Ok(AddressFact {
             address,
-            path: Path::of(matched.verdict, config),
+            path: Path::of(matched.verdict, self.ways, Some(address.is_ipv4())),
             because,
             rule: (matched.verdict != Verdict::NONE)
                 .then(|| RuleFact::of(&self.snapshot.rulebook, matched.rule, matched.verdict)),
@@ -462,7 +496,10 @@ fn why(it: &Explanation) -> String {
             "{}; no address of it is known yet, the next answer to a question for it teaches them",
             rule(it.rule.as_ref())
         ),
-        Because::NoRule => "no rule speaks of it".to_owned(),
+        Because::NoRule => {
+            "no rule speaks of it; unless its address has a rule or a name of the VPN, which steer explain ADDRESS says"
+                .to_owned()
+        }
         Because::Network => rule(decided),
         Because::Learned => {
             let name = it.addresses.first().and_then(|fact| fact.names.first());
@@ -541,7 +578,14 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
         _ => {
             let vpn = it.path != Path::Direct;
             let other = if vpn { "direct" } else { "vpn" };
-            changes.push(format!("steer rules add {other} {about}"));
+            // A rule for the name changes nothing where another name or a network decides of its address.
+            let own = |fact: &&AddressFact| fact.names.iter().all(|name| name.name == *about);
+            let network = it.because == Because::Network;
+            let what = match it.addresses.first() {
+                Some(fact) if network || !own(&fact) => fact.address.to_string(),
+                _ => about.clone(),
+            };
+            changes.push(format!("steer rules add {other} {what}"));
         }
     }
     if !it.attended {
@@ -553,39 +597,29 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     changes
 }
 
-/// Host and port of what a user may paste.
-fn split(text: &str) -> Result<(&str, Option<u16>), String> {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, text),
-    };
-    // An image's name is no host: docker.io/library/nginx.
-    let rest = match scheme {
-        Some(_) => rest.split(['/', '?', '#']).next().unwrap_or(rest),
-        None => rest,
-    };
-    let implied = match scheme {
-        Some("https") => Some(443),
-        Some("http") => Some(80),
-        _ => None,
+/// The host of what a user may paste.
+fn host(text: &str) -> Result<&str, String> {
+    let rest = match text.split_once("://") {
+        Some((_, rest)) => rest.split(['/', '?', '#']).next().unwrap_or(rest),
+        // An image's name is no host: docker.io/library/nginx.
+        None => text,
     };
     if rest.parse::<IpAddr>().is_ok() {
-        return Ok((rest, implied));
+        return Ok(rest);
     }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (rest, None),
+    let host = match rest.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_err() => {
+            return Err(format!(
+                "\"{port}\" is no port; write HOST or HOST:PORT with a port from 1 to 65535"
+            ));
+        }
+        Some((host, _)) => host,
+        None => rest,
     };
-    let port = port.map(|port| {
-        port.parse().map_err(|_| {
-            format!("\"{port}\" is no port; write HOST or HOST:PORT with a port from 1 to 65535")
-        })
-    });
-    let host = host
+    let bare = host
         .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    Ok((host, port.transpose()?.or(implied)))
+        .and_then(|host| host.strip_suffix(']'));
+    Ok(bare.unwrap_or(host))
 }
 
 #[cfg(test)]
@@ -594,23 +628,19 @@ mod tests {
 
     #[test]
     fn what_users_paste_is_understood() {
-        for (text, to, port) in [
-            ("hub.docker.com", "hub.docker.com", None),
-            ("Hub.Docker.com.", "hub.docker.com", None),
-            ("hub.docker.com:443", "hub.docker.com", Some(443)),
-            ("https://hub.docker.com/v2/", "hub.docker.com", Some(443)),
-            ("http://hub.docker.com:8080?x", "hub.docker.com", Some(8080)),
-            ("203.0.113.7", "203.0.113.7", None),
-            ("203.0.113.7:80", "203.0.113.7", Some(80)),
-            ("2001:db8::1", "2001:db8::1", None),
-            ("[2001:db8::1]:443", "2001:db8::1", Some(443)),
+        for (text, to) in [
+            ("hub.docker.com", "hub.docker.com"),
+            ("Hub.Docker.com.", "hub.docker.com"),
+            ("hub.docker.com:443", "hub.docker.com"),
+            ("https://hub.docker.com/v2/", "hub.docker.com"),
+            ("http://hub.docker.com:8080?x", "hub.docker.com"),
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:80", "203.0.113.7"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
         ] {
             let question: Question = text.parse().unwrap();
-            assert_eq!(
-                (question.to.to_string().as_str(), question.port),
-                (to, port),
-                "{text}"
-            );
+            assert_eq!(question.to.to_string(), to, "{text}");
         }
         for text in [
             "",

@@ -7,14 +7,18 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use steer_common::types::{Address, FlowEntry, FlowKey, TICK_SECONDS};
+use steer_common::{
+    packet::{TCP, UDP},
+    types::{Address, FlowEntry, FlowKey, TICK_SECONDS},
+};
 
-use super::{Error, Path, Snapshot, newest_names};
+use super::{Error, Path, Snapshot, explain, newest_names};
 use crate::{
     datapath::View,
     engine::sockets,
     events,
     host::{conntrack, docker, link, process},
+    route::Mark,
     rules::Net,
 };
 
@@ -52,6 +56,7 @@ pub struct Flow {
 
 /// Which flows are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Only those on this path.
     pub path: Option<Path>,
@@ -100,7 +105,7 @@ pub async fn flows(snapshot: &Snapshot, view: &View, wanted: &Wanted) -> Result<
         &mut found.flows,
     )
     .await?;
-    of_processes(snapshot, &held, &mut found);
+    of_processes(snapshot, view, &held, &mut found);
     for flow in &mut found.flows {
         flow.name = name(flow.to.ip());
     }
@@ -186,8 +191,14 @@ async fn of_bridges(
         {
             continue;
         }
+        // What tells no flow goes by its address alone.
+        let is_stateless = !matches!(*protocol, TCP | UDP);
+        let path = match is_stateless {
+            true => explain::path_of(snapshot, view, to.ip())?,
+            false => Path::Direct,
+        };
         flows.push(Flow {
-            path: Path::Direct,
+            path,
             protocol: events::protocol(*protocol),
             who: container(containers, from.ip()).unwrap_or_else(|| (*bridge).to_owned()),
             from: Some(*from),
@@ -207,7 +218,15 @@ fn container(containers: &[docker::Container], address: IpAddr) -> Option<String
 }
 
 /// The sockets of the steered cgroups, connected ones and those that send datagrams by the VPN.
-fn of_processes(snapshot: &Snapshot, held: &[(FlowKey, FlowEntry)], found: &mut Flows) {
+fn of_processes(
+    snapshot: &Snapshot,
+    view: &View,
+    held: &[(FlowKey, FlowEntry)],
+    found: &mut Flows,
+) {
+    // As the programs have it: of a killed run it may have been a flag.
+    let config = view.config();
+    let mark = Mark::new(config.mark, config.mask).unwrap_or(snapshot.settings.routing.mark);
     let sockets = match sockets::connected() {
         Ok(sockets) => sockets,
         Err(errno) => {
@@ -229,7 +248,7 @@ fn of_processes(snapshot: &Snapshot, held: &[(FlowKey, FlowEntry)], found: &mut 
     let holders = process::holders(cgroups.values(), &inodes);
     for (protocol, socket) in ours {
         let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
-        let by_vpn = sockets::is_by_vpn(socket, snapshot.settings.routing.mark);
+        let by_vpn = sockets::is_by_vpn(socket, mark);
         found.flows.push(Flow {
             path: if by_vpn { Path::Vpn } else { Path::Direct },
             protocol: events::protocol(*protocol),

@@ -107,13 +107,40 @@ pub enum Path {
 }
 
 impl Path {
-    /// The path of a verdict while the VPN is as it is in `config`.
-    pub fn of(verdict: types::Verdict, config: &types::Config) -> Self {
-        let is_up = config.vpn4 != [0; 4] || config.vpn6 != [0; 16];
-        match (verdict, is_up) {
+    /// The path of a verdict, to an address of IPv4, of IPv6, or of either.
+    pub fn of(verdict: types::Verdict, ways: Ways, is_v4: Option<bool>) -> Self {
+        let is_there = match is_v4 {
+            Some(true) => ways.v4,
+            Some(false) => ways.v6,
+            None => ways.v4 || ways.v6,
+        };
+        match (verdict, is_there) {
             (types::Verdict::VPN, true) => Self::Vpn,
-            (types::Verdict::VPN, false) if config.open == 0 => Self::Blocked,
+            (types::Verdict::VPN, false) if !ways.open => Self::Blocked,
             _ => Self::Direct,
+        }
+    }
+}
+
+/// Which ways there are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// The VPN has an IPv4 address.
+    pub v4: bool,
+    /// The VPN has an IPv6 address.
+    pub v6: bool,
+    /// While it is down, what should take it goes direct.
+    pub open: bool,
+}
+
+impl Ways {
+    fn new(snapshot: &Snapshot, config: &types::Config) -> Self {
+        // Of a killed run the programs still have the addresses of a VPN that went since.
+        let up = snapshot.run.is_some() || snapshot.vpn.as_ref().is_some_and(|vpn| vpn.up);
+        Self {
+            v4: up && config.vpn4 != [0; 4],
+            v6: up && config.vpn6 != [0; 16],
+            open: config.open != 0,
         }
     }
 }
@@ -158,7 +185,7 @@ impl RuleFact {
             || Self {
                 rule: format!("{hash:016x}"),
                 verdict: verdict_name(verdict).to_owned(),
-                from: "a flag or file of the run that was killed".to_owned(),
+                from: "neither the configuration nor what was added has it now".to_owned(),
             },
             |(subject, judgement)| Self::new(subject, judgement),
         )

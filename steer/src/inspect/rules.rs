@@ -19,6 +19,7 @@ pub struct Rules {
 
 /// What a user wants to see of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Those of lists too.
     #[serde(default)]
@@ -126,6 +127,7 @@ pub fn test(snapshot: &Snapshot, about: &str) -> Result<Tested, String> {
 
 /// A rule to be added while steer runs, or taken away again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Change {
     /// As a user writes it.
     pub rule: String,

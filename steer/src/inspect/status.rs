@@ -120,7 +120,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
     let since = snapshot.run.as_ref().map(|run| run.counted);
     let counted = since_start(&view.stats()?, &since.unwrap_or_default());
     let mut troubles = snapshot.troubles.clone();
-    troubles.extend(without_vpn(snapshot));
+    troubles.extend(without_vpn(snapshot, view.config().open != 0));
     if snapshot.bridges.is_empty() && snapshot.cgroups.is_empty() {
         troubles.push(
             "nothing is attached: neither dockerd's cgroup nor a bridge of Docker's is here; is Docker running?"
@@ -195,19 +195,17 @@ pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn without_vpn(snapshot: &Snapshot) -> Option<String> {
-    if snapshot.vpn.as_ref().is_some_and(|vpn| vpn.up) {
-        return None;
-    }
+fn without_vpn(snapshot: &Snapshot, is_open: bool) -> Option<String> {
     let what = match &snapshot.vpn {
+        Some(vpn) if vpn.up && vpn.addresses().next().is_some() => return None,
+        Some(vpn) if vpn.up => format!("the VPN {} is up and has no address", vpn.name),
         Some(vpn) => format!("the VPN {} is down", vpn.name),
         None => "there is no VPN".to_owned(),
     };
-    Some(match snapshot.settings.on_down {
-        OnDown::Block => format!("{what}: what must take it is blocked until it is up"),
-        OnDown::Direct => {
-            format!("{what}: what should take it goes direct until it is up, as on_down says")
-        }
+    Some(if is_open {
+        format!("{what}: what should take it goes direct meanwhile, as on_down says")
+    } else {
+        format!("{what}: what must take it is blocked meanwhile")
     })
 }
 

@@ -46,6 +46,11 @@ impl Told {
         }
     }
 
+    /// Whether it is of one of these kinds, if any are given.
+    pub fn is_of(&self, kinds: &[String]) -> bool {
+        kinds.is_empty() || kinds.contains(&self.kind)
+    }
+
     /// In place of lines that a slow reader missed.
     pub fn lost(count: u64) -> Self {
         let text = format!("{count} lines are missing here: they came faster than they were read");
@@ -82,12 +87,17 @@ impl Journal {
         let _ = self.coming.send(told);
     }
 
-    /// The last so many lines, and all that come after them.
-    pub fn listen(&self, before: usize) -> (Vec<Arc<Told>>, broadcast::Receiver<Arc<Told>>) {
+    /// The last so many lines of these kinds, of all if none are given, and all lines that come after them.
+    pub fn listen(
+        &self,
+        before: usize,
+        kinds: &[String],
+    ) -> (Vec<Arc<Told>>, broadcast::Receiver<Arc<Told>>) {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let skipped = recent.len().saturating_sub(before);
-        let recent = recent.iter().skip(skipped).cloned();
-        (recent.collect(), self.coming.subscribe())
+        let wanted = recent.iter().rev().filter(|told| told.is_of(kinds));
+        let mut last: Vec<_> = wanted.take(before).cloned().collect();
+        last.reverse();
+        (last, self.coming.subscribe())
     }
 }
 
@@ -101,7 +111,7 @@ mod tests {
         for number in 0..RECENT + 3 {
             journal.tell("learned", number.to_string(), Value::Null);
         }
-        let (before, mut coming) = journal.listen(2);
+        let (before, mut coming) = journal.listen(2, &[]);
         let texts: Vec<_> = before.iter().map(|told| told.text.as_str()).collect();
         assert_eq!(texts, ["1025", "1026"]);
         journal.tell(
@@ -115,7 +125,9 @@ mod tests {
             ("next", &443.into())
         );
         assert!(coming.try_recv().is_err());
-        let (all, _) = journal.listen(usize::MAX);
+        let (steered, _) = journal.listen(9, &["steered".to_owned()]);
+        assert_eq!(steered.len(), 1);
+        let (all, _) = journal.listen(usize::MAX, &[]);
         assert_eq!(all.len(), RECENT);
     }
 }

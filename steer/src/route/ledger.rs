@@ -1,8 +1,9 @@
 //! The record of what has to be put back, for the case that steer is killed.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -184,7 +185,13 @@ impl Ledger {
     /// A new file takes the old one's place, so that there is a whole one at any moment.
     fn write(&self, entries: &Entries) -> io::Result<()> {
         let temporary = self.path.with_extension("json.new");
-        let mut file = File::create(&temporary)?;
+        // Root's alone, also where others may pass through the folder.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(&serde_json::to_vec_pretty(entries)?)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
