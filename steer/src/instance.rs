@@ -13,8 +13,8 @@ use std::{
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
-        socket, sockopt::PeerCredentials,
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, connect,
+        getsockopt, listen, socket, sockopt::PeerCredentials,
     },
 };
 
@@ -66,6 +66,8 @@ pub struct Instance {
 }
 
 const LOCK: &str = "lock";
+/// Of the abstract socket.
+const NAME: &[u8] = b"steer";
 
 /// The name that a run has in its network namespace, of whose routing there is one for all runs: an abstract socket, which
 /// goes with its process.
@@ -86,7 +88,7 @@ impl Name {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)
         };
-        let address = UnixAddr::new_abstract(b"steer").map_err(failed)?;
+        let address = UnixAddr::new_abstract(NAME).map_err(failed)?;
         let ours = open()?;
         match bind(ours.as_raw_fd(), &address) {
             Ok(()) => {
@@ -99,17 +101,9 @@ impl Name {
             Err(nix::Error::EADDRINUSE) => {}
             Err(error) => return Err(failed(error)),
         }
-        let other = open()?;
-        let peer = connect(other.as_raw_fd(), &address)
-            .and_then(|()| getsockopt(&other, PeerCredentials))
-            .ok();
+        let peer = Self::peer();
         match peer {
-            Some(peer) if peer.uid() == 0 => Err(Error::RunningHere {
-                who: match peer.pid() {
-                    0 => "of another PID namespace".to_owned(),
-                    pid => format!("process {pid}"),
-                },
-            }),
+            Some(peer) if peer.uid() == 0 => Err(Error::RunningHere { who: who(&peer) }),
             other => {
                 let who =
                     other.map(|peer| format!("process {} of user {}", peer.pid(), peer.uid()));
@@ -120,6 +114,29 @@ impl Name {
                 Ok(Self { _socket: None })
             }
         }
+    }
+}
+
+impl Name {
+    /// Who has it, if a run does.
+    pub fn holder() -> Option<String> {
+        let peer = Self::peer().filter(|peer| peer.uid() == 0)?;
+        Some(who(&peer))
+    }
+
+    fn peer() -> Option<UnixCredentials> {
+        let address = UnixAddr::new_abstract(NAME).ok()?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let asking = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+        connect(asking.as_raw_fd(), &address).ok()?;
+        getsockopt(&asking, PeerCredentials).ok()
+    }
+}
+
+fn who(peer: &UnixCredentials) -> String {
+    match peer.pid() {
+        0 => "of another PID namespace".to_owned(),
+        pid => format!("process {pid}"),
     }
 }
 

@@ -67,8 +67,8 @@ const TABLE: &[(&str, i32, &str)] = &[
     ("status --json DIRS", 4, "\"state\": \"stopped\""),
     (
         "status --config /nonexistent.toml DIRS",
-        1,
-        "cannot read the configuration file",
+        4,
+        "no steer runs here",
     ),
     ("explain", 2, "<TARGET>"),
     ("explain a..b DIRS", 1, "\"a..b\""),

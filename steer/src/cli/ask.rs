@@ -68,6 +68,9 @@ impl RunChoice {
             run_dir: self.run_dir.clone(),
             ..Overrides::default()
         };
+        // Where nothing is left, it does not matter what the configuration says.
+        let bpffs = self.bpffs.as_deref();
+        inspect::is_left(bpffs.unwrap_or(Settings::default_bpffs()))?;
         let file = ConfigFile::find(self.config.as_deref())?;
         let settings = Settings::resolve(file, overrides)?;
         Ok(inspect::left(settings).await?)

@@ -234,7 +234,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<()> {
             .with_context(failed)?;
         return file.write_all(text.as_bytes()).with_context(failed);
     }
-    super::saved::write(path, text).with_context(failed)
+    super::saved::write(path, text)
 }
 
 #[cfg(test)]

@@ -163,13 +163,15 @@ pub(super) fn rules(args: &RulesArgs) -> Result<()> {
                 VerdictArg::Vpn => Verdict::Vpn,
                 VerdictArg::Direct => Verdict::Direct,
             };
-            saved::save(&args.run, args.json, |text| {
+            saved::save(&args.run, args.json, &args.rule, |text| {
                 edit::with_rule(text, &args.rule, verdict)
             })
         }
-        RulesCommand::Del(args) if args.save => saved::save(&args.run, args.json, |text| {
-            edit::without_rule(text, &args.rule)
-        }),
+        RulesCommand::Del(args) if args.save => {
+            saved::save(&args.run, args.json, &args.rule, |text| {
+                edit::without_rule(text, &args.rule)
+            })
+        }
         RulesCommand::Add(args) => {
             let change = Change {
                 rule: args.rule.clone(),

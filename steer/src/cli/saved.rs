@@ -5,26 +5,30 @@ use super::output::print;
 use super::{reload, runtime};
 use crate::config::edit::EditError;
 use crate::config::{ConfigFile, DEFAULT_FILE, Overrides, Settings};
+use crate::control::client;
 use crate::control::query::Nothing;
+use crate::doctor::{Owner, put};
+use crate::inspect::rules::Change;
 use crate::inspect::status::Status;
 use crate::report::Reloaded;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::http::Method;
+use serde_json::json;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Changes the file of the run that goes on, or else the one that is named or usual, if it is right afterwards; the run
-/// takes it over.
+/// takes it over, and lets go of what was added about `rule` while it ran.
 pub(super) fn save(
     run: &RunChoice,
     json: bool,
+    rule: &str,
     edit: impl Fn(&str) -> Result<Option<String>, EditError>,
 ) -> Result<()> {
     runtime()?.block_on(async {
-        let mut client = run.client().await?;
         let mut path = run.config.clone();
-        if let (None, Some(client)) = (&path, &mut client) {
+        if let (None, Some(mut client)) = (&path, run.client().await?) {
             let status: Status = client.get("/v1/status", &Nothing {}).await?;
             path = status.config.map(PathBuf::from);
         }
@@ -34,55 +38,53 @@ pub(super) fn save(
             read => read.with_context(|| format!("{} cannot be read", path.display()))?,
         };
         let edited = edit(&text).with_context(|| path.display().to_string())?;
-        let mut told = Vec::new();
-        match edited {
-            None => told.push(format!("{} says so already", path.display())),
-            Some(edited) => {
-                let right = ConfigFile::parse(&path, &edited)
-                    .and_then(|file| Settings::resolve(file, Overrides::default()));
-                right.context("that would not be right, so nothing is written")?;
-                write(&path, &edited).with_context(|| {
-                    format!("{} cannot be written; are you root?", path.display())
-                })?;
-                told.push(format!("{} is written", path.display()));
-            }
-        }
-        let Some(mut client) = client else {
-            told.push("no steer runs here to take it over".to_owned());
-            return print(&told);
+        let Some(edited) = edited else {
+            bail!("{} has it so already, and is left as it is", path.display());
         };
-        let reloaded: Reloaded = client.act(Method::POST, "/v1/reload", &()).await?;
-        if json {
-            return print(&[serde_json::to_string_pretty(&reloaded)?]);
+        let right = ConfigFile::parse(&path, &edited)
+            .and_then(|file| Settings::resolve(file, Overrides::default()));
+        right.context("that would not be right, so nothing is written")?;
+        write(&path, &edited)?;
+        let mut told = vec![format!("{} is written", path.display())];
+
+        // Anew, for a run does not wait while lists are read here.
+        let mut reloaded = None;
+        if let Some(mut client) = run.client().await? {
+            let done: Reloaded = client.act(Method::POST, "/v1/reload", &()).await?;
+            told.push(reload::line(&done));
+            reloaded = Some(done);
+            let added = Change {
+                rule: rule.to_owned(),
+                verdict: None,
+                seconds: None,
+            };
+            let gone: Result<Reloaded, _> = client.act(Method::DELETE, "/v1/rules", &added).await;
+            match gone {
+                Ok(_) => told.push(format!(
+                    "{rule} as it was added while steer runs is let go of"
+                )),
+                // It was not added so.
+                Err(client::Error::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            told.push("no steer runs here to take it over".to_owned());
         }
-        told.push(reload::line(&reloaded));
+        if json {
+            let told = json!({ "file": path, "reloaded": reloaded });
+            return print(&[format!("{told:#}")]);
+        }
         print(&told)
     })
 }
 
-/// Puts the file in place as a whole, with the mode that it had; a link stays one.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = folder.join(name);
-    let written = (|| {
-        let mut file = fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        if let Ok(before) = fs::metadata(path) {
-            fs::set_permissions(&new, before.permissions())?;
-        }
-        file.sync_all()?;
-        fs::rename(&new, path)
-    })();
-    if written.is_err() {
-        // What was there is as it was.
-        let _ = fs::remove_file(&new);
+/// Puts the file in place as a whole, with the owner and mode that it had; a link stays one.
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    let path = &fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
+    let failed = || format!("{} cannot be written; are you root?", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(failed)?;
     }
-    written
+    let owner = Owner::of(path).unwrap_or_else(Owner::own);
+    put(path, text.as_bytes(), owner).with_context(failed)
 }

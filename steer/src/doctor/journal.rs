@@ -3,6 +3,8 @@
 mod manifest;
 mod write;
 
+pub use write::{Owner, put};
+
 use std::{
     fs::{self, File},
     io,
@@ -12,10 +14,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use self::{
-    manifest::Manifest,
-    write::{Owner, put},
-};
+use self::manifest::Manifest;
 use super::daemon_json::EditError;
 
 /// A change.

@@ -18,7 +18,7 @@ pub use self::{
     facts::{Docker, Echo, Facts, Looked, Names, Sysctls, System},
     finding::{Check, Finding, State},
     fix::{Fix, acts},
-    journal::{Act, Journal, JournalError, Undone},
+    journal::{Act, Journal, JournalError, Owner, Undone, put},
     ranges::{Proposal, propose},
 };
 

@@ -71,6 +71,11 @@ impl Hierarchy {
         Self::read_at(Path::new("/proc"))
     }
 
+    /// Where it is mounted.
+    pub fn mounts(&self) -> &[PathBuf] {
+        &self.mounts
+    }
+
     /// The same with another `/proc`.
     ///
     /// # Errors

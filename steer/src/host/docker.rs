@@ -33,10 +33,21 @@ pub struct Container {
     pub name: String,
     /// Its id, whole.
     pub id: String,
-    /// Whether it uses the host's network rather than one of its own.
-    pub on_host: bool,
+    /// Whose network it uses: the host's, another container's, or networks of its own.
+    pub network: NetworkOf,
     /// Its addresses, by the names of its networks.
     pub addresses: Vec<(String, IpAddr)>,
+}
+
+/// Whose network a container uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkOf {
+    /// Networks of its own, or none.
+    Own,
+    /// The host's.
+    Host,
+    /// That of the container with this id or name.
+    Container(String),
 }
 
 /// Why Docker did not say.
@@ -104,6 +115,16 @@ pub async fn containers(choice: &DockerChoice) -> Vec<Container> {
     listed.into_iter().filter_map(container).collect()
 }
 
+/// The first process of a container.
+pub async fn process_of(choice: &DockerChoice, id: &str) -> Option<u32> {
+    let socket = socket(choice)?;
+    let told = asked(&socket, async |docker| {
+        docker.inspect_container(id, None).await
+    })
+    .await;
+    u32::try_from(told.ok()?.state?.pid?).ok()
+}
+
 fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
     let name = summary.names?.into_iter().next()?;
     let networks = summary.network_settings.and_then(|it| it.networks);
@@ -118,7 +139,15 @@ fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
     Some(Container {
         name: name.trim_start_matches('/').to_owned(),
         id: summary.id?,
-        on_host: summary.host_config?.network_mode.as_deref() == Some("host"),
+        network: match summary.host_config?.network_mode.as_deref() {
+            Some("host") => NetworkOf::Host,
+            Some(mode) => mode
+                .strip_prefix("container:")
+                .map_or(NetworkOf::Own, |other| {
+                    NetworkOf::Container(other.to_owned())
+                }),
+            None => NetworkOf::Own,
+        },
         addresses,
     })
 }

@@ -122,7 +122,8 @@ type Tracked = HashMap<(u32, SocketAddr, SocketAddr), Option<(u64, u64)>>;
 fn tracked(notes: &mut Vec<String>) -> Tracked {
     let listed = conntrack::connections().unwrap_or_else(|errno| {
         notes.push(format!(
-            "containers' connections on the direct path are not listed: the kernel does not tell of tracked connections ({errno})"
+            "containers' connections on the direct path are not listed: the kernel does not tell of tracked connections \
+             ({errno}); modprobe nf_conntrack_netlink may help"
         ));
         Vec::new()
     });

@@ -1,13 +1,31 @@
 //! What can be told of a run that was killed: its programs go on.
 
+use std::path::Path;
+
 use super::{Error, Snapshot};
 use crate::{
     config::Settings,
     datapath::{Pins, View},
     engine::Rulebook,
-    host::{Bridge, cgroup::Hierarchy, docker, link, vpn},
+    host::{Bridge, Cgroup, cgroup::Hierarchy, docker, link, process, vpn},
+    instance::Name,
     origin::Sourced,
 };
+
+/// What a killed run left pinned.
+///
+/// # Errors
+/// When nothing is pinned, it may not be read, or a run goes on with it.
+pub fn is_left(bpffs: &Path) -> Result<View, Error> {
+    let view = View::open(&Pins::new(bpffs))?;
+    let view = view.ok_or_else(|| Error::Nothing {
+        folder: bpffs.to_owned(),
+    })?;
+    match Name::holder() {
+        Some(who) => Err(Error::Elsewhere { who }),
+        None => Ok(view),
+    }
+}
 
 /// A killed run as it is pinned, by the rules of the configuration: flags that it was given are lost.
 ///
@@ -15,9 +33,7 @@ use crate::{
 /// When nothing is pinned, or it may not be read.
 pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
     let pins = Pins::new(&settings.bpffs);
-    let view = View::open(&pins)?.ok_or_else(|| Error::Nothing {
-        folder: settings.bpffs.clone(),
-    })?;
+    let view = is_left(&settings.bpffs)?;
     let key = view.config().key;
     let rulebook = Rulebook::new(settings.rules.clone(), Some(key)).map_err(Box::new)?;
     let targets = pins.attached()?;
@@ -36,8 +52,17 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
             .find(|network| network.interface == link.name)
             .and_then(|network| network.name.clone()),
     });
-    let mut cgroups = Hierarchy::read()?.present(&settings.cgroups);
-    cgroups.retain(|cgroup| targets.cgroups.contains(&cgroup.id));
+    // By what is pinned: which cgroups were wanted may have been a flag.
+    let cgroups = process::cgroups_below(Hierarchy::read()?.mounts().to_vec());
+    let cgroups = cgroups
+        .into_iter()
+        .filter(|(id, _)| targets.cgroups.contains(id))
+        .map(|(id, path)| Cgroup {
+            path,
+            id,
+            daemons: Vec::new(),
+        })
+        .collect();
     let vpn = links
         .iter()
         .find(|link| link.index.0 == view.config().vpn_ifindex)

@@ -29,7 +29,7 @@ use crate::{
     rules::{Judgement, Subject},
 };
 
-pub use left::left;
+pub use left::{is_left, left};
 pub use who::{Asker, AskerFact};
 
 /// What a run knows that its maps do not tell.
@@ -76,6 +76,14 @@ pub enum Error {
     Nothing {
         /// Where they would be pinned.
         folder: std::path::PathBuf,
+    },
+    /// One goes on, and did not answer where it was asked.
+    #[error(
+        "a steer runs here ({who}), but does not answer where it was asked; was it started with another --run-dir, or is it just beginning?"
+    )]
+    Elsewhere {
+        /// Its process, as far as the kernel tells.
+        who: String,
     },
     /// The maps.
     #[error(transparent)]

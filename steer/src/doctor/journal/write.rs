@@ -11,7 +11,7 @@ use super::JournalError;
 
 /// Whose a file is, and who may what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub struct Owner {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -25,7 +25,17 @@ impl Owner {
         gid: 0,
     };
 
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    /// Of a file that this process makes.
+    pub fn own() -> Self {
+        Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            ..Self::ROOT
+        }
+    }
+
+    /// Of a file that is there.
+    pub fn of(path: &Path) -> Option<Self> {
         let meta = fs::metadata(path).ok()?;
         Some(Self {
             mode: meta.mode() & 0o7777,
@@ -36,7 +46,10 @@ impl Owner {
 }
 
 /// Puts content in a file's place, with its owner, on the disk.
-pub(super) fn put(path: &Path, content: &[u8], owner: Owner) -> Result<(), JournalError> {
+///
+/// # Errors
+/// When it cannot be written. What was there is as it was.
+pub fn put(path: &Path, content: &[u8], owner: Owner) -> Result<(), JournalError> {
     let beside = beside(path);
     let put = || -> io::Result<()> {
         let mut file = create(&beside)?;
