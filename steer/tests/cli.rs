@@ -66,6 +66,25 @@ fn help_comes_with_examples() {
 }
 
 #[test]
+fn every_command_is_completed_and_has_its_man_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = steer(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in ["doctor", "explain", "on-down"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = steer(&["man", &folder.path().to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for page in ["steer.1", "steer-run.1", "steer-rules-add.1", "steer-top.1"] {
+        let text = fs::read_to_string(folder.path().join(page)).unwrap();
+        assert!(text.contains(".TH "), "{page}");
+    }
+}
+
+#[test]
 fn a_wrong_file_is_told_in_one_line() {
     assert_eq!(
         refusal("[vpn]\ninteface = \"wg0\"\n", &[]),

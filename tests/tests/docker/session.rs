@@ -1,7 +1,8 @@
 //! A terminal session as a new user has it: from a look at a fresh host to a pull that works, and to why it does.
 //! `--nocapture` shows it whole.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
 use steer_tests::lab::{DockerVersion, IMAGE, Lab, plan::LAYER_HOST};
 
 /// Prints each command before what it prints, as a terminal does.
@@ -82,5 +83,66 @@ fn a_new_user_gets_from_a_fresh_host_to_a_pull_that_works() -> Result<()> {
         );
     }
     assert!(told.contains("the host is as it was before"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn whoever_would_connect_is_known_by_the_network_it_uses() -> Result<()> {
+    let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    let start = |name: &str, network: &str| -> Result<()> {
+        let how = [
+            "run",
+            "-d",
+            "--pull",
+            "never",
+            "--name",
+            name,
+            "--network",
+            network,
+        ];
+        lab.docker(&[&how[..], &[IMAGE, "sleep", "600"]].concat())?
+            .stdout()?;
+        Ok(())
+    };
+    start("web", "lab")?;
+    start("beside", "container:web")?;
+    start("on-host", "host")?;
+    let steer = lab.steer("", &["--no-resolve"])?;
+    let pid = lab
+        .docker(&["inspect", "-f", "{{.State.Pid}}", "web"])?
+        .stdout()?;
+    for (from, steered, why) in [
+        (["container", "web"], true, "which steer is attached to"),
+        (["container", "beside"], true, "which steer is attached to"),
+        (["process", pid.trim()], true, "which steer is attached to"),
+        (
+            ["container", "on-host"],
+            false,
+            "is none of those that steer is attached to",
+        ),
+    ] {
+        let words = [
+            "explain",
+            "registry-1.docker.io",
+            "--from",
+            from[0],
+            from[1],
+            "--json",
+        ];
+        let ran = lab.ask_steer(&words)?;
+        let told: Value = serde_json::from_str(&ran.stdout).with_context(|| ran.said())?;
+        let path = if steered { "vpn" } else { "direct" };
+        assert_eq!(
+            (&told["from"]["steered"], &told["path"]),
+            (&json!(steered), &json!(path)),
+            "{told:#}"
+        );
+        let said = told["from"]["why"].as_str().unwrap_or_default();
+        assert!(said.contains(why), "{from:?}: {told:#}");
+    }
+    let ran = lab.ask_steer(&["explain", "x.example", "--from", "container", "wbe"])?;
+    assert!(ran.stderr.contains("did you mean web?"), "{}", ran.said());
+    steer.terminate()?;
     Ok(())
 }

@@ -73,6 +73,8 @@ const TARGETS: &[Target] = &[
             "changes::a_cgroup_that",
             "changes::what_somebody_else",
             "control::a_rule_added",
+            "control::explain_gives",
+            "control::members_of",
             "control::status_says",
             "control::the_socket",
             "control::what_is_told",
