@@ -14,7 +14,7 @@ use serde_json::json;
 use self::text::{Page, told};
 use super::{colour::Palette, output::print, runtime};
 use crate::doctor::{
-    DAEMON_JSON, Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect,
+    Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect,
     examine, mend,
 };
 
@@ -41,9 +41,9 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Docker's configuration file
-    #[arg(long, value_name = "FILE", default_value = DAEMON_JSON)]
-    pub daemon_json: PathBuf,
+    /// Docker's configuration file [default: the one that dockerd was told, or /etc/docker/daemon.json]
+    #[arg(long, value_name = "FILE")]
+    pub daemon_json: Option<PathBuf>,
 
     /// Directory in which what a fix changes is kept, to be put back by --undo
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
@@ -123,7 +123,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
 fn look(args: &DoctorArgs) -> Result<Vec<Finding>> {
     let facts = runtime()?.block_on(collect(Places {
         config: args.config.as_deref(),
-        daemon_json: &args.daemon_json,
+        daemon_json: args.daemon_json.as_deref(),
     }));
     let mut findings = examine(&facts);
     if !args.only.is_empty() {
@@ -139,20 +139,21 @@ fn fixes(findings: &[Finding]) -> Vec<Fix> {
 
 fn undo(args: &DoctorArgs) -> Result<()> {
     let undone = Journal::existing(&args.state_dir)?.undo(args.force)?;
-    if args.json {
-        let value = json!({ "restored": undone.restored, "left": undone.left });
-        return print(&[format!("{value:#}")]);
-    }
     if args.state_dir == Path::new(STATE_DIR) {
         // Made along with it, and left where something else is in it.
         let _ = args.state_dir.parent().map(std::fs::remove_dir);
+    }
+    if args.json {
+        let value = json!({ "restored": undone.restored, "left": undone.left });
+        return print(&[format!("{value:#}")]);
     }
     let mut lines: Vec<_> = undone
         .restored
         .iter()
         .map(|path| format!("as it was: {}", path.display()))
         .collect();
-    if undone.restored.iter().any(|path| is_dockers(path, args)) {
+    let is_dockers = |path: &PathBuf| path.extension().is_some_and(|it| it == "json");
+    if undone.restored.iter().any(is_dockers) {
         lines.push(
             "dockerd must be restarted to read its file: systemctl restart docker. Where that has no bip, docker0 keeps the addresses that it had last; for Docker's usual ones write \"bip\": \"172.17.0.1/16\" there"
                 .to_owned(),
@@ -166,10 +167,6 @@ fn undo(args: &DoctorArgs) -> Result<()> {
         )),
     }
     print(&lines)
-}
-
-fn is_dockers(path: &Path, args: &DoctorArgs) -> bool {
-    path.file_name() == args.daemon_json.file_name()
 }
 
 fn as_json(findings: &[Finding], done: &[Fix]) -> serde_json::Value {

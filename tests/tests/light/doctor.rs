@@ -325,6 +325,13 @@ fn each_broken_host_is_named() -> Result<()> {
         patient.in_box(&format!("set -e; {}", host.network.0))?;
         let said = patient.doctor(&host.mounts, &[])?;
         patient.in_box(host.network.1)?;
+        let finding = said.finding(id)?;
+        println!(
+            "{:<8}{id}: {}",
+            host.state,
+            finding["found"].as_str().unwrap_or_default()
+        );
+        println!("{:<8}{}", "", finding["mend"].as_str().unwrap_or_default());
         assert_eq!(said.state(id)?, host.state, "{id}: {}", said.of(id)?);
         assert!(said.of(id)?.contains(&host.says), "{id}: {}", said.of(id)?);
         let broken = said.value["broken"] != 0;

@@ -20,8 +20,8 @@ use crate::{
 pub struct Places<'a> {
     /// The configuration file, if one was named.
     pub config: Option<&'a Path>,
-    /// Docker's configuration file.
-    pub daemon_json: &'a Path,
+    /// Docker's configuration file, if one was named.
+    pub daemon_json: Option<&'a Path>,
 }
 
 /// Looks at everything, in the network namespace of this process. One echo request goes to the VPN's far end; nothing is
