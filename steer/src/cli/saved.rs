@@ -86,5 +86,5 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
         fs::create_dir_all(folder).with_context(failed)?;
     }
     let owner = Owner::of(path).unwrap_or_else(Owner::own);
-    put(path, text.as_bytes(), owner).with_context(failed)
+    Ok(put(path, text.as_bytes(), owner)?)
 }

@@ -75,6 +75,12 @@ fn names_and_rates_are_seen_and_the_terminal_is_given_back() -> Result<()> {
         screen.press("q")?;
         let status = screen.wait_restored()?;
         ensure!(status.success(), "{status}");
+        let mut small = top(&lab, &["--interval", "0.3"], USUAL)?;
+        small.wait_seen(&name, &mut work)?;
+        small.wait_seen("B/s in, ", &mut work)?;
+        println!("{who}:\n{}", small.seen());
+        small.press("q")?;
+        small.wait_restored()?;
         client.ask(&Ask::Close)?;
     }
     lab.done()
