@@ -21,3 +21,4 @@ pub mod rules;
 mod stamp;
 mod suggest;
 pub mod top;
+mod words;

@@ -15,6 +15,13 @@ Examples:
   steer run --config steer.toml -q
       as the file says, without a line on standard output";
 
+const CLEANUP_EXAMPLES: &str = "\
+Examples:
+  sudo steer cleanup
+      after kill -9, if steer run is not to go on with what was left
+  sudo steer cleanup --table 7400 --priority 7400
+      where the run had other numbers by flags";
+
 const CHECK_EXAMPLES: &str = "\
 Examples:
   steer check
@@ -40,6 +47,7 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Remove whatever a killed run left
+    #[command(after_help = CLEANUP_EXAMPLES)]
     Cleanup(CleanupArgs),
     /// Say what a configuration file comes to, or what is wrong with it; needs no root and changes nothing
     #[command(after_help = CHECK_EXAMPLES)]
@@ -69,6 +77,7 @@ pub enum Command {
     #[command(after_help = super::rules::EXAMPLES)]
     Rules(super::rules::RulesArgs),
     /// Read the configuration and its lists again, now
+    #[command(after_help = super::reload::EXAMPLES)]
     Reload(super::reload::ReloadArgs),
     /// Print the completions of a shell
     #[command(after_help = super::completions::EXAMPLES)]

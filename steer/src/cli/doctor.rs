@@ -14,8 +14,7 @@ use serde_json::json;
 use self::text::{Page, told};
 use super::{colour::Palette, output::print, runtime};
 use crate::doctor::{
-    Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect,
-    examine, mend,
+    Finding, Fix, Journal, JournalError, Places, STATE_DIR, State, all, collect, examine, mend,
 };
 
 pub(super) const EXAMPLES: &str = "\

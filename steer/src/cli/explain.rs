@@ -4,11 +4,11 @@ use super::ask::RunChoice;
 use super::colour::{Palette, Tone};
 use super::output::print;
 use super::runtime;
-use super::words::{counted, span};
 use crate::control::query::Explain;
 use crate::inspect::Path;
 use crate::inspect::explain::{self, AddressFact, Explanation, NameFact, Question};
 use crate::inspect::{Asker, RuleFact};
+use crate::words::{counted, span};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 

@@ -3,10 +3,10 @@
 use super::ask::RunChoice;
 use super::colour::{Palette, Tone};
 use super::output::{clear, print};
-use super::words::{octets, span};
 use super::{runtime, table};
 use crate::inspect::Path;
 use crate::inspect::flows::{self, Flow, Flows, Wanted};
+use crate::words::{octets, span};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal as _, stdout};

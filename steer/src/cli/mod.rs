@@ -18,7 +18,6 @@ mod saved;
 mod status;
 mod table;
 mod top;
-pub(crate) mod words;
 
 pub use args::{CheckArgs, CleanupArgs, Cli, Command, RoutingArgs, RunArgs, StateArgs};
 

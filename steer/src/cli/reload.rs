@@ -3,11 +3,18 @@
 use super::ask::RunChoice;
 use super::output::print;
 use super::runtime;
-use super::words::counted;
 use crate::report::Reloaded;
+use crate::words::counted;
 use anyhow::Result;
 use axum::http::Method;
 use clap::Args;
+
+pub(super) const EXAMPLES: &str = "\
+A file that changes is taken over by itself within a second; this waits until it is, and says what it came to.
+
+Examples:
+  sudo cp steer.toml /etc/steer/ && sudo steer reload
+  sudo steer reload --json | jq .rules";
 
 /// Flags of `steer reload`.
 #[derive(Clone, Debug, Default, Args)]

@@ -2,13 +2,13 @@
 
 use super::ask::RunChoice;
 use super::output::print;
-use super::words::{counted, parse_span, span};
 use super::{reload, runtime, saved, table};
 use crate::config::edit;
 use crate::control::query::Test;
 use crate::inspect::rules::{self, Change, Rules, Tested, Wanted};
 use crate::report::Reloaded;
 use crate::rules::{Subject, SubjectError, Verdict};
+use crate::words::{counted, parse_span, span};
 use anyhow::{Result, anyhow};
 use axum::http::Method;
 use clap::{Args, Subcommand, ValueEnum};

@@ -3,7 +3,6 @@
 use super::ask::RunChoice;
 use super::colour::Palette;
 use super::output::{one_line, print};
-use super::words::{octets, span};
 use super::{explain, runtime, table};
 use crate::control::Client;
 use crate::control::query::{Explain, Nothing};
@@ -12,6 +11,7 @@ use crate::inspect::usage::Usage;
 use crate::top::draw::Look;
 use crate::top::screen;
 use crate::top::state::{Lane, Picture, Row, State};
+use crate::words::{octets, span};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::{self, IsTerminal as _};

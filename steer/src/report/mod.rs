@@ -30,6 +30,7 @@ use crate::{
     host::{Bridge, Cgroup, Host},
     prefetch::Failure,
     route::{Change, OnDown, Vpn},
+    words::counted,
 };
 
 /// Names remembered for the lines of flows; the oldest goes first.
@@ -467,14 +468,6 @@ fn place(origin: u64, bridges: &[Bridge]) -> String {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    match (count, what.ends_with('s')) {
-        (1, _) => format!("1 {what}"),
-        (_, false) => format!("{count} {what}s"),
-        (_, true) => format!("{count} {what}es"),
-    }
-}
-
 /// The first few names with why they failed.
 fn listed(failed: &[(String, Failure)]) -> String {
     const LISTED: usize = 3;
@@ -533,8 +526,5 @@ mod tests {
              n2.example: there is no such name; and 2 more"
         );
         assert_eq!(listed(&failed[..1]), "n0.example: there is no such name");
-        assert_eq!(counted(1, "address"), "1 address");
-        assert_eq!(counted(2, "address"), "2 addresses");
-        assert_eq!(counted(0, "name"), "0 names");
     }
 }

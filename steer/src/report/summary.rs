@@ -5,6 +5,7 @@ use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
 use crate::rules::{RuleSet, Verdict};
+use crate::words::counted;
 use std::collections::BTreeMap;
 
 /// More patterns than these are counted rather than listed.
@@ -114,10 +115,6 @@ fn bridge(bridge: &Bridge) -> String {
 
 /// What a list came to, and what is wrong with it.
 pub fn list(list: &ListSummary) -> Vec<String> {
-    let counted = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     let rules = counted(list.rules, "rule");
     let told = format!("{rules} ({}, {})", list.path.display(), list.format);
     let mut lines = vec![row(way(list.verdict), told)];

@@ -16,8 +16,8 @@ use super::{
     state::{Lane, Row, Sort, State},
 };
 use crate::{
-    cli::words::{octets, span},
     inspect::Path,
+    words::{octets, span},
 };
 
 /// From here on there are plots.

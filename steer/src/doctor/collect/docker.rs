@@ -84,7 +84,11 @@ mod tests {
             (&["--config-file"], None),
         ] {
             let arguments: Vec<_> = arguments.iter().map(|it| (*it).to_owned()).collect();
-            assert_eq!(config_file(&arguments), file.map(Path::new), "{arguments:?}");
+            assert_eq!(
+                config_file(&arguments),
+                file.map(Path::new),
+                "{arguments:?}"
+            );
         }
     }
 }

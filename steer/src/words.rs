@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// So many of something.
-pub(super) fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     match (count, what.ends_with('s')) {
         (1, _) => format!("1 {what}"),
         (_, false) => format!("{count} {what}s"),
@@ -58,7 +58,7 @@ pub(crate) fn octets(count: u64) -> String {
 ///
 /// # Errors
 /// What is expected.
-pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let refuse = || {
         format!(
             "\"{text}\" is no span of time; write 90s, 15m, 1h, 2d or several of them, such as 1h30m"
@@ -92,6 +92,13 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_one_and_others_are_several() {
+        assert_eq!(counted(1, "address"), "1 address");
+        assert_eq!(counted(2, "address"), "2 addresses");
+        assert_eq!(counted(0, "name"), "0 names");
+    }
 
     #[test]
     fn spans_in_two_units() {
