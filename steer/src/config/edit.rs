@@ -34,25 +34,17 @@ pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<Stri
     }
     // Like the one before it, on a line of its own or not.
     let mut value = Value::from(rule);
-    match array.iter().last().map(|last| last.decor().clone()) {
-        Some(decor) => {
-            let prefix = decor.prefix().cloned().unwrap_or_default();
-            let is_first = array.len() == 1;
-            let has_line = prefix.as_str().is_some_and(|prefix| prefix.contains('\n'));
-            if has_line || !is_first {
-                value
-                    .decor_mut()
-                    .set_prefix(prefix.as_str().map_or(" ", |text| {
-                        // A comment before that one is about that one.
-                        text.rfind('\n').map_or(text, |at| &text[at..])
-                    }));
-            } else {
-                value.decor_mut().set_prefix(" ");
-            }
-            array.push_formatted(value);
-        }
-        None => array.push_formatted(value),
+    if let Some(last) = array.iter().last() {
+        let prefix = last.decor().prefix().and_then(|prefix| prefix.as_str());
+        let prefix = prefix.unwrap_or_default();
+        value.decor_mut().set_prefix(match prefix.rfind('\n') {
+            // A comment before that one is about that one.
+            Some(at) => &prefix[at..],
+            None if array.len() == 1 => " ",
+            None => prefix,
+        });
     }
+    array.push_formatted(value);
     Ok(Some(document.to_string()))
 }
 

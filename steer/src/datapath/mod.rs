@@ -295,12 +295,9 @@ impl Datapath {
             .ebpf
             .map("STATS")
             .ok_or(Error::Missing { name: "STATS" })?;
-        let cpus = PerCpuArray::<_, Stats>::try_from(map)
-            .and_then(|map| map.get(&0, 0))
-            .map_err(in_map("STATS"))?;
-        let mut sum = Stats::default();
-        cpus.iter().for_each(|cpu| sum.add(cpu));
-        Ok(sum)
+        PerCpuArray::try_from(map)
+            .and_then(|map| view::summed(map, Stats::add))
+            .map_err(in_map("STATS"))
     }
 
     /// The ring buffer of events, to be waited for; once, and after [`Self::pin`].

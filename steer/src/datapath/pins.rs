@@ -281,7 +281,7 @@ impl Left {
 
     /// Whether its maps mean what this binary's mean.
     pub(super) fn has_layout(&self) -> bool {
-        self.pins.layout().is_dir()
+        self.pins.has_layout().unwrap_or(false)
     }
 
     /// What a map is like that it has pinned.

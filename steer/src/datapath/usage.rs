@@ -1,6 +1,6 @@
 //! How much takes each path, as the programs have counted it.
 
-use std::{borrow::Borrow, collections::BTreeSet, os::fd::AsFd as _};
+use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie};
 use steer_common::{
@@ -8,7 +8,14 @@ use steer_common::{
     usage::{HOME, Traffic, USES, UsageKey, Volume},
 };
 
-use super::{Datapath, View, adopt::data, bpf, error::Error, in_map, view::pinned};
+use super::{
+    Datapath, View,
+    adopt::data,
+    bpf,
+    error::Error,
+    in_map,
+    view::{pinned, summed},
+};
 use crate::rules::Net;
 
 const TRAFFIC: &str = "TRAFFIC";
@@ -25,7 +32,7 @@ impl Datapath {
             .map(TRAFFIC)
             .ok_or(Error::Missing { name: TRAFFIC })?;
         PerCpuArray::try_from(map)
-            .and_then(summed)
+            .and_then(|map| summed(map, Traffic::add))
             .map_err(in_map(TRAFFIC))
     }
 
@@ -72,7 +79,7 @@ impl View {
     /// When the map cannot be read.
     pub fn traffic(&self) -> Result<Traffic, Error> {
         PerCpuArray::try_from(Map::PerCpuArray(pinned(&self.pins, TRAFFIC)?))
-            .and_then(summed)
+            .and_then(|map| summed(map, Traffic::add))
             .map_err(in_map(TRAFFIC))
     }
 
@@ -83,12 +90,6 @@ impl View {
     pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
         whole(&pinned(&self.pins, USAGE)?)
     }
-}
-
-fn summed(map: PerCpuArray<impl Borrow<MapData>, Traffic>) -> Result<Traffic, MapError> {
-    let mut sum = Traffic::default();
-    map.get(&0, 0)?.iter().for_each(|cpu| sum.add(cpu));
-    Ok(sum)
 }
 
 fn whole(map: &MapData) -> Result<Vec<(UsageKey, Volume)>, Error> {

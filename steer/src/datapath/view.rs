@@ -1,6 +1,6 @@
 //! What the programs remember, read where it is pinned: beside a run that goes on, and after one that was killed.
 
-use std::io;
+use std::{borrow::Borrow, io};
 
 use aya::{
     Pod,
@@ -62,13 +62,9 @@ impl View {
     /// # Errors
     /// When the map cannot be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        let map = Map::PerCpuArray(pinned(&self.pins, "STATS")?);
-        let cpus = PerCpuArray::<MapData, Stats>::try_from(map)
-            .and_then(|map| map.get(&0, 0))
-            .map_err(in_map("STATS"))?;
-        let mut sum = Stats::default();
-        cpus.iter().for_each(|cpu| sum.add(cpu));
-        Ok(sum)
+        PerCpuArray::try_from(Map::PerCpuArray(pinned(&self.pins, "STATS")?))
+            .and_then(|map| summed(map, Stats::add))
+            .map_err(in_map("STATS"))
     }
 
     /// The rules in force by the hash of their domains.
@@ -143,6 +139,16 @@ impl<K: Pod, V: Pod> Table<K, V> {
     pub fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         self.map.iter().flatten()
     }
+}
+
+/// The one value of an array, summed over the CPUs.
+pub(super) fn summed<V: Pod + Default>(
+    map: PerCpuArray<impl Borrow<MapData>, V>,
+    add: impl Fn(&mut V, &V),
+) -> Result<V, MapError> {
+    let mut sum = V::default();
+    map.get(&0, 0)?.iter().for_each(|cpu| add(&mut sum, cpu));
+    Ok(sum)
 }
 
 fn there<V>(found: Result<V, MapError>) -> Result<Option<V>, MapError> {

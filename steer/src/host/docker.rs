@@ -115,6 +115,12 @@ pub async fn containers(choice: &DockerChoice) -> Vec<Container> {
     listed.into_iter().filter_map(container).collect()
 }
 
+/// The container that has an address.
+pub fn at(containers: &[Container], address: IpAddr) -> Option<&Container> {
+    let has = |it: &&Container| it.addresses.iter().any(|(_, found)| *found == address);
+    containers.iter().find(has)
+}
+
 /// The first process of a container.
 pub async fn process_of(choice: &DockerChoice, id: &str) -> Option<u32> {
     let socket = socket(choice)?;

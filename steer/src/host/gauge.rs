@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::LinkAttribute;
 
-use super::HostError;
+use super::{HostError, link};
 use crate::route::IfIndex;
 
 /// Size and numbers of an interface's packets.
@@ -24,16 +24,10 @@ pub struct Gauge {
 /// # Errors
 /// The kernel did not answer.
 pub async fn gauges() -> Result<BTreeMap<IfIndex, Gauge>, HostError> {
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|source| HostError::Read {
-            what: "the network interfaces".to_owned(),
-            source,
-        })?;
-    let driver = tokio::spawn(connection);
-    let listed = handle.link().get().execute().try_collect::<Vec<_>>().await;
-    driver.abort();
+    let listed =
+        link::asked(async |handle| handle.link().get().execute().try_collect::<Vec<_>>().await);
     let mut gauges = BTreeMap::new();
-    for message in listed.map_err(HostError::Links)? {
+    for message in listed.await? {
         let mut gauge = Gauge::default();
         for attribute in message.attributes {
             match attribute {

@@ -11,6 +11,7 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
+use rtnetlink::Handle;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -108,25 +109,35 @@ pub fn in_a_line(addresses: impl Iterator<Item = IpAddr>) -> String {
 /// # Errors
 /// The kernel did not answer.
 pub async fn list() -> Result<Vec<Link>, HostError> {
+    let answers = async |handle: Handle| {
+        let links: Vec<_> = handle.link().get().execute().try_collect().await?;
+        let addresses: Vec<_> = handle.address().get().execute().try_collect().await?;
+        Ok((links, addresses))
+    };
+    let (links, addresses) = asked(answers).await?;
+    let mut links: Vec<_> = links.into_iter().filter_map(link).collect();
+    for address in addresses {
+        add_address(&mut links, &address);
+    }
+    Ok(links)
+}
+
+/// Asks the kernel something about the interfaces of this process' network namespace.
+///
+/// # Errors
+/// The kernel did not answer.
+pub(super) async fn asked<T>(
+    question: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> Result<T, HostError> {
     let (connection, handle, _) =
         rtnetlink::new_connection().map_err(|source| HostError::Read {
             what: "the network interfaces".to_owned(),
             source,
         })?;
     let driver = tokio::spawn(connection);
-    let answers = async {
-        let links: Vec<_> = handle.link().get().execute().try_collect().await?;
-        let addresses: Vec<_> = handle.address().get().execute().try_collect().await?;
-        Ok((links, addresses))
-    };
-    let answers = answers.await.map_err(HostError::Links);
+    let answer = question(handle).await.map_err(HostError::Links);
     driver.abort();
-    let (links, addresses) = answers?;
-    let mut links: Vec<_> = links.into_iter().filter_map(link).collect();
-    for address in addresses {
-        add_address(&mut links, &address);
-    }
-    Ok(links)
+    answer
 }
 
 fn link(message: LinkMessage) -> Option<Link> {

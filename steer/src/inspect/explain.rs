@@ -186,12 +186,7 @@ pub async fn explain(
         Some(asker) => Some(who::find(snapshot, &links, asker).await?),
         None => None,
     };
-    let facts = Facts {
-        snapshot,
-        view,
-        ways: Ways::new(snapshot, view.config()),
-        now: monotonic(),
-    };
+    let facts = Facts::new(snapshot, view);
     let (rule, passed_over, mut addresses) = match &question.to {
         Target::Name(name) => {
             let (rule, passed_over) = facts.rules_for(name.as_str())?;
@@ -241,12 +236,7 @@ pub async fn explain(
 /// # Errors
 /// When the tables cannot be read.
 pub(super) fn path_of(snapshot: &Snapshot, view: &View, address: IpAddr) -> Result<Path, Error> {
-    let facts = Facts {
-        snapshot,
-        view,
-        ways: Ways::new(snapshot, view.config()),
-        now: monotonic(),
-    };
+    let facts = Facts::new(snapshot, view);
     Ok(facts.address(address, Vec::new(), 0)?.path)
 }
 
@@ -257,7 +247,16 @@ struct Facts<'a> {
     now: u64,
 }
 
-impl Facts<'_> {
+impl<'a> Facts<'a> {
+    fn new(snapshot: &'a Snapshot, view: &'a View) -> Self {
+        Self {
+            snapshot,
+            view,
+            ways: Ways::new(snapshot, view.config()),
+            now: monotonic(),
+        }
+    }
+
     /// The rule in force for a name, and those that it goes before.
     fn rules_for(&self, name: &str) -> Result<(Option<RuleFact>, Vec<RuleFact>), Error> {
         let rulebook = &self.snapshot.rulebook;
@@ -466,13 +465,8 @@ pub(super) fn suffixes(name: &str) -> impl Iterator<Item = (&str, bool)> {
 }
 
 fn covers(subject: &Subject, whole: bool) -> bool {
-    use crate::rules::Scope;
     match subject {
-        Subject::Names(pattern) => match pattern.scope {
-            Scope::Both => true,
-            Scope::Exact => whole,
-            Scope::Below => !whole,
-        },
+        Subject::Names(pattern) => pattern.scope.covers(whole),
         _ => true,
     }
 }

@@ -214,8 +214,7 @@ async fn of_bridges(
 }
 
 fn container(containers: &[docker::Container], address: IpAddr) -> Option<String> {
-    let has = |it: &&docker::Container| it.addresses.iter().any(|(_, found)| *found == address);
-    containers.iter().find(has).map(|it| it.name.clone())
+    docker::at(containers, address).map(|it| it.name.clone())
 }
 
 /// The sockets of the steered cgroups, connected ones and those that send datagrams by the VPN.

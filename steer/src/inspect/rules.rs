@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{RuleFact, Snapshot};
-use crate::rules::{Domain, Scope, Subject, Verdict};
+use crate::rules::{Domain, Subject, Verdict};
 
 /// The answer to `steer rules list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,11 +98,8 @@ pub fn test(snapshot: &Snapshot, about: &str) -> Result<Tested, String> {
             .parse()
             .map_err(|error: crate::rules::PatternError| error.to_string())?;
         for (suffix, whole) in super::explain::suffixes(name.as_str()) {
-            let at = set.at(suffix).filter(|(pattern, _)| match pattern.scope {
-                Scope::Both => true,
-                Scope::Exact => whole,
-                Scope::Below => !whole,
-            });
+            let at = set.at(suffix);
+            let at = at.filter(|(pattern, _)| pattern.scope.covers(whole));
             facts.extend(at.map(|(it, by)| RuleFact::new(&Subject::Names(it), &by)));
         }
         if facts.is_empty()

@@ -182,10 +182,7 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
             return "processes".to_owned();
         }
         let near = key.near.to_ip();
-        let container = containers
-            .iter()
-            .find(|it| it.addresses.iter().any(|(_, address)| *address == near));
-        container.map_or_else(|| near.to_string(), |it| it.name.clone())
+        docker::at(&containers, near).map_or_else(|| near.to_string(), |it| it.name.clone())
     };
     let bridge = |index: u32| {
         let known = snapshot.bridges.iter().find(|it| it.index.0 == index);

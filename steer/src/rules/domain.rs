@@ -103,6 +103,15 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether a pattern of this scope means a name that is its domain as a whole, or else lies below it.
+    pub fn covers(self, whole: bool) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Exact => whole,
+            Self::Below => !whole,
+        }
+    }
+
     /// What stands before the domain in a pattern.
     pub(super) fn prefix(self) -> &'static str {
         match self {
