@@ -18,6 +18,7 @@ mod maps;
 mod names;
 mod pieces;
 mod reenter;
+mod scopes;
 mod skb;
 mod sockets;
 mod tables;
@@ -154,12 +155,11 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
-    let config = config()?;
-    let packet = skb.packet(Slot::SOFTIRQ)?;
+    skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
     names::questions(skb, Slot::SOFTIRQ, origin)?;
-    let outcome = decide::outgoing(&Maps { config }, origin, packet);
-    let outcome = Slot::SOFTIRQ.forget(outcome)?;
+    outgoing(skb.ifindex());
+    let outcome = Slot::SOFTIRQ.told()?;
     let by_vpn = outcome.action() == Action::Steer;
     hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
     if matches!(outcome, Outcome::Unmatched | Outcome::Left) {
@@ -177,6 +177,24 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     Ok(outcome)
 }
 
+/// Judges the packet at hand, which came from behind a bridge; [`Slot::told`] has the outcome.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn outgoing(bridge: u32) -> u32 {
+    Slot::SOFTIRQ.tell(judge(bridge))
+}
+
+#[inline(always)]
+fn judge(bridge: u32) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    let packet = &Slot::SOFTIRQ.scratch()?.packet;
+    Ok(decide::outgoing(
+        &Maps { config },
+        u64::from(bridge),
+        packet,
+    ))
+}
+
 #[inline(always)]
 fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
@@ -186,8 +204,8 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
     let mut outcome = Outcome::Left;
     if !answers || packet.protocol != UDP {
-        let maps = Maps { config };
-        outcome = decide::incoming(&maps, origin, packet, by_vpn).unwrap_or(Outcome::Left);
+        incoming(skb.ifindex(), u32::from(by_vpn));
+        outcome = Slot::SOFTIRQ.told()?;
     }
     if outcome.action() != Action::Drop {
         let way = Way {
@@ -198,6 +216,21 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
         usage::account(skb, Slot::SOFTIRQ, way);
     }
     Ok(outcome)
+}
+
+/// Notes the flow of the packet at hand, which is for one behind a bridge; [`Slot::told`] has the outcome.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn incoming(bridge: u32, by_vpn: u32) -> u32 {
+    Slot::SOFTIRQ.tell(note(bridge, by_vpn != 0))
+}
+
+#[inline(always)]
+fn note(bridge: u32, by_vpn: bool) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    let packet = &Slot::SOFTIRQ.scratch()?.packet;
+    let noted = decide::incoming(&Maps { config }, u64::from(bridge), packet, by_vpn);
+    Ok(noted.unwrap_or(Outcome::Left))
 }
 
 #[inline(always)]

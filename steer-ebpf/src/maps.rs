@@ -17,7 +17,8 @@ use steer_common::{
     tls::Hello,
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
-        NetEntry, Piece, QueryEntry, QueryKey, RuleEntry,
+        NetEntry, Piece, QueryEntry, QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry,
+        ScopeKey,
     },
     usage::{self, Traffic, UsageKey, Volume},
 };
@@ -67,6 +68,9 @@ pub static USAGE: LruHashMap<UsageKey, Volume, { usage::USES }> = LruHashMap::ne
 /// The host's own addresses and the networks of its steered bridges: what goes there does not leave the host.
 #[btf_map]
 pub static HOME: LpmTrie<Address, u32, { usage::HOME }> = LpmTrie::new();
+/// In which scope containers are.
+#[btf_map]
+pub static SCOPES: HashMap<ScopeKey, ScopeEntry, { SCOPES_ROOM }, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]
@@ -159,10 +163,22 @@ impl Slot {
         Ok(unsafe { &mut *scratch })
     }
 
-    /// The outcome, of which the verifier knows nothing any more: what follows is checked once, and not once for each.
+    /// Keeps the outcome of a global function, for those return numbers: [`Self::told`] has it again.
     #[inline(always)]
-    pub fn forget(self, outcome: Outcome) -> Result<Outcome, Outcome> {
-        Ok(forget(&mut self.scratch()?.outcome, outcome))
+    pub fn tell(self, outcome: Result<Outcome, Outcome>) -> u32 {
+        let (Ok(outcome) | Err(outcome)) = outcome;
+        if let Ok(scratch) = self.scratch() {
+            scratch.outcome = outcome;
+        }
+        0
+    }
+
+    /// The outcome that was told, of which the verifier knows nothing.
+    #[inline(always)]
+    pub fn told(self) -> Result<Outcome, Outcome> {
+        let scratch = self.scratch()?;
+        // SAFETY: a reference is valid and aligned, and outcomes alone are written there.
+        Ok(unsafe { (&raw const scratch.outcome).read_volatile() })
     }
 
     /// A result as a global function can return it: zero if it is well. [`Self::kept`] has it again.

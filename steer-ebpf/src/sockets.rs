@@ -203,7 +203,7 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
         if !sock.set_mark(others | config.mark) {
             return Err(Outcome::NotMarked);
         }
-        maps.tell(&flow(sock, remote), &matched);
+        maps.tell(&flow(sock, remote), &matched, 0);
         return Ok(Outcome::Begun);
     }
     if sock.protocol() == UDP && matched.verdict == Verdict::NONE {

@@ -208,6 +208,8 @@ impl Report {
                 self.tell_steered(steered, rules, bridges);
             }
             Event::Late(late) => self.late(late, rules, bridges),
+            // It is told if it stays so.
+            Event::Waits(_) => {}
         }
     }
 
