@@ -121,6 +121,8 @@ outcomes! {
     WrongPath, packet_wrong_path => Drop;
     /// A DNS question was remembered.
     Asked, dns_asked => Pass;
+    /// A DNS question was stopped, and user space asks it by the VPN.
+    Relayed, dns_relayed => Drop;
     /// A DNS question or answer that is none, or not whole.
     BadMessage, dns_bad => Pass;
     /// A DNS answer to no question that was seen, or to one that was answered already.

@@ -383,6 +383,50 @@ impl QueryEntry {
     }
 }
 
+/// Key of `EMBEDDED`: where Docker's own resolver listens inside a container ([`EMBEDDED`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EmbeddedKey {
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// The port.
+    pub port: u32,
+}
+
+/// The address of Docker's own resolver inside each container on a network of the user's.
+pub const EMBEDDED: Address = Address::v4([127, 0, 0, 11]);
+
+/// Room in `EMBEDDED`.
+pub const LISTENERS: usize = 8_192;
+
+/// Key of `ASKED`: a question at Docker's own resolver, which asks on with the same ID.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AskedKey {
+    /// Hash of the name asked for.
+    pub name: u64,
+    /// The message's ID.
+    pub id: u64,
+}
+
+/// Value of `ASKED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedEntry {
+    /// In whose name ([`ScopeEntry::scope`]); zero where that is not known.
+    pub scope: u32,
+    /// The tick ([`Config::tick`]) when it was asked last.
+    pub tick: u32,
+}
+
+/// Which DNS questions user space asks in their client's place, by the VPN: bits of [`Config::relay`].
+pub mod relay {
+    /// Those that Docker's own resolver asks for containers of scopes.
+    pub const EMBEDDED: u32 = 1;
+    /// Those for names of the VPN.
+    pub const NAMES: u32 = 2;
+}
+
 /// Value of `CONFIG`: what user space tells the programs while they run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -424,8 +468,8 @@ pub struct Config {
     pub bypass: u32,
     /// Not zero: bridges and their containers are looked up in `SCOPES`.
     pub scopes: u32,
-    /// Padding.
-    pub zero: u32,
+    /// Bits of [`relay`].
+    pub relay: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -573,6 +617,9 @@ pub mod piece {
     /// bridge, else from its IP header on. [`Piece::sequence`](super::Piece::sequence) counts from the datagram's first
     /// octet, so that what is before is negative, and [`Piece::first`](super::Piece::first) is where it ends.
     pub const INITIAL: u32 = 4;
+    /// A DNS question that was stopped, whole, for user space to ask it; [`Piece::first`](super::Piece::first) is the
+    /// [`ScopeEntry::scope`](super::ScopeEntry::scope) that it is asked for.
+    pub const QUESTION: u32 = 5;
 }
 
 macro_rules! layout {
@@ -596,6 +643,9 @@ layout! {
     ScopeKey = 24,
     ScopeEntry = 16,
     Waits = 32,
+    EmbeddedKey = 8,
+    AskedKey = 16,
+    AskedEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
     Config = 184,

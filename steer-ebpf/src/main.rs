@@ -18,6 +18,7 @@ mod maps;
 mod names;
 mod pieces;
 mod reenter;
+mod relay;
 mod scopes;
 mod skb;
 mod sockets;
@@ -255,6 +256,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     skb.packet(Slot::SOFTIRQ)?;
+    relay::at_embedded(skb, Slot::SOFTIRQ)?;
     names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
     usage::account(skb, Slot::SOFTIRQ, of_process(skb, config, 1));
     Ok(Outcome::Left)

@@ -16,9 +16,9 @@ use steer_common::{
     stats::{COUNTERS, Outcome, Stats},
     tls::Hello,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
-        NetEntry, Piece, QueryEntry, QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry,
-        ScopeKey,
+        AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
+        HelloEntry, LISTENERS, Learned, NameEntry, NameKey, NetEntry, Origin, Piece, QueryEntry,
+        QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry, ScopeKey,
     },
     usage::{self, Traffic, UsageKey, Volume},
 };
@@ -71,6 +71,15 @@ pub static HOME: LpmTrie<Address, u32, { usage::HOME }> = LpmTrie::new();
 /// In which scope containers are.
 #[btf_map]
 pub static SCOPES: HashMap<ScopeKey, ScopeEntry, { SCOPES_ROOM }, ON_DEMAND> = HashMap::new();
+/// In which scopes those are in whose namespaces Docker's own resolver listens.
+#[btf_map]
+pub static EMBEDDED: HashMap<EmbeddedKey, ScopeEntry, { LISTENERS }, ON_DEMAND> = HashMap::new();
+/// What it was asked by those who are not left alone.
+#[btf_map]
+pub static ASKED: HashMap<AskedKey, AskedEntry, 16_384, ON_DEMAND> = HashMap::new();
+/// Sockets in other network namespaces from which a name server is asked: their packets pass a bridge.
+#[btf_map]
+pub static ELSEWHERE: LruHashMap<Origin, u32, 16_384> = LruHashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]

@@ -14,6 +14,7 @@ use steer_common::{
 use crate::{
     hellos, initials,
     maps::{NETNS, config},
+    relay,
     tables::Maps,
 };
 
@@ -190,6 +191,7 @@ pub fn tell_netns(sock: Sock) {
 fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     let config = config()?;
     if sock.is_elsewhere(config) {
+        relay::elsewhere(sock.cookie(), sock.port());
         return Ok(Outcome::OtherNetns);
     }
     if sock.protocol() == TCP {
@@ -220,6 +222,7 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
 #[inline(always)]
 fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Outcome, Outcome> {
     if sock.is_elsewhere(maps.config) {
+        relay::elsewhere(sock.cookie(), sock.port());
         return Ok(Outcome::OtherNetns);
     }
     let key = FlowKey::of_datagrams(sock.cookie(), remote, sock.port());

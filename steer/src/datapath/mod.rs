@@ -35,7 +35,7 @@ pub use self::{
     learn::Lesson,
     pins::{Left, Pins, Targets, cgroup_id},
     rules::NewRules,
-    scopes::Scopes,
+    scopes::{Listeners, Scopes},
     view::{Table, View},
 };
 use crate::host::NetnsCookie;
@@ -52,9 +52,10 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 20] = [
     "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
-    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "SCOPES", "EVENTS", "SEGMENTS",
+    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "SCOPES", "EMBEDDED", "ASKED",
+    "EVENTS", "SEGMENTS",
 ];
 
 /// How many rules of each kind there is room for.
@@ -406,8 +407,18 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 8] = [
-        "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS", "USAGE", "SCOPES",
+    const TABLES: [&str; 11] = [
+        "ADDRS",
+        "NAMES",
+        "FLOWS",
+        "DIRECT",
+        "QUERIES",
+        "HELLOS",
+        "USAGE",
+        "SCOPES",
+        "EMBEDDED",
+        "ASKED",
+        "ELSEWHERE",
     ];
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
     /// The least that the kernel makes is a page; this is one on every architecture.

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use steer::{datapath::Scopes, events::Event};
 use steer_common::{
     stats::Outcome,
-    types::{Address, Config, ScopeEntry, ScopeKey, Verdict},
+    types::{Address, Config, EMBEDDED, EmbeddedKey, ScopeEntry, ScopeKey, Verdict, piece, relay},
 };
 
 use crate::{
     CLIENT, RESOLVER, SERVER, flow,
-    kernel::{DROP, Kernel, MARK, NEXT, VPN_IFINDEX},
+    kernel::{DROP, Kernel, MARK, NEXT},
     message::question,
-    packet::{ACK, SYN, tcp, udp},
+    packet::{ACK, SYN, Segment, tcp, udp},
 };
 
 const OTHER: &str = "172.17.0.3";
@@ -137,10 +137,95 @@ fn each_container_has_its_own() {
 fn who_comes_from_outside_is_answered() {
     let mut kernel = Kernel::new();
     scoped(&mut kernel, &[(None, ScopeEntry::VPN)]);
-    let other = VPN_IFINDEX + 1;
-    kernel.run("bridge_egress", &tcp(SERVER, 9, CLIENT, 80, SYN), other);
+    kernel.run("bridge_egress", &tcp(SERVER, 9, CLIENT, 80, SYN), 0);
     let answer = tcp(CLIENT, 80, SERVER, 9, SYN | ACK);
     assert_eq!(flow(&mut kernel, &answer), (NEXT, 0));
     kernel.datapath.forget_held(|_| true).unwrap();
     assert_eq!(flow(&mut kernel, &answer), (DROP, 0));
+}
+
+#[test]
+fn what_dockers_resolver_asks_on_for_a_scope_is_relayed() {
+    const LISTENER: u16 = 40_123;
+    const FREE: u16 = 40_124;
+    let mut kernel = Kernel::new();
+    kernel.configured(|config| Config {
+        relay: relay::EMBEDDED,
+        ..config
+    });
+    let embedded = EMBEDDED.to_ip().to_string();
+    let listeners = [(LISTENER, ScopeEntry::VPN), (FREE, ScopeEntry::FREE)];
+    let listeners = listeners.map(|(port, default)| {
+        let key = EmbeddedKey {
+            protocol: 17,
+            port: port.into(),
+        };
+        (key, entry(default))
+    });
+    kernel.datapath.set_listeners(&listeners.into()).unwrap();
+    let asks = |id, name| question(id, name);
+    for (id, port) in [(1, LISTENER), (2, FREE), (3, 40_125)] {
+        let asked = udp(
+            "127.0.0.1",
+            50_000,
+            &embedded,
+            port,
+            &asks(id, "some.example"),
+        );
+        assert_eq!(kernel.run("cgroup_ingress", &asked, 0).0, 1);
+    }
+    for (id, name, wanted, scope) in [
+        (1, "some.example", Outcome::Relayed, Some(3)),
+        (1, "SOME.example", Outcome::Relayed, Some(3)),
+        (2, "some.example", Outcome::Left, None),
+        // Of whom user space has not said.
+        (3, "some.example", Outcome::Relayed, Some(0)),
+        (1, "other.example", Outcome::Left, None),
+        (4, "some.example", Outcome::Left, None),
+    ] {
+        let message = asks(id, name);
+        let packet = udp("192.0.2.1", 50_001, RESOLVER, 53, &message);
+        let outcome = kernel.outcome(|kernel| {
+            kernel.run("cgroup_egress", &packet, 0);
+        });
+        let pieces = kernel.pieces();
+        assert!(
+            outcome == wanted || outcome == Outcome::Asked && wanted == Outcome::Left,
+            "{id} {name}: {outcome:?}"
+        );
+        let given: Vec<_> = pieces.iter().map(|(piece, _)| piece.first).collect();
+        assert_eq!(given, Vec::from_iter(scope), "{id} {name}");
+        for (piece, octets) in pieces {
+            assert_eq!((piece.kind, octets), (piece::QUESTION, message.clone()));
+        }
+    }
+    let not_whole = udp("127.0.0.1", 50_000, &embedded, LISTENER, b"no question");
+    assert_eq!(kernel.run("cgroup_ingress", &not_whole, 0).0, 0);
+    let half = Segment {
+        source: "127.0.0.1",
+        source_port: 50_000,
+        destination: &embedded,
+        destination_port: LISTENER,
+        sequence: 1,
+        flags: ACK,
+        payload: &[0, 40, 1, 2, 3],
+    };
+    assert_eq!(kernel.run("cgroup_ingress", &half.frame(), 0).0, 0);
+}
+
+#[test]
+fn a_question_for_a_name_of_the_vpn_is_relayed_while_somebody_listens() {
+    let mut kernel = Kernel::new();
+    kernel.blocks("blocked.example");
+    for (heard, wanted) in [(u64::MAX / 2, DROP), (0, NEXT)] {
+        kernel.configured(|config| Config {
+            relay: relay::NAMES,
+            heard,
+            ..config
+        });
+        for (name, wanted) in [("blocked.example", wanted), ("other.example", NEXT)] {
+            let asked = udp(CLIENT, 2, RESOLVER, 53, &question(7, name));
+            assert_eq!(flow(&mut kernel, &asked).0, wanted, "{name}");
+        }
+    }
 }
