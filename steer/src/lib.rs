@@ -15,6 +15,7 @@ pub mod learn;
 pub mod origin;
 pub mod prefetch;
 pub mod progress;
+pub mod relay;
 pub mod report;
 pub mod route;
 pub mod rules;
