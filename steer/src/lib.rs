@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod instance;
 pub mod learn;
 pub mod origin;
+pub mod pattern;
 pub mod prefetch;
 pub mod progress;
 pub mod relay;

@@ -117,13 +117,17 @@ fn check_in(directory: &tempfile::TempDir) -> Command {
 
 #[test]
 fn anybody_may_check_a_file() {
-    let text = "[vpn]\ninterface = \"wg9\"\n[attach]\nbridges = [\"br-*\"]\n[rules]\npresets = []\nvpn = [\"a.example\"]\n";
+    let text = "[vpn]\ninterface = \"wg9\"\n[attach]\nbridges = [\"br-*\"]\n[rules]\npresets = []\nvpn = [\"a.example\"]\n\
+        [[scope]]\nnetwork = \"web\"\ndns = [\"1.1.1.1\", \"9.9.9.9\"]\nforward = [\"4666/tcp -> torrent\"]\n\
+        [[scope]]\ncompose = \"media\"\ndefault = \"block\"\non_stop = \"release\"\n";
     let directory = for_everybody(text);
     let output = check_in(&directory).output().unwrap();
     let said = "\
 vpn      wg9; when down: blocked
 cgroup   auto: dockerd's and containerd's
 bridge   br-*
+scope    network web: via vpn; dns 1.1.1.1, 9.9.9.9; forwards 4666/tcp -> torrent:4666; kept when steer stops
+scope    compose media: blocked; released when steer stops
 via vpn  a.example (steer.toml)
 direct   everything else
 ";
@@ -135,6 +139,8 @@ direct   everything else
     let rule = serde_json::json!({"rule": "a.example", "verdict": "vpn", "from": "steer.toml:7"});
     assert_eq!(json["rules"], serde_json::json!([rule]));
     assert_eq!(json["vpn"]["interface"], "wg9");
+    assert_eq!(json["scope"][0]["dns"][1], "9.9.9.9");
+    assert_eq!(json["scope"][1]["on_stop"], "release");
 }
 
 #[test]

@@ -2,11 +2,23 @@
 
 use crate::suggest;
 use std::ops::Range;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub(super) struct Section {
     pub(super) name: &'static str,
     pub(super) keys: &'static [Key],
+}
+
+impl Section {
+    /// What its keys stand under.
+    fn heading(&self) -> String {
+        if self.name == SCOPE.name {
+            "[[scope]]".to_owned()
+        } else {
+            format!("[{}]", self.name)
+        }
+    }
 }
 
 pub(super) struct Key {
@@ -141,6 +153,49 @@ const LIST: Section = Section {
     ],
 };
 
+/// The keys of each `[[scope]]`.
+pub(super) const SCOPE: Section = Section {
+    name: "scope",
+    keys: &[
+        Key {
+            name: "network",
+            expects: "a string: a network of Docker's such as \"web\", or a pattern such as \"web-*\"",
+        },
+        Key {
+            name: "container",
+            expects: "a string: a container's name such as \"torrent\", or a pattern such as \"torrent-*\"",
+        },
+        Key {
+            name: "label",
+            expects: "a string: a label such as \"steer.path=vpn\", or its key alone",
+        },
+        Key {
+            name: "compose",
+            expects: "a string: a Compose project such as \"media\"",
+        },
+        Key {
+            name: "cgroup",
+            expects: "a string: the path of a cgroup such as \"system.slice/app.service\"",
+        },
+        Key {
+            name: "default",
+            expects: "a string: \"vpn\", \"direct\" or \"block\"",
+        },
+        Key {
+            name: "dns",
+            expects: "an address such as \"1.1.1.1\", or a list of addresses",
+        },
+        Key {
+            name: "forward",
+            expects: "a list of strings such as [\"4666/tcp -> torrent:4666\"]",
+        },
+        Key {
+            name: "on_stop",
+            expects: "a string: \"keep\" or \"release\"",
+        },
+    ],
+};
+
 /// Where in the text the error is, in bytes, and a sentence about it.
 pub(super) fn explain(text: &str, error: &toml::de::Error) -> (usize, String) {
     let span = error.span().unwrap_or(0..0);
@@ -160,24 +215,18 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
     for (name, value) in table {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
+        if name == SCOPE.name && is_sections(value.get_ref()) {
+            found.extend(tables(value).flat_map(|scope| unknown_keys(scope, &SCOPE)));
+            continue;
+        }
         match (
             SCHEMA.iter().find(|section| section.name == name),
             value.get_ref(),
         ) {
             (Some(section), DeValue::Table(keys)) => {
-                let unknown = keys
-                    .keys()
-                    .filter(|key| section.keys.iter().all(|known| known.name != key.get_ref()));
-                found.extend(
-                    unknown.map(|key| (key.span().start, misplaced_key(key.get_ref(), section))),
-                );
+                found.extend(unknown_keys(keys, section));
                 if section.name == "rules" {
-                    let keys = lists(keys).flat_map(|list| list.keys());
-                    let unknown = keys
-                        .filter(|key| LIST.keys.iter().all(|known| known.name != key.get_ref()));
-                    found.extend(
-                        unknown.map(|key| (key.span().start, misplaced_key(key.get_ref(), &LIST))),
-                    );
+                    found.extend(lists(keys).flat_map(|list| unknown_keys(list, &LIST)));
                 }
             }
             (Some(_), other) => {
@@ -189,45 +238,80 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
                     ),
                 ));
             }
-            (None, DeValue::Table(_)) => found.push((at, unknown_section(name))),
+            (None, other) if name == SCOPE.name => found.push((
+                at,
+                format!(
+                    "scope is a section that may come several times: write [[scope]] on a line of its own, with two brackets, not {}",
+                    kind(other)
+                ),
+            )),
+            (None, DeValue::Table(_)) => {
+                found.push((at, unknown_section(name, &format!("[{name}]"))));
+            }
+            (None, other) if is_sections(other) => {
+                found.push((at, unknown_section(name, &format!("[[{name}]]"))));
+            }
             (None, _) => found.push((at, sectionless_key(name))),
         }
     }
     found.into_iter().min()
 }
 
-/// The tables of `rules.lists`.
-fn lists<'a, 'b>(rules: &'a DeTable<'b>) -> impl Iterator<Item = &'a DeTable<'b>> {
-    rules
-        .get("lists")
-        .and_then(|lists| lists.get_ref().as_array())
-        .into_iter()
-        .flat_map(|lists| lists.iter())
-        .filter_map(|list| list.get_ref().as_table())
+fn unknown_keys(keys: &DeTable<'_>, section: &Section) -> Vec<(usize, String)> {
+    keys.keys()
+        .filter(|key| section.keys.iter().all(|known| known.name != key.get_ref()))
+        .map(|key| (key.span().start, misplaced_key(key.get_ref(), section)))
+        .collect()
 }
 
-fn unknown_section(name: &str) -> String {
-    match suggest::nearest(name, SCHEMA.iter().map(|section| section.name)) {
-        Some(right) => format!("unknown section [{name}]; did you mean [{right}]?"),
-        None => format!("unknown section [{name}]; the sections are {}", sections()),
+/// The tables of `rules.lists`.
+fn lists<'a, 'b>(rules: &'a DeTable<'b>) -> impl Iterator<Item = &'a DeTable<'b>> {
+    rules.get("lists").into_iter().flat_map(tables)
+}
+
+/// The tables of a list.
+fn tables<'a, 'b>(list: &'a Spanned<DeValue<'b>>) -> impl Iterator<Item = &'a DeTable<'b>> {
+    let items = list.get_ref().as_array().into_iter();
+    items
+        .flat_map(|items| items.iter())
+        .filter_map(|item| item.get_ref().as_table())
+}
+
+/// Whether it is a list as double brackets make one.
+fn is_sections(value: &DeValue<'_>) -> bool {
+    let is_table = |item: &Spanned<DeValue<'_>>| item.get_ref().is_table();
+    value
+        .as_array()
+        .is_some_and(|items| !items.is_empty() && items.iter().all(is_table))
+}
+
+fn unknown_section(name: &str, written: &str) -> String {
+    match suggest::nearest(name, known_sections().map(|section| section.name)) {
+        Some(right) => {
+            let right = known_sections().find(|section| section.name == right);
+            let right = right.map(Section::heading).unwrap_or_default();
+            format!("unknown section {written}; did you mean {right}?")
+        }
+        None => format!("unknown section {written}; the sections are {}", sections()),
     }
 }
 
+fn known_sections() -> impl Iterator<Item = &'static Section> {
+    SCHEMA.iter().chain([&SCOPE])
+}
+
 fn sections() -> String {
-    let known: Vec<_> = SCHEMA
-        .iter()
-        .map(|section| format!("[{}]", section.name))
-        .collect();
+    let known: Vec<_> = known_sections().map(Section::heading).collect();
     known.join(", ")
 }
 
 fn misplaced_key(name: &str, section: &Section) -> String {
-    let unknown = format!("unknown key \"{name}\" in [{}]", section.name);
+    let unknown = format!("unknown key \"{name}\" in {}", section.heading());
     if let Some(right) = suggest::nearest(name, section.keys.iter().map(|key| key.name)) {
         return format!("{unknown}; did you mean \"{right}\"?");
     }
     if let Some(home) = home_of(name) {
-        return format!("{unknown}; it belongs in [{home}]");
+        return format!("{unknown}; it belongs in {home}");
     }
     let known: Vec<_> = section.keys.iter().map(|key| key.name).collect();
     format!("{unknown}; the keys there are {}", known.join(", "))
@@ -235,7 +319,7 @@ fn misplaced_key(name: &str, section: &Section) -> String {
 
 fn sectionless_key(name: &str) -> String {
     match home_of(name) {
-        Some(home) => format!("\"{name}\" stands before any section; it belongs in [{home}]"),
+        Some(home) => format!("\"{name}\" stands before any section; it belongs in {home}"),
         None => format!(
             "unknown key \"{name}\"; keys stand in the sections {}",
             sections()
@@ -243,11 +327,10 @@ fn sectionless_key(name: &str) -> String {
     }
 }
 
-fn home_of(key: &str) -> Option<&'static str> {
-    SCHEMA
-        .iter()
+fn home_of(key: &str) -> Option<String> {
+    known_sections()
         .find(|section| section.keys.iter().any(|known| known.name == key))
-        .map(|section| section.name)
+        .map(Section::heading)
 }
 
 /// The key whose value the error is about.
@@ -257,7 +340,11 @@ fn wrong_type(table: &DeTable<'_>, span: &Range<usize>) -> Option<(usize, String
         .into_iter()
         .flat_map(lists)
         .find_map(|list| wrong_value(&LIST, list, span));
-    of_a_list.or_else(|| {
+    let of_a_scope = || {
+        let mut scopes = table.get(SCOPE.name).into_iter().flat_map(tables);
+        scopes.find_map(|scope| wrong_value(&SCOPE, scope, span))
+    };
+    of_a_list.or_else(of_a_scope).or_else(|| {
         SCHEMA
             .iter()
             .find_map(|known| wrong_value(known, section(known.name)?, span))
@@ -329,10 +416,22 @@ mod tests {
     }
 
     #[test]
+    fn every_key_of_a_scope_told_of_is_one_that_is_read() {
+        for key in SCOPE.keys {
+            let said = refusal(&format!("[[scope]]\n\n[[scope]]\n{} = {{}}\n", key.name));
+            let expected = format!(
+                "steer.toml:4: scope.{} must be {}; this is a table",
+                key.name, key.expects
+            );
+            assert_eq!(said, expected);
+        }
+    }
+
+    #[test]
     fn every_key_that_is_read_is_told_of() {
-        for section in &SCHEMA {
+        for section in known_sections() {
             let said =
-                super::super::file::tests::unexplained(&format!("[{}]\nx = 1\n", section.name));
+                super::super::file::tests::unexplained(&format!("{}\nx = 1\n", section.heading()));
             let read: Vec<_> = said.split('`').skip(3).step_by(2).collect();
             assert!(!read.is_empty(), "{said}");
             for key in read {

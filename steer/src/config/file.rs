@@ -3,6 +3,8 @@
 use super::{ConfigError, DEFAULT_FILE, explain};
 use crate::origin::{Origin, Sourced};
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub struct ConfigFile {
     pub(super) mask: Option<Sourced<u32>>,
     pub(super) table: Option<Sourced<u32>>,
     pub(super) priority: Option<Sourced<u32>>,
+    pub(super) scopes: Vec<FileScope>,
     pub(super) path: Option<Arc<Path>>,
 }
 
@@ -38,6 +41,21 @@ pub(super) struct FileList {
     pub(super) verdict: Option<Sourced<String>>,
     pub(super) format: Option<Sourced<String>>,
     pub(super) select: Vec<Sourced<String>>,
+    pub(super) origin: Origin,
+}
+
+/// A scope as the file has it, not yet judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileScope {
+    pub(super) network: Option<Sourced<String>>,
+    pub(super) container: Option<Sourced<String>>,
+    pub(super) label: Option<Sourced<String>>,
+    pub(super) compose: Option<Sourced<String>>,
+    pub(super) cgroup: Option<Sourced<String>>,
+    pub(super) default: Option<Sourced<String>>,
+    pub(super) dns: Vec<Sourced<String>>,
+    pub(super) forward: Vec<Sourced<String>>,
+    pub(super) on_stop: Option<Sourced<String>>,
     pub(super) origin: Origin,
 }
 
@@ -106,6 +124,23 @@ impl ConfigFile {
                 origin,
             }
         };
+        let scope = |value: Spanned<RawScope>| {
+            let Sourced { value, origin } = sourced(value, at);
+            FileScope {
+                network: value.network.map(one),
+                container: value.container.map(one),
+                label: value.label.map(one),
+                compose: value.compose.map(one),
+                cgroup: value.cgroup.map(one),
+                default: value.default.map(one),
+                dns: value
+                    .dns
+                    .map_or_else(Vec::new, |Several(values)| many(values)),
+                forward: many(value.forward),
+                on_stop: value.on_stop.map(one),
+                origin,
+            }
+        };
         Ok(Self {
             interface: raw.vpn.interface.map(one),
             on_down: raw.vpn.on_down.map(one),
@@ -124,6 +159,7 @@ impl ConfigFile {
             mask: raw.routing.mask.map(number),
             table: raw.routing.table.map(number),
             priority: raw.routing.priority.map(number),
+            scopes: raw.scope.into_iter().map(scope).collect(),
             path: Some(path.clone()),
         })
     }
@@ -147,6 +183,7 @@ struct Raw {
     dns: RawDns,
     sni: RawSni,
     routing: RawRouting,
+    scope: Vec<Spanned<RawScope>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,6 +240,68 @@ struct RawRouting {
     mask: Option<Spanned<u32>>,
     table: Option<Spanned<u32>>,
     priority: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawScope {
+    network: Option<Spanned<String>>,
+    container: Option<Spanned<String>>,
+    label: Option<Spanned<String>>,
+    compose: Option<Spanned<String>>,
+    cgroup: Option<Spanned<String>>,
+    default: Option<Spanned<String>>,
+    dns: Option<Several>,
+    forward: Vec<Spanned<String>>,
+    on_stop: Option<Spanned<String>>,
+}
+
+/// A list of strings, or one that stands alone.
+#[derive(Debug)]
+struct Several(Vec<Spanned<String>>);
+
+impl<'de> Deserialize<'de> for Several {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let span = value.span();
+        Ok(Self(match value.into_inner() {
+            OneOrMany::One(one) => vec![Spanned::new(span, one)],
+            OneOrMany::Many(many) => many,
+        }))
+    }
+}
+
+#[derive(Debug)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+// An untagged enum would lose the places of what is in the list.
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<OneOrMany, A::Error> {
+                let mut many = Vec::new();
+                while let Some(value) = values.next_element()? {
+                    many.push(value);
+                }
+                Ok(OneOrMany::Many(many))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Settings as JSON, by the keys of the configuration file.
 
-use super::{BridgeChoice, CgroupChoice, DockerChoice, Late, ListSummary, Settings, VpnChoice};
+use super::{
+    BridgeChoice, CgroupChoice, DockerChoice, Late, ListSummary, Scope, Settings, VpnChoice,
+};
 use serde_json::{Value, json};
 
 const AUTO: &str = "auto";
@@ -53,6 +55,7 @@ impl Settings {
                     Late::Learn => "learn",
                 },
             },
+            "scope": self.scopes.iter().map(scope_json).collect::<Vec<_>>(),
             "routing": {
                 "mark": self.routing.mark.value(),
                 "mask": self.routing.mark.mask(),
@@ -61,6 +64,24 @@ impl Settings {
             },
         })
     }
+}
+
+fn scope_json(scope: &Scope) -> Value {
+    let forward = scope.forward.iter().map(ToString::to_string);
+    let mut json = json!({
+        "network": null,
+        "container": null,
+        "label": null,
+        "compose": null,
+        "cgroup": null,
+        "default": scope.default.to_string(),
+        "dns": scope.dns,
+        "forward": forward.collect::<Vec<_>>(),
+        "on_stop": scope.on_stop.to_string(),
+        "from": scope.origin.to_string(),
+    });
+    json[scope.selector.key()] = scope.selector.value().into();
+    json
 }
 
 /// What a list came to.
@@ -77,7 +98,7 @@ pub fn list_json(list: &ListSummary) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::explain::SCHEMA;
+    use super::super::explain::{SCHEMA, SCOPE};
     use super::*;
     use crate::config::{ConfigFile, Overrides};
     use std::path::Path;
@@ -106,6 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_a_scope_are_documented_with_values_that_hold() {
+        let (_, told) = include_str!("../../../docs/configuration.md")
+            .split_once("## Scopes\n")
+            .unwrap();
+        let (_, told) = told.split_once("```toml\n").unwrap();
+        let (told, _) = told.split_once("```").unwrap();
+        let scopes = json(told)["scope"].take();
+        for key in SCOPE.keys {
+            let mut values = scopes.as_array().unwrap().iter().map(|it| &it[key.name]);
+            assert!(values.any(|value| !value.is_null()), "{}", key.name);
+            assert!(told.contains(&format!("\n{} = ", key.name)), "{}", key.name);
+        }
+    }
+
+    #[test]
     fn every_key_of_the_file_is_there() {
         let json = json("");
         // What the rules and lists came to stands in the place of what they are written in.
@@ -115,6 +151,13 @@ mod tests {
                 assert!(!value.is_null(), "{}.{}", section.name, key.name);
             }
         }
+        let scope =
+            self::json("[[scope]]\nlabel = \"a=b\"\ndns = \"1.1.1.1\"\n")["scope"][0].take();
+        for key in SCOPE.keys {
+            assert!(scope.get(key.name).is_some(), "scope.{}", key.name);
+        }
+        assert_eq!(scope["label"], "a=b");
+        assert_eq!(scope["default"], "vpn");
         assert_eq!(json["routing"]["table"], 7350);
         assert_eq!(json["rules"][0]["rule"], "api.docker.com");
     }

@@ -7,6 +7,7 @@ mod json;
 mod resolve;
 mod rules;
 pub mod sample;
+mod scope;
 mod sni;
 
 pub use crate::route::OnDown;
@@ -15,6 +16,7 @@ pub(crate) use file::line_of;
 pub(crate) use json::list_json;
 pub use resolve::{Overrides, routing};
 pub use rules::ListSummary;
+pub use scope::{Forward, OnStop, Protocol, Scope, Selector, Way};
 pub use sni::{Late, Sni};
 
 use crate::origin::{Origin, Sourced};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub resolve: bool,
     /// Which flows are read for the name in their first packets.
     pub sni: Sni,
+    /// What is steered as a whole, in the order of the file.
+    pub scopes: Vec<Scope>,
     /// The numbers that routing uses.
     pub routing: Numbers,
     /// How much is printed.

@@ -4,6 +4,7 @@ use super::{
     BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, Late, LogBpf, OnDown,
     Output, Settings, Sni, VpnChoice,
     rules::{self, Rules},
+    scope,
 };
 use crate::origin::{Origin, Sourced};
 use crate::progress::{Progress, Unseen};
@@ -97,11 +98,12 @@ impl Settings {
         let given = flags.clone();
         let vpn = one(flags.vpn, "--vpn", file.interface, "auto");
         let on_down = match (flags.on_down, file.on_down) {
-            (Some(on_down), _) => on_down,
-            (None, Some(value)) => on_down(&value)?,
-            (None, None) => OnDown::default(),
+            (Some(on_down), _) => Sourced::new(on_down, Origin::Flag("--on-down")),
+            (None, Some(value)) => on_down(value)?,
+            (None, None) => Sourced::default_value(OnDown::default()),
         };
-        let docker = one(flags.docker, "--docker", file.docker, "auto");
+        let docker = docker_choice(one(flags.docker, "--docker", file.docker, "auto"))?;
+        let scopes = scope::resolve(file.scopes, &on_down, &docker)?;
         // Others are told of it, who are elsewhere.
         let path = file
             .path
@@ -110,14 +112,15 @@ impl Settings {
             files: path.iter().cloned().chain(files).collect(),
             file: path,
             vpn: vpn_choice(vpn)?,
-            on_down,
+            on_down: on_down.value,
             cgroups: each(flags.cgroups, "--cgroup", file.cgroups, cgroup_choice)?,
             bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
-            docker: docker_choice(docker)?,
+            docker,
             rules: Arc::new(set),
             lists,
             resolve: !flags.no_resolve && file.resolve.unwrap_or(true),
             sni,
+            scopes,
             routing,
             output: flags.output,
             log_bpf: flags.log_bpf,
@@ -200,15 +203,18 @@ fn vpn_choice(
     Ok(Sourced::new(choice, origin))
 }
 
-fn on_down(Sourced { value, origin }: &Sourced<String>) -> Result<OnDown, ConfigError> {
-    match value.as_str() {
-        "block" => Ok(OnDown::Block),
-        "direct" => Ok(OnDown::Direct),
-        _ => Err(ConfigError::invalid(
-            origin,
-            format!("vpn.on_down must be \"block\" or \"direct\"; this is \"{value}\""),
-        )),
-    }
+fn on_down(Sourced { value, origin }: Sourced<String>) -> Result<Sourced<OnDown>, ConfigError> {
+    let on_down = match value.as_str() {
+        "block" => OnDown::Block,
+        "direct" => OnDown::Direct,
+        _ => {
+            return Err(ConfigError::invalid(
+                &origin,
+                format!("vpn.on_down must be \"block\" or \"direct\"; this is \"{value}\""),
+            ));
+        }
+    };
+    Ok(Sourced::new(on_down, origin))
 }
 
 fn cgroup_choice(
@@ -217,10 +223,16 @@ fn cgroup_choice(
     if value == "auto" {
         return Ok(Sourced::new(CgroupChoice::Auto, origin));
     }
+    let path = cgroup_path(&value, &origin)?;
+    Ok(Sourced::new(CgroupChoice::Path(path), origin))
+}
+
+/// Refuses what is no path of a cgroup.
+pub(super) fn cgroup_path(value: &str, origin: &Origin) -> Result<PathBuf, ConfigError> {
     let path = PathBuf::from(value);
     if path.as_os_str().is_empty() {
         return Err(ConfigError::invalid(
-            &origin,
+            origin,
             "a cgroup must be a path such as \"system.slice/docker.service\", or \"auto\"; this is empty",
         ));
     }
@@ -229,14 +241,14 @@ fn cgroup_choice(
         .any(|component| component == Component::ParentDir)
     {
         return Err(ConfigError::invalid(
-            &origin,
+            origin,
             format!(
                 "the cgroup {} must be written without \"..\"",
                 path.display()
             ),
         ));
     }
-    Ok(Sourced::new(CgroupChoice::Path(path), origin))
+    Ok(path)
 }
 
 fn bridge_choice(

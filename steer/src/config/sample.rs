@@ -74,7 +74,13 @@ pub fn sample(choices: &Choices, found: &Found) -> String {
          # What goes direct, whatever a wider rule says.\n\
          direct = []\n\
          # Lists that others keep: {{ path = \"blocked.txt\" }}, beside this file.\n\
-         lists = []\n",
+         lists = []\n\
+         \n\
+         # A scope takes one path as a whole: all that the containers on this network of Docker's send, questions included,\n\
+         # leaves by the VPN or not at all.\n\
+         # [[scope]]\n\
+         # network = \"web\"\n\
+         # dns = \"1.1.1.1\"\n",
         vpns = match found.vpns.as_slice() {
             [] => "none now".to_owned(),
             some => some.join("; "),

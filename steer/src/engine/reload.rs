@@ -10,7 +10,11 @@ use tokio::{
 
 use super::{Engine, Error, Rulebook, files::Files};
 use crate::{
-    config::Settings, control::Answer, datapath::NewRules, error::sentence, origin::Sourced,
+    config::{Scope, Settings},
+    control::Answer,
+    datapath::NewRules,
+    error::sentence,
+    origin::Sourced,
     report::Reloaded,
 };
 
@@ -252,10 +256,15 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ),
         ("attach.docker", old.docker.value != new.docker.value),
         ("[sni]", old.sni != new.sni),
+        ("[[scope]]", !same_scopes(&old.scopes, &new.scopes)),
         ("[routing]", old.routing != new.routing),
     ];
     differs
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
+}
+
+fn same_scopes(old: &[Scope], new: &[Scope]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.means(new))
 }

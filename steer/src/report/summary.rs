@@ -1,6 +1,8 @@
 //! What is attached where and what goes where, in lines: as configured, and as found at the start.
 
-use crate::config::{BridgeChoice, CgroupChoice, ListSummary, OnDown, Settings, VpnChoice};
+use crate::config::{
+    BridgeChoice, CgroupChoice, ListSummary, OnDown, OnStop, Scope, Settings, VpnChoice, Way,
+};
 use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
 use crate::route::Vpn;
@@ -34,6 +36,7 @@ pub fn configured(settings: &Settings) -> Vec<String> {
         ),
         BridgeChoice::Pattern(pattern) => row("bridge", pattern.clone()),
     }));
+    lines.extend(settings.scopes.iter().map(scope));
     lines.extend(rules(settings));
     lines
 }
@@ -50,9 +53,39 @@ pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
     )];
     lines.extend(host.cgroups.iter().map(|it| row("cgroup", cgroup(it))));
     lines.extend(host.bridges.iter().map(|it| row("bridge", bridge(it))));
+    lines.extend(settings.scopes.iter().map(scope));
     lines.extend(rules(settings));
     lines.extend(host.notes.iter().map(|note| row("note", note.clone())));
     lines
+}
+
+/// What a scope is about and what holds for it.
+fn scope(scope: &Scope) -> String {
+    let mut told = vec![format!(
+        "{}: {}",
+        scope.selector,
+        match scope.default {
+            Way::Vpn => "via vpn",
+            Way::Direct => "direct",
+            Way::Block => "blocked",
+        }
+    )];
+    if !scope.dns.is_empty() {
+        told.push(format!("dns {}", listed(&scope.dns)));
+    }
+    if !scope.forward.is_empty() {
+        told.push(format!("forwards {}", listed(&scope.forward)));
+    }
+    told.push(match scope.on_stop {
+        OnStop::Keep => "kept when steer stops".to_owned(),
+        OnStop::Release => "released when steer stops".to_owned(),
+    });
+    row("scope", told.join("; "))
+}
+
+fn listed<T: ToString>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
 }
 
 /// What goes where.

@@ -1,0 +1,479 @@
+//! Scopes: some containers or processes, and where all goes that they send and no rule speaks of.
+
+use super::file::FileScope;
+use super::resolve::cgroup_path;
+use super::{ConfigError, DockerChoice, OnDown};
+use crate::origin::{Origin, Sourced};
+use crate::pattern::Pattern;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+/// Some containers or processes, and what holds for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Which they are.
+    pub selector: Selector,
+    /// Where goes what no rule speaks of.
+    pub default: Way,
+    /// Who is asked every DNS question, through the VPN, the first before the others; none: whom they ask themselves.
+    pub dns: Vec<IpAddr>,
+    /// What comes in at the VPN's address for a container of the scope.
+    pub forward: Vec<Forward>,
+    /// What becomes of them when steer is stopped.
+    pub on_stop: OnStop,
+    /// Where the file has it.
+    pub origin: Origin,
+}
+
+/// Which containers or processes a scope is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The containers on Docker's networks of these names, as far as they use them.
+    Network(Pattern),
+    /// The containers of these names.
+    Container(Pattern),
+    /// The containers with this label, and with this value of it where one is given.
+    Label {
+        /// The label's key.
+        key: String,
+        /// Its value; none for any.
+        value: Option<String>,
+    },
+    /// The containers of this Compose project.
+    Compose(String),
+    /// The processes in this cgroup and below it: absolute, or relative to a cgroup2 mount point.
+    Cgroup(PathBuf),
+}
+
+/// Where goes what no rule speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Through the VPN, or nowhere while it is down.
+    #[default]
+    Vpn,
+    /// Direct, as without a scope.
+    Direct,
+    /// Nowhere.
+    Block,
+}
+
+/// A port of the VPN's address that leads to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The protocol, of both.
+    pub protocol: Protocol,
+    /// The port at the VPN's address.
+    pub port: u16,
+    /// The container, by its name or by that of its Compose service.
+    pub container: String,
+    /// The container's port.
+    pub to: u16,
+}
+
+/// A protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What becomes of a scope when steer is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// It stays as it is until steer runs again, or until `steer cleanup`.
+    #[default]
+    Keep,
+    /// It is let go of: all goes direct.
+    Release,
+}
+
+impl Scope {
+    /// Whether it means what another does, wherever each is written.
+    pub fn means(&self, other: &Self) -> bool {
+        let moved = Self {
+            origin: other.origin.clone(),
+            ..self.clone()
+        };
+        moved == *other
+    }
+}
+
+impl Selector {
+    /// Its key in the file.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "network",
+            Self::Container(_) => "container",
+            Self::Label { .. } => "label",
+            Self::Compose(_) => "compose",
+            Self::Cgroup(_) => "cgroup",
+        }
+    }
+
+    /// Its value in the file.
+    pub fn value(&self) -> String {
+        match self {
+            Self::Network(pattern) | Self::Container(pattern) => pattern.to_string(),
+            Self::Label { key, value: None } => key.clone(),
+            Self::Label {
+                key,
+                value: Some(value),
+            } => format!("{key}={value}"),
+            Self::Compose(project) => project.clone(),
+            Self::Cgroup(path) => path.display().to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.key(), self.value())
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vpn => "vpn",
+            Self::Direct => "direct",
+            Self::Block => "block",
+        })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for OnStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keep => "keep",
+            Self::Release => "release",
+        })
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{} -> {}:{}",
+            self.port, self.protocol, self.container, self.to
+        )
+    }
+}
+
+/// Judges the scopes of a file, each by itself and all together.
+pub(super) fn resolve(
+    file: Vec<FileScope>,
+    on_down: &Sourced<OnDown>,
+    docker: &Sourced<DockerChoice>,
+) -> Result<Vec<Scope>, ConfigError> {
+    let mut scopes: Vec<Scope> = Vec::new();
+    let mut forwarded: Vec<Sourced<Forward>> = Vec::new();
+    for file in file {
+        let selector = selector(&file)?;
+        let scope = Scope {
+            default: file.default.as_ref().map_or(Ok(Way::default()), way)?,
+            dns: dns(&file.dns)?,
+            forward: forwards(&file.forward, &mut forwarded)?,
+            on_stop: file.on_stop.as_ref().map_or(Ok(OnStop::default()), stop)?,
+            origin: file.origin,
+            selector: selector.value,
+        };
+        judge(&scope, &selector.origin, on_down, docker)?;
+        if let Some(first) = scopes.iter().find(|it| it.selector == scope.selector) {
+            return Err(ConfigError::invalid(
+                &selector.origin,
+                format!(
+                    "{} is the scope at {} already; keep one of the two",
+                    scope.selector, first.origin
+                ),
+            ));
+        }
+        scopes.push(scope);
+    }
+    Ok(scopes)
+}
+
+fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
+    let given = [
+        ("network", &file.network),
+        ("container", &file.container),
+        ("label", &file.label),
+        ("compose", &file.compose),
+        ("cgroup", &file.cgroup),
+    ];
+    let given: Vec<_> = given
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.as_ref()?)))
+        .collect();
+    let (key, Sourced { value, origin }) = match given.as_slice() {
+        [] => {
+            return Err(ConfigError::invalid(
+                &file.origin,
+                "a scope lacks what it is about; write one of network, container, label, compose and cgroup, such as network = \"web\"",
+            ));
+        }
+        [one] => *one,
+        [(first, _), (second, extra), ..] => {
+            return Err(ConfigError::invalid(
+                &extra.origin,
+                format!(
+                    "a scope is about one of network, container, label, compose and cgroup; this has {first} and {second}: write a [[scope]] for each"
+                ),
+            ));
+        }
+    };
+    let refuse = |why| Err(ConfigError::invalid(origin, why));
+    let selector = match key {
+        "network" | "container" => {
+            if value.is_empty() || value.contains(|c: char| c == '/' || is_blank(c)) {
+                return refuse(format!(
+                    "\"{value}\" cannot be a {key} of Docker's; write its name, or a pattern such as \"web-*\", without spaces and slashes"
+                ));
+            }
+            let pattern = Pattern::new(value);
+            match key {
+                "network" => Selector::Network(pattern),
+                _ => Selector::Container(pattern),
+            }
+        }
+        "label" => {
+            let (key, of_key) = match value.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (value.as_str(), None),
+            };
+            if key.is_empty() || key.contains(is_blank) {
+                return refuse(format!(
+                    "\"{value}\" cannot be a label; write \"steer.path=vpn\", or the key alone for any value of it, without spaces in the key"
+                ));
+            }
+            Selector::Label {
+                key: key.to_owned(),
+                value: of_key.map(str::to_owned),
+            }
+        }
+        "compose" => {
+            let is_known = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
+            if !value.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || !value.chars().all(is_known)
+            {
+                return refuse(format!(
+                    "\"{value}\" cannot be a Compose project; names such as \"media\" have lower-case letters, digits, hyphens and underscores, and docker compose ls lists them"
+                ));
+            }
+            Selector::Compose(value.clone())
+        }
+        _ => {
+            if value == "auto" {
+                return refuse(
+                    "the cgroup of a scope must be a path such as \"system.slice/app.service\"; \"auto\" is for attach.cgroups"
+                        .to_owned(),
+                );
+            }
+            Selector::Cgroup(cgroup_path(value, origin)?)
+        }
+    };
+    Ok(Sourced::new(selector, origin.clone()))
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
+}
+
+fn way(Sourced { value, origin }: &Sourced<String>) -> Result<Way, ConfigError> {
+    let ways = [Way::Vpn, Way::Direct, Way::Block];
+    let found = ways.into_iter().find(|way| way.to_string() == *value);
+    found.ok_or_else(|| {
+        ConfigError::invalid(
+            origin,
+            format!("scope.default must be \"vpn\", \"direct\" or \"block\"; this is \"{value}\""),
+        )
+    })
+}
+
+fn stop(Sourced { value, origin }: &Sourced<String>) -> Result<OnStop, ConfigError> {
+    let stops = [OnStop::Keep, OnStop::Release];
+    let found = stops.into_iter().find(|stop| stop.to_string() == *value);
+    found.ok_or_else(|| {
+        ConfigError::invalid(
+            origin,
+            format!("scope.on_stop must be \"keep\" or \"release\"; this is \"{value}\""),
+        )
+    })
+}
+
+/// The addresses, each once.
+fn dns(values: &[Sourced<String>]) -> Result<Vec<IpAddr>, ConfigError> {
+    let mut addresses = Vec::new();
+    for Sourced { value, origin } in values {
+        let address: IpAddr = value.parse().map_err(|_| {
+            ConfigError::invalid(
+                origin,
+                format!(
+                    "\"{value}\" is not the address of a DNS server; write one without a port, such as dns = \"1.1.1.1\""
+                ),
+            )
+        })?;
+        let address = address.to_canonical();
+        if let Some(what) = unusable(address) {
+            return Err(ConfigError::invalid(
+                origin,
+                format!(
+                    "the DNS server {value} cannot be asked through the VPN: it is {what}; name a public one such as dns = \"1.1.1.1\", or one of the VPN's"
+                ),
+            ));
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// Why no VPN leads to an address, if none can.
+fn unusable(address: IpAddr) -> Option<&'static str> {
+    let is_link_local = |it: Ipv6Addr| it.segments()[0] & 0xffc0 == 0xfe80;
+    match address {
+        _ if address.is_loopback() => {
+            Some("on the loopback device, which every host has for itself")
+        }
+        _ if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("an address of no host"),
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => Some("an address of no host"),
+        IpAddr::V4(v4) if v4.is_link_local() => Some("an address of the local link"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("an address of no host"),
+        IpAddr::V6(v6) if is_link_local(v6) => Some("an address of the local link"),
+        _ => None,
+    }
+}
+
+fn forwards(
+    values: &[Sourced<String>],
+    before: &mut Vec<Sourced<Forward>>,
+) -> Result<Vec<Forward>, ConfigError> {
+    let mut forwards = Vec::new();
+    for Sourced { value, origin } in values {
+        let forward = forward(value).map_err(|why| {
+            ConfigError::invalid(
+                origin,
+                format!(
+                    "\"{value}\" cannot be forwarded: {why}; write \"4666/tcp -> torrent:4666\""
+                ),
+            )
+        })?;
+        let same = |it: &&Sourced<Forward>| {
+            (it.value.protocol, it.value.port) == (forward.protocol, forward.port)
+        };
+        if let Some(first) = before.iter().find(same) {
+            return Err(ConfigError::invalid(
+                origin,
+                format!(
+                    "{}/{} is to go to {}:{} here and to {}:{} at {}; keep one of the two",
+                    forward.port,
+                    forward.protocol,
+                    forward.container,
+                    forward.to,
+                    first.value.container,
+                    first.value.to,
+                    first.origin
+                ),
+            ));
+        }
+        before.push(Sourced::new(forward.clone(), origin.clone()));
+        forwards.push(forward);
+    }
+    Ok(forwards)
+}
+
+fn forward(text: &str) -> Result<Forward, &'static str> {
+    let (from, to) = text.split_once("->").ok_or("it lacks the arrow")?;
+    let (port, protocol) = from
+        .split_once('/')
+        .ok_or("the port before the arrow lacks its protocol, /tcp or /udp")?;
+    let protocol = match protocol.trim() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return Err("the protocol must be tcp or udp"),
+    };
+    let port = port_of(port)?;
+    let (container, to) = match to.split_once(':') {
+        Some((container, to)) => (container, port_of(to)?),
+        None => (to, port),
+    };
+    let container = container.trim();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if container.is_empty() || !container.chars().all(is_name) {
+        return Err("after the arrow goes the name of one container");
+    }
+    Ok(Forward {
+        protocol,
+        port,
+        container: container.to_owned(),
+        to,
+    })
+}
+
+fn port_of(text: &str) -> Result<u16, &'static str> {
+    let port = text.trim().parse().ok();
+    port.filter(|&port| port != 0)
+        .ok_or("a port is from 1 to 65535")
+}
+
+/// What no scope can be, or not together with other keys.
+fn judge(
+    scope: &Scope,
+    selector: &Origin,
+    on_down: &Sourced<OnDown>,
+    docker: &Sourced<DockerChoice>,
+) -> Result<(), ConfigError> {
+    let refuse = |origin, why: String| Err(ConfigError::invalid(origin, why));
+    let is_cgroup = matches!(scope.selector, Selector::Cgroup(_));
+    if is_cgroup && !scope.forward.is_empty() {
+        return refuse(
+            selector,
+            "nothing need be forwarded to the processes of a cgroup, which have the VPN's address as the host has it; leave forward out".to_owned(),
+        );
+    }
+    if !is_cgroup && docker.value == DockerChoice::Off {
+        return refuse(
+            selector,
+            format!(
+                "Docker alone knows what is in the scope of {}, and is not to be asked: attach.docker is \"off\" ({}); write \"auto\" there, or leave the scope out",
+                scope.selector, docker.origin
+            ),
+        );
+    }
+    if scope.default != Way::Vpn {
+        return Ok(());
+    }
+    if !is_cgroup && scope.dns.is_empty() {
+        return refuse(
+            selector,
+            format!(
+                "the scope of {} lacks dns, and its questions would leave by the direct path; write whom they go to through the VPN, such as dns = \"1.1.1.1\"",
+                scope.selector
+            ),
+        );
+    }
+    if on_down.value == OnDown::Direct {
+        return refuse(
+            &on_down.origin,
+            format!(
+                "vpn.on_down is \"direct\", which would let out what the scope of {} ({}) isolates whenever the VPN is down; write \"block\" here, or default = \"direct\" there",
+                scope.selector, scope.origin
+            ),
+        );
+    }
+    Ok(())
+}
