@@ -239,6 +239,9 @@ pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcom
         return kept;
     }
     let scope = tables.scope(origin, &packet.source);
+    if scope.dns != 0 && scope::asks(packet) {
+        return scope::question(tables, &key, place);
+    }
     if scope.default != ScopeEntry::FREE {
         return scope::outgoing(tables, &scope, &key, packet);
     }

@@ -6,15 +6,14 @@
 use crate::{
     decide::Tables,
     dns,
-    packet::{Packet, Place, TCP},
+    packet::{Packet, Place},
     stats::Outcome,
     types::{FlowKey, Origin, Path, ScopeEntry, Verdict},
 };
 
 /// The path of a packet of no flow that is held, which one of a scope sends.
 ///
-/// DNS questions are the VPN's where the scope has a resolver, whomever they are to, the host itself too, and go nowhere else:
-/// who is asked would ask on by the direct path.
+/// DNS questions that are not the VPN's ([`question`]) do not even go to the host itself, which would ask on by the direct path.
 #[inline(always)]
 pub fn outgoing(
     tables: &impl Tables,
@@ -23,7 +22,6 @@ pub fn outgoing(
     packet: &Packet,
 ) -> Outcome {
     let remote = &packet.destination;
-    let asks = packet.quoted == 0 && packet.destination_port.number() == dns::PORT;
     if !remote.is_steerable() {
         return match remote.is_link_local_v4() {
             true if scope.default == ScopeEntry::UNKNOWN => Outcome::ScopeUnknown,
@@ -32,7 +30,7 @@ pub fn outgoing(
         };
     }
     let is_home = tables.is_home(remote);
-    if is_home && !asks {
+    if is_home && !asks(packet) {
         return Outcome::Left;
     }
     if scope.default == ScopeEntry::UNKNOWN {
@@ -40,14 +38,6 @@ pub fn outgoing(
     }
     if matches!(packet.place, Place::Later | Place::Last) || packet.quoted != 0 {
         return Outcome::Isolated;
-    }
-    if asks && scope.dns != 0 {
-        // A datagram's answer is the end of it.
-        return if packet.protocol == TCP {
-            hold(tables, key, Path::VPN)
-        } else {
-            Outcome::Stateless
-        };
     }
     if is_home {
         return Outcome::Isolated;
@@ -80,6 +70,24 @@ pub fn outgoing(
         tables.tell(key, &matched, scope);
     }
     begun
+}
+
+/// Whether a packet is to a name server.
+#[inline(always)]
+pub fn asks(packet: &Packet) -> bool {
+    packet.quoted == 0 && packet.destination_port.number() == dns::PORT
+}
+
+/// The path of a DNS question where the scope has a resolver of its own: the VPN, whomever it is to.
+#[inline(always)]
+pub fn question(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
+    match place {
+        Place::First => hold(tables, key, Path::VPN),
+        // Of a connection that began before, to whom it was to.
+        Place::Later | Place::Last => Outcome::Isolated,
+        // A datagram's answer is the end of it.
+        Place::Unknown | Place::Stateless => Outcome::Stateless,
+    }
 }
 
 #[inline(always)]

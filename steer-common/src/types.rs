@@ -620,6 +620,8 @@ pub mod piece {
     /// A DNS question that was stopped, whole, for user space to ask it; [`Piece::first`](super::Piece::first) is the
     /// [`ScopeEntry::scope`](super::ScopeEntry::scope) that it is asked for.
     pub const QUESTION: u32 = 5;
+    /// A packet of a container of which it is not known yet in which scope it is, from its Ethernet header on.
+    pub const WAITS: u32 = 6;
 }
 
 macro_rules! layout {

@@ -161,6 +161,10 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     names::questions(skb, Slot::SOFTIRQ, origin)?;
     outgoing(skb.ifindex());
     let outcome = Slot::SOFTIRQ.told()?;
+    if outcome == Outcome::ScopeUnknown {
+        scopes::keep(skb, Slot::SOFTIRQ);
+        return Ok(outcome);
+    }
     let by_vpn = outcome.action() == Action::Steer;
     hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
     if matches!(outcome, Outcome::Unmatched | Outcome::Left) {

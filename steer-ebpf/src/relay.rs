@@ -58,7 +58,7 @@ pub fn asked(slot: Slot, name: u64) -> Result<Outcome, Outcome> {
     if let Some(entry) = EMBEDDED.get_ptr(&listener) {
         // SAFETY: an element of a map stays readable until the program ends.
         let entry = unsafe { *entry };
-        if entry.default == ScopeEntry::FREE {
+        if entry.default == ScopeEntry::FREE && entry.dns == 0 {
             return Ok(Outcome::Asked);
         }
         scope = entry.scope;

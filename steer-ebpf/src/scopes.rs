@@ -1,12 +1,16 @@
 //! In which scope a container is, as user space has said.
 
+use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     stats::Outcome,
-    types::{ScopeEntry, ScopeKey, Waits, event},
+    types::{PIECE, ScopeEntry, ScopeKey, Waits, event, piece},
 };
 
 use crate::{
-    maps::{EVENTS, SCOPES, count},
+    initials,
+    maps::{EVENTS, SCOPES, Slot, config, count},
+    pieces::{self, What},
+    skb::Skb,
     tables::NEW,
 };
 
@@ -48,4 +52,38 @@ fn waits(key: &ScopeKey) -> ScopeEntry {
     });
     event.submit(0);
     unknown
+}
+
+/// Gives user space a packet that waits, so that it goes on as soon as its sender is known. One of several datagrams or
+/// segments is lost, as in a network that is full.
+#[inline(always)]
+pub fn keep(skb: Skb, slot: Slot) {
+    copy(skb.context(), slot.0);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn copy(skb: *mut __sk_buff, slot: u32) -> u32 {
+    let slot = Slot(slot);
+    let kept = Skb::at_hand(skb, slot).and_then(|skb| give(skb, slot));
+    u32::from(kept.is_err())
+}
+
+#[inline(always)]
+fn give(skb: Skb, slot: Slot) -> Result<(), Outcome> {
+    let size = skb.size().wrapping_add(skb.before_ip());
+    let fits = size <= PIECE as u32 && skb.part_size() == 0 && !skb.is_tagged();
+    if !fits || !initials::is_heard(config()?) {
+        return Ok(());
+    }
+    let rest = &mut slot.scratch()?.rest;
+    rest.at.set(0u32.wrapping_sub(skb.before_ip()));
+    rest.left.set(size);
+    let what = What {
+        origin: skb.ifindex().into(),
+        kind: piece::WAITS,
+        first: 0,
+        by_vpn: 0,
+    };
+    pieces::copy(skb, slot, what)
 }
