@@ -50,6 +50,19 @@ pub enum NetworkOf {
     Container(String),
 }
 
+impl NetworkOf {
+    /// What the mode of a container's network says.
+    pub(super) fn told(mode: Option<&str>) -> Self {
+        match mode {
+            Some("host") => Self::Host,
+            Some(mode) => mode
+                .strip_prefix("container:")
+                .map_or(Self::Own, |other| Self::Container(other.to_owned())),
+            None => Self::Own,
+        }
+    }
+}
+
 /// Why Docker did not say.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -132,7 +145,7 @@ pub async fn process_of(choice: &DockerChoice, id: &str) -> Option<u32> {
 }
 
 fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
-    let name = summary.names?.into_iter().next()?;
+    let name = container_name(summary.names?)?;
     let networks = summary.network_settings.and_then(|it| it.networks);
     let mut addresses = Vec::new();
     for (network, endpoint) in networks.unwrap_or_default() {
@@ -143,19 +156,18 @@ fn container(summary: bollard::models::ContainerSummary) -> Option<Container> {
     }
     addresses.sort();
     Some(Container {
-        name: name.trim_start_matches('/').to_owned(),
+        name,
         id: summary.id?,
-        network: match summary.host_config?.network_mode.as_deref() {
-            Some("host") => NetworkOf::Host,
-            Some(mode) => mode
-                .strip_prefix("container:")
-                .map_or(NetworkOf::Own, |other| {
-                    NetworkOf::Container(other.to_owned())
-                }),
-            None => NetworkOf::Own,
-        },
+        network: NetworkOf::told(summary.host_config?.network_mode.as_deref()),
         addresses,
     })
+}
+
+/// A container's own name among those that it has: others are what those that are linked to it call it.
+pub(super) fn container_name(names: Vec<String>) -> Option<String> {
+    let mut names = names.iter().map(|name| name.trim_start_matches('/'));
+    let own = names.clone().find(|name| !name.contains('/'));
+    own.or_else(|| names.next()).map(str::to_owned)
 }
 
 /// A network of Docker's with its ranges of addresses.
@@ -225,7 +237,8 @@ async fn ask(socket: &Path) -> Result<Vec<Network>, AskError> {
     Ok(networks.into_iter().filter_map(bridge_network).collect())
 }
 
-async fn asked<T>(
+/// What Docker answers to a question, in good time.
+pub(super) async fn asked<T>(
     socket: &Path,
     question: impl AsyncFnOnce(Docker) -> Result<T, Error>,
 ) -> Result<T, AskError> {
@@ -245,7 +258,7 @@ async fn asked<T>(
     Ok(answered.map_err(|_| AskError::Timeout)??)
 }
 
-fn bridge_network(network: bollard::models::Network) -> Option<Network> {
+pub(super) fn bridge_network(network: bollard::models::Network) -> Option<Network> {
     if network.driver.as_deref() != Some("bridge") {
         return None;
     }
@@ -284,40 +297,44 @@ fn is_dockers_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::link::tests::link;
     use super::*;
     use crate::origin::Origin;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixListener;
+    use tokio::net::{UnixListener, UnixStream};
 
-    /// A dockerd that knows one call, whatever its version.
-    async fn daemon(listener: UnixListener, networks: &'static str) {
+    /// The first line of the next request.
+    pub(in super::super) async fn request(stream: &mut UnixStream) -> Option<String> {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let read = stream.read_buf(&mut request).await;
+            read.ok().filter(|&count| count > 0)?;
+        }
+        let text = String::from_utf8(request).ok()?;
+        text.lines().next().map(str::to_owned)
+    }
+
+    /// A dockerd that knows some calls, whatever its version.
+    pub(in super::super) async fn daemon(
+        listener: UnixListener,
+        answer: impl Fn(&str) -> Option<String> + Clone + Send + 'static,
+    ) {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
             tokio::spawn(async move {
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    if stream
-                        .read_buf(&mut request)
-                        .await
-                        .is_ok_and(|count| count > 0)
-                    {
-                        continue;
-                    }
-                    return;
+                while let Some(line) = request(&mut stream).await {
+                    let path = line.split(' ').nth(1).unwrap_or_default();
+                    let (status, body) = match answer(path) {
+                        Some(body) => ("200 OK", body),
+                        None => ("404 Not Found", r#"{"message":"not found"}"#.to_owned()),
+                    };
+                    let length = body.len();
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+                    );
+                    let _ = stream.write_all(answer.as_bytes()).await;
                 }
-                let (status, body) = match request.starts_with(b"GET /networks") {
-                    true => ("200 OK", networks),
-                    false => (
-                        "400 Bad Request",
-                        r#"{"message":"client version is too new"}"#,
-                    ),
-                };
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-                );
-                let _ = stream.write_all(answer.as_bytes()).await;
             });
         }
     }
@@ -336,19 +353,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("docker.sock");
         let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-        let text: &'static str = Box::leak(
-            format!(
-                r#"[{{"Name":"bridge","Id":"{id}","Driver":"bridge","Options":{{"com.docker.network.bridge.name":"docker0"}}}},
+        let text = format!(
+            r#"[{{"Name":"bridge","Id":"{id}","Driver":"bridge","Options":{{"com.docker.network.bridge.name":"docker0"}}}},
                     {{"Name":"web","Id":"{id}","Driver":"bridge","Options":{{}}}},
                     {{"Name":"host","Id":"{id}","Driver":"host","Options":null}}]"#
-            )
-            .into_boxed_str(),
         );
         let network = |name: &str, interface: &str| Network {
             name: Some(name.to_owned()),
             interface: interface.to_owned(),
         };
-        let server = tokio::spawn(daemon(UnixListener::bind(&socket).unwrap(), text));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(daemon(listener, move |path| {
+            path.starts_with("/networks").then(|| text.clone())
+        }));
         assert_eq!(
             asked(&socket).await,
             Ok(vec![

@@ -1,4 +1,4 @@
-//! Which process holds a socket.
+//! Which processes there are, and which holds a socket.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,6 +13,15 @@ pub struct Process {
     pub pid: u32,
     /// Its name, as the kernel cuts it: after 15 characters.
     pub name: String,
+}
+
+/// Whether a process of that name runs.
+pub fn runs(name: &str) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+        .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
+        .any(|comm| comm.trim_end() == name)
 }
 
 /// Cgroups by id, those given and all below them.
