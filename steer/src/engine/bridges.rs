@@ -112,7 +112,8 @@ impl Engine {
         self.others.extend(before);
         self.others.retain(|index| self.seen.contains(index));
         attached?;
-        Ok(changed || self.looked_at(&links) > self.newest)
+        let assigned = self.assign()?;
+        Ok(changed || assigned || self.looked_at(&links) > self.newest)
     }
 
     /// Attaches to those bridges with these networks, or wanted otherwise, that are not attached to yet. One that is there

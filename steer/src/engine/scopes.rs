@@ -18,7 +18,7 @@ use crate::{
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
-        Link, conntrack, docker,
+        conntrack, docker,
         docker_events::Events,
         inventory::{Container, Inventory, inventory},
         resolver,
@@ -159,7 +159,7 @@ impl Engine {
 
     /// Has containers looked up in their scopes from now on, and asks Docker for the first time. One that does not answer is
     /// told; containers wait for it.
-    pub(super) async fn begin_scopes(&mut self, links: &[Link]) -> Result<Vec<String>, Error> {
+    pub(super) async fn begin_scopes(&mut self) -> Result<Vec<String>, Error> {
         let scopes = &self.settings.scopes;
         let named = u32::from(!self.settings.dns_vpn.is_empty()) * relay::NAMES;
         let asks = |scope: &&Scope| scope.default != Way::Direct || !scope.dns.is_empty();
@@ -174,7 +174,7 @@ impl Engine {
         match told(choice, Resolvers::new()).await {
             Ok(told) => {
                 self.take_told(told);
-                self.assign(links)?;
+                self.assign()?;
                 self.scoped.notes.clone_from(&self.scoped.assignment.notes);
                 Ok(self.scoped.notes.clone())
             }
@@ -185,7 +185,7 @@ impl Engine {
     }
 
     /// Does what there is to do; whether the plan is another for it.
-    pub(super) fn follow_scopes(&mut self, step: Step, links: &[Link]) -> Result<bool, Error> {
+    pub(super) fn follow_scopes(&mut self, step: Step) -> Result<bool, Error> {
         match step {
             Step::Ask => {
                 self.ask_scopes();
@@ -198,7 +198,7 @@ impl Engine {
                 match told {
                     Ok(told) => {
                         self.take_told(told);
-                        self.assign(links)
+                        self.assign()
                     }
                     Err(why) => {
                         self.report.trouble(&format!(
@@ -305,7 +305,7 @@ impl Engine {
     }
 
     /// Tells the programs what is known, and lets those go on who waited for it. Says whether routing is to follow.
-    pub(super) fn assign(&mut self, links: &[Link]) -> Result<bool, Error> {
+    pub(super) fn assign(&mut self) -> Result<bool, Error> {
         let Some(inventory) = &self.scoped.inventory else {
             return Ok(false);
         };
@@ -321,7 +321,9 @@ impl Engine {
         self.datapath.set_scopes(&self.scoped.told, &now)?;
         self.datapath.set_listeners(&listeners)?;
         let before = std::mem::replace(&mut self.scoped.told, now);
-        self.isolate(&before, links);
+        if self.started {
+            self.isolate(&before);
+        }
 
         let changed = self.scoped.assignment.forwards != assignment.forwards
             || self.scoped.assignment.addresses != assignment.addresses
@@ -347,6 +349,11 @@ impl Engine {
         Ok(changed)
     }
 
+    /// What was there before this run did not wait. Called once all is attached to.
+    pub(super) fn isolate_older(&mut self) {
+        self.isolate(&Scopes::new());
+    }
+
     /// Lets a packet come in on its bridge once more.
     fn let_on(&mut self, who: &ScopeKey, mut packet: Vec<u8>) -> Result<(), Error> {
         let gone = on_bridge(self.datapath.reenter()?, who.bridge, &mut packet);
@@ -358,7 +365,7 @@ impl Engine {
 
     /// Has the kernel forget the connections of those who are isolated from now on and were not, apart from those on the VPN: an
     /// answer that still comes for one would look like somebody who comes from outside.
-    fn isolate(&mut self, before: &Scopes, links: &[Link]) {
+    fn isolate(&mut self, before: &Scopes) {
         let was_free = |who: &ScopeKey| match before.get(who) {
             Some(entry) => entry.default == ScopeEntry::FREE,
             // What is new has waited, unless it is older than this run.
@@ -376,6 +383,7 @@ impl Engine {
         if isolated.is_empty() {
             return;
         }
+        let links = self.links.clone();
         let concerned = |address: IpAddr| {
             isolated
                 .iter()

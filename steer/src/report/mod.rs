@@ -127,6 +127,18 @@ impl Report {
         );
     }
 
+    /// steer ends, and all stays as it is.
+    pub fn end_kept(&self) {
+        self.say(
+            "ended",
+            format_args!(
+                "{} addresses learned, {} flows steered; what is steered stays so, because a scope is to stay isolated: steer run goes on \
+                 with it, steer cleanup puts the host back",
+                self.learned, self.steered
+            ),
+        );
+    }
+
     /// Something the user should know.
     pub fn note(&self, text: &str) {
         self.say("note", format_args!("{text}"));
