@@ -95,6 +95,8 @@ impl Engine {
             sources: self.sources.clone(),
             on_down: self.settings.on_down,
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
+            dns: Vec::new(),
+            forwards: Vec::new(),
             taken: self.bypassed.look(vpn.as_ref()).await?,
             newest: self.newest,
             numbers: self.settings.routing,

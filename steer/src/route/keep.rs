@@ -9,14 +9,14 @@
 //! an uplink past it, has that mark meanwhile, from before `raw` until it is routed.
 
 use nftables::{
-    expr::{BinaryOperation, CT, Expression, MetaKey, NamedExpression},
+    expr::{BinaryOperation, Expression, MetaKey},
     schema::Chain,
     stmt::{Mangle, Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 
 use super::{
-    expression::{and, compared, meta, of_interface, text},
+    expression::{and, compared, conntrack, meta, of_interface, text},
     plan::{Mark, NftTable},
 };
 
@@ -238,14 +238,6 @@ fn packet() -> Expression<'static> {
 
 fn connection() -> Expression<'static> {
     conntrack("mark")
-}
-
-fn conntrack(key: &'static str) -> Expression<'static> {
-    Expression::Named(NamedExpression::CT(CT {
-        key: key.into(),
-        family: None,
-        dir: None,
-    }))
 }
 
 /// Packets of who began the connection (`original`), or of who answers (`reply`).
