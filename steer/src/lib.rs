@@ -20,6 +20,7 @@ pub mod relay;
 pub mod report;
 pub mod route;
 pub mod rules;
+pub mod scope;
 mod stamp;
 mod suggest;
 pub mod top;

@@ -112,7 +112,7 @@ impl Engine {
         self.others.extend(before);
         self.others.retain(|index| self.seen.contains(index));
         attached?;
-        let assigned = self.assign()?;
+        let assigned = self.assign_anew()?;
         Ok(changed || assigned || self.looked_at(&links) > self.newest)
     }
 

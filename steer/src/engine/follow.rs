@@ -60,7 +60,7 @@ impl Engine {
         let vpn = chosen.ok().and_then(vpn::Choice::found);
         self.links.clone_from(&links);
         let attached = self.attach_named(&links);
-        let assigned = self.assign();
+        let assigned = self.assign_anew();
         let kept = self.keep_attached();
         self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;
@@ -95,8 +95,8 @@ impl Engine {
             sources: self.sources.clone(),
             on_down: self.settings.on_down,
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
-            dns: Vec::new(),
-            forwards: Vec::new(),
+            dns: self.dns_rules(links),
+            forwards: self.forwards(),
             taken: self.bypassed.look(vpn.as_ref()).await?,
             newest: self.newest,
             numbers: self.settings.routing,

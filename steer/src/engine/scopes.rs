@@ -1,7 +1,7 @@
 //! In which scope containers are: Docker is asked, and the programs are told. Who is not known waits.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -14,17 +14,17 @@ use tokio::task::JoinHandle;
 
 use super::{Engine, Error};
 use crate::{
-    config::{DockerChoice, OnStop, Scope, Selector, Way},
+    config::{DockerChoice, OnStop, Protocol, Scope, Selector, Way},
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
-        conntrack, docker,
+        Link, conntrack, docker,
         docker_events::Events,
         inventory::{Container, Inventory, inventory},
         resolver,
     },
     learn::reinject::on_bridge,
-    route::IfIndex,
+    route::{self, DnsRule, Forward, IfIndex},
     scope::{Assignment, BridgeScope, ScopeId, assign},
 };
 
@@ -42,6 +42,8 @@ const ASKED: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Told {
     inventory: Inventory,
+    /// The bridges that were there before it was asked.
+    bridges: BTreeSet<IfIndex>,
     resolvers: Resolvers,
 }
 
@@ -82,6 +84,8 @@ pub(super) struct Scoped {
     asking: Option<JoinHandle<Result<Told, String>>>,
     again: bool,
     inventory: Option<Inventory>,
+    /// The bridges that it may speak of: others are newer.
+    bridges: BTreeSet<IfIndex>,
     resolvers: Resolvers,
     /// What the programs were told.
     told: Scopes,
@@ -98,6 +102,7 @@ impl Scoped {
             asking: None,
             again: false,
             inventory: None,
+            bridges: BTreeSet::new(),
             resolvers: Resolvers::new(),
             told: Scopes::new(),
             assignment: Assignment::default(),
@@ -128,13 +133,18 @@ impl Scoped {
 
     /// Those who wait and of whom nobody knows, a sentence each.
     pub(super) fn troubles(&self) -> Vec<String> {
-        let long = self.waiting.iter().filter(|(_, it)| it.since.elapsed() >= LONG);
+        let long = self
+            .waiting
+            .iter()
+            .filter(|(_, it)| it.since.elapsed() >= LONG);
         long.map(|(who, _)| waits(who)).collect()
     }
 }
 
 fn is_of_containers(scopes: &[Scope]) -> bool {
-    scopes.iter().any(|scope| !matches!(scope.selector, Selector::Cgroup(_)))
+    scopes
+        .iter()
+        .any(|scope| !matches!(scope.selector, Selector::Cgroup(_)))
 }
 
 fn waits(who: &ScopeKey) -> String {
@@ -145,7 +155,10 @@ fn waits(who: &ScopeKey) -> String {
             who.address.to_ip()
         ),
     };
-    format!("the bridge with index {}: {from}; see that dockerd answers", who.bridge)
+    format!(
+        "the bridge with index {}: {from}; see that dockerd answers",
+        who.bridge
+    )
 }
 
 impl Engine {
@@ -171,7 +184,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         let choice = self.settings.docker.value.clone();
-        match told(choice, Resolvers::new()).await {
+        let bridges = self.bridges.iter().map(|it| it.index).collect();
+        match told(choice, bridges, Resolvers::new()).await {
             Ok(told) => {
                 self.take_told(told);
                 self.assign()?;
@@ -214,7 +228,10 @@ impl Engine {
     /// Somebody sends who is not known.
     pub(super) fn waits(&mut self, who: ScopeKey) {
         if !self.scoped.told.contains_key(&who) && self.scoped.waiting.len() < SENDERS {
-            self.scoped.waiting.entry(who).or_insert_with(Waiting::begin);
+            self.scoped
+                .waiting
+                .entry(who)
+                .or_insert_with(Waiting::begin);
             self.ask_scopes();
         }
     }
@@ -296,22 +313,41 @@ impl Engine {
         }
         let choice = self.settings.docker.value.clone();
         let known = self.scoped.resolvers.clone();
-        self.scoped.asking = Some(tokio::spawn(told(choice, known)));
+        let bridges = self.bridges.iter().map(|it| it.index).collect();
+        self.scoped.asking = Some(tokio::spawn(told(choice, bridges, known)));
     }
 
     fn take_told(&mut self, told: Told) {
         self.scoped.resolvers = told.resolvers;
         self.scoped.inventory = Some(told.inventory);
+        self.scoped.bridges = told.bridges;
+    }
+
+    /// Asks anew where there are bridges of which Docker cannot have told yet, and takes in what it has told.
+    pub(super) fn assign_anew(&mut self) -> Result<bool, Error> {
+        if self.config.scopes == 0 {
+            return Ok(false);
+        }
+        let known = &self.scoped.bridges;
+        if self
+            .bridges
+            .iter()
+            .any(|bridge| !known.contains(&bridge.index))
+        {
+            self.ask_scopes();
+        }
+        self.assign()
     }
 
     /// Tells the programs what is known, and lets those go on who waited for it. Says whether routing is to follow.
-    pub(super) fn assign(&mut self) -> Result<bool, Error> {
+    fn assign(&mut self) -> Result<bool, Error> {
         let Some(inventory) = &self.scoped.inventory else {
             return Ok(false);
         };
         let bridges: Vec<_> = self
             .bridges
             .iter()
+            .filter(|bridge| self.scoped.bridges.contains(&bridge.index))
             .map(|bridge| (bridge.index, bridge.name.clone()))
             .collect();
         let scopes = &self.settings.scopes;
@@ -352,6 +388,54 @@ impl Engine {
     /// What was there before this run did not wait. Called once all is attached to.
     pub(super) fn isolate_older(&mut self) {
         self.isolate(&Scopes::new());
+    }
+
+    /// Whose questions go to which servers.
+    pub(super) fn dns_rules(&self, links: &[Link]) -> Vec<DnsRule> {
+        let rule = |index: &IfIndex, source, id: &Option<ScopeId>| {
+            let link = links.iter().find(|link| link.index == *index)?;
+            let scope = self.settings.scopes.get((*id)?.0)?;
+            (!scope.dns.is_empty()).then(|| DnsRule {
+                bridge: link.name.clone(),
+                source,
+                within: link.networks.clone(),
+                servers: scope.dns.clone(),
+            })
+        };
+        let assignment = &self.scoped.assignment;
+        let whole = assignment.bridges.iter().filter_map(|(index, scope)| {
+            let BridgeScope::Known(id) = scope else {
+                return None;
+            };
+            rule(index, None, id)
+        });
+        let each = assignment.addresses.iter();
+        let each = each.filter_map(|((index, address), id)| rule(index, Some(*address), id));
+        whole.chain(each).collect()
+    }
+
+    /// What comes to the VPN's address for containers.
+    pub(super) fn forwards(&self) -> Vec<Forward> {
+        let found = self.scoped.assignment.forwards.iter();
+        let there = found.filter_map(|it| Some((&it.forward, it.target.as_ref().ok()?)));
+        let each = there.flat_map(|(forward, target)| {
+            let name = self.bridges.iter().find(|it| it.index == target.bridge);
+            let v4 = target.v4.map(IpAddr::from);
+            let v6 = target.v6.map(IpAddr::from);
+            v4.into_iter().chain(v6).filter_map(move |to| {
+                Some(Forward {
+                    protocol: match forward.protocol {
+                        Protocol::Tcp => route::Protocol::Tcp,
+                        Protocol::Udp => route::Protocol::Udp,
+                    },
+                    port: forward.port,
+                    to,
+                    to_port: forward.to,
+                    bridge: name?.name.clone(),
+                })
+            })
+        });
+        each.collect()
     }
 
     /// Lets a packet come in on its bridge once more.
@@ -402,10 +486,7 @@ impl Engine {
         }
     }
 
-    fn forget_direct_of(
-        &mut self,
-        concerned: impl Fn(IpAddr) -> Option<u32>,
-    ) -> Result<(), Error> {
+    fn forget_direct_of(&mut self, concerned: impl Fn(IpAddr) -> Option<u32>) -> Result<(), Error> {
         let flows = self.datapath.flows()?;
         let is_by_vpn = |key: &FlowKey| flows.get(key, 0).is_ok_and(|it| it.path == Path::VPN);
         let forgotten = conntrack::forget(|connection| {
@@ -427,7 +508,8 @@ impl Engine {
                 "the kernel does not forget the connections of containers that are isolated now ({errno}); modprobe nf_conntrack_netlink may help"
             )),
         }
-        let concerns = |key: &FlowKey| concerned(key.local.to_ip()) == u32::try_from(key.origin).ok();
+        let concerns =
+            |key: &FlowKey| concerned(key.local.to_ip()) == u32::try_from(key.origin).ok();
         Ok(self.datapath.forget_held(concerns)?)
     }
 }
@@ -545,7 +627,11 @@ fn strictness(entry: &ScopeEntry) -> (bool, bool) {
 }
 
 /// Asks Docker, and looks where its resolver listens in containers; `known` are those of before.
-async fn told(choice: DockerChoice, known: Resolvers) -> Result<Told, String> {
+async fn told(
+    choice: DockerChoice,
+    bridges: BTreeSet<IfIndex>,
+    known: Resolvers,
+) -> Result<Told, String> {
     let Some(socket) = docker::socket(&choice) else {
         return Err("there is no socket of Docker's".to_owned());
     };
@@ -564,6 +650,7 @@ async fn told(choice: DockerChoice, known: Resolvers) -> Result<Told, String> {
     let resolvers = join_all(processes).await.into_iter().flatten().collect();
     Ok(Told {
         inventory,
+        bridges,
         resolvers,
     })
 }

@@ -68,7 +68,9 @@ pub fn forget(which: impl Fn(&Connection) -> bool) -> Result<usize, Errno> {
         }
     })?;
     // One that has ended meanwhile is as good.
-    let gone = wanted.iter().filter(|body| netlink.act(DELETE, body).is_ok());
+    let gone = wanted
+        .iter()
+        .filter(|body| netlink.act(DELETE, body).is_ok());
     Ok(gone.count())
 }
 

@@ -14,7 +14,9 @@ pub fn listeners(pid: u32) -> Vec<EmbeddedKey> {
     let listed = files.flat_map(|(protocol, file)| {
         let text = fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
         let ports: Vec<_> = ports(&text).collect();
-        ports.into_iter().map(move |port| EmbeddedKey { protocol, port })
+        ports
+            .into_iter()
+            .map(move |port| EmbeddedKey { protocol, port })
     });
     listed.collect()
 }
