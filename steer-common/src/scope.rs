@@ -102,6 +102,8 @@ fn hold(tables: &impl Tables, key: &FlowKey, path: Path) -> Outcome {
 /// Whether a flow that comes in on the direct path must be held, or its replies would go nowhere.
 #[inline(always)]
 pub fn notes(tables: &impl Tables, origin: Origin, packet: &Packet) -> bool {
-    let scope = tables.scope(origin, &packet.destination);
-    scope.default != ScopeEntry::FREE && !tables.is_home(&packet.source)
+    let ends = [&packet.destination, &packet.source];
+    ends.iter().all(|end| end.is_steerable())
+        && !tables.is_home(&packet.source)
+        && tables.scope(origin, &packet.destination).default != ScopeEntry::FREE
 }

@@ -93,7 +93,7 @@ pub fn bridge_egress(ctx: TcContext) -> i32 {
 pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
     let outcome = from_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
     log!(&ctx, "from a process", outcome);
-    if outcome == Outcome::InitialHeld {
+    if matches!(outcome, Outcome::InitialHeld | Outcome::Relayed) {
         count(outcome);
         return HELD;
     }

@@ -185,7 +185,7 @@ impl Engine {
         Stage::Lock.begin()?;
         let instance = Instance::take(&settings.run_dir)?;
         let name = Name::take()?;
-        let report = Report::new(settings.output);
+        let report = Report::new(&settings);
         let (reload, notes) = Reload::new(&settings.files)?;
         let (cgroup_folders, _) = Folders::new();
 

@@ -57,6 +57,8 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Report {
     output: Output,
+    /// The scopes, as one would say them.
+    scopes: Vec<String>,
     journal: Arc<Journal>,
     begun: Instant,
     names: HashMap<IpAddr, Name>,
@@ -67,10 +69,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Says as much as `output` tells.
-    pub fn new(output: Output) -> Self {
+    /// Says as much as the settings want.
+    pub fn new(settings: &Settings) -> Self {
+        let scopes = settings.scopes.iter();
         Self {
-            output,
+            output: settings.output,
+            scopes: scopes.map(|scope| scope.selector.to_string()).collect(),
             journal: Arc::default(),
             begun: Instant::now(),
             names: HashMap::new(),
@@ -344,9 +348,11 @@ impl Report {
 
     fn tell_steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
         let (address, port) = steered.remote;
-        let name = match self.names.get(&address) {
-            Some(name) => name.to_string(),
-            None => rules
+        let scope = steered.scope.and_then(|number| self.scopes.get(number));
+        let name = match (scope, self.names.get(&address)) {
+            (Some(scope), _) => format!("scope {scope}"),
+            (None, Some(name)) => name.to_string(),
+            (None, None) => rules
                 .domain(steered.rule)
                 .unwrap_or("of another run")
                 .to_owned(),
@@ -368,6 +374,7 @@ impl Report {
                 "protocol": protocol(steered.protocol),
                 "path": "vpn",
                 "rule": rules.domain(steered.rule),
+                "scope": scope,
                 "from": steered.local.map(|(local, _)| local),
                 "by": place(steered.origin, bridges),
             }),

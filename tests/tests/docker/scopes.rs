@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use steer_tests::{
     lab::{
-        DockerVersion, IMAGE, Lab, Ns,
-        plan::{Path, RESOLVER_V4},
+        Answer, DockerVersion, IMAGE, Lab, Ns, Resolver, ResolverPlace,
+        plan::{Path, RESOLVER_V4, Range},
     },
     pace::patience,
 };
@@ -98,4 +98,66 @@ fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     ensure!(last.path == Path::Direct, "{last:?}");
     println!("{}", steer.output());
     steer.terminate().map(drop)
+}
+
+/// A resolver that lies, and tells who asked it.
+fn hostile(lab: &Lab) -> Result<Resolver> {
+    let liar = Range::Open.host_v4(99).into();
+    lab.resolver(move |_| vec![Answer::honest([liar])])
+}
+
+fn only_the_enforced_resolver_answers(version: DockerVersion, place: ResolverPlace) -> Result<()> {
+    let lab = Lab::builder().docker(version).resolver(place).up()?;
+    lab.load_image()?;
+    network(&lab, "under")?;
+    let hostile = hostile(&lab)?;
+    let steer = lab.steer(
+        &(isolated("network = \"under\"") + &isolated("container = \"alone*\"")),
+        &QUIET,
+    )?;
+    let capture = Capture::begin(&lab)?;
+    let liar = Resolver::V4.ip().to_string();
+    let places: [(&str, &[&str]); 4] = [
+        ("a network with its resolver", &["--network", "under"]),
+        ("one of its own", &["--network", "under", "--dns", &liar]),
+        ("a container", &["--network", "lab", "--name", "alone1"]),
+        ("the default bridge", &["--network", "bridge", "--name", "alone2", "--dns", &liar]),
+    ];
+    for (what, place) in places {
+        for name in ["v4.blocked.example", "v4.direct.example", "no-such.direct.example"] {
+            let url = format!("https://{name}/");
+            let ran = lab.container_with(place, &["curl", "-sSm10", "-o", "/dev/null", &url])?;
+            let is_there = !name.starts_with("no-such");
+            ensure!(
+                ran.ok() == is_there,
+                "{what}, {name}: {}\n{}\n{}",
+                ran.said(),
+                capture.seen()?,
+                steer.output()
+            );
+        }
+        let leaked = capture.seen()?;
+        ensure!(leaked.is_empty(), "{what}: {leaked}\n{}", steer.output());
+    }
+    ensure!(hostile.asked().is_empty(), "{:?}", hostile.asked());
+    // Over TCP and over TLS, and to others of the same network.
+    let dot = format!("nc -w 2 {liar} 853 </dev/null && echo open || echo refused");
+    let ran = lab.container_with(&["--network", "under"], &["sh", "-c", &dot])?;
+    ensure!(ran.said().contains("refused"), "{}", ran.said());
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn only_the_enforced_resolver_is_asked() -> Result<()> {
+    only_the_enforced_resolver_answers(DockerVersion::Installed, ResolverPlace::Internet)
+}
+
+#[test]
+fn only_the_enforced_resolver_is_asked_with_one_on_loopback() -> Result<()> {
+    only_the_enforced_resolver_answers(DockerVersion::Installed, ResolverPlace::Loopback)
+}
+
+#[test]
+fn only_the_enforced_resolver_is_asked_by_docker_of_sid() -> Result<()> {
+    only_the_enforced_resolver_answers(DockerVersion::Sid, ResolverPlace::Internet)
 }
