@@ -1,11 +1,14 @@
 //! Has questions of DNS go to the servers that are to answer them, whomever they ask: rules of steer's nft table.
 //!
-//! Three base chains of its own see what comes from the bridges that are concerned:
+//! Base chains of its own see what comes from the bridges that are concerned:
 //!
 //! - `translate`, before everybody else's translations (the first has the connection): questions go to the first server of
 //!   their family, or to the one asked, if that is a server. Answers come from whom was asked.
 //! - `refuse-forward` and `refuse-in`: what goes to port 53 all the same is refused at once, as there is no server of its family or its
 //!   connection is older than the rules; and so is DNS over TLS and over QUIC (RFC 7858, RFC 9250), which nobody could send on.
+//!
+//! Where a server is a container of the network itself, `hairpin` has it answer to the host, whose address the question then has:
+//! else its answer would go straight to who asked, who has not asked that one.
 //!
 //! What goes to another container of the network is none of theirs: with `bridge-nf-call-iptables`, which Docker sets, such
 //! packets come by these chains, too.
@@ -39,6 +42,10 @@ const ENCRYPTED: u16 = 853;
 pub(super) const TRANSLATE: &str = "translate";
 /// Right before `dstnat`, where Docker is and everybody else.
 const BEFORE_OTHERS: i32 = -101;
+/// The chain that has servers answer to the host.
+const HAIRPIN: &str = "hairpin";
+/// Right before `srcnat`.
+const BEFORE_MASQUERADES: i32 = 99;
 /// The chains that refuse, and their hooks.
 const REFUSE: [(&str, NfHook); 2] = [
     ("refuse-forward", NfHook::Forward),
@@ -143,6 +150,14 @@ pub(super) fn chains(table: &'static str, of: &NftTable) -> Vec<Chain<'static>> 
         let refuse = |(name, hook)| base(name, NfChainType::Filter, hook, PRIORITY);
         chains.extend(REFUSE.map(refuse));
     }
+    if !hairpins(of).is_empty() {
+        chains.push(base(
+            HAIRPIN,
+            NfChainType::NAT,
+            NfHook::Postrouting,
+            BEFORE_MASQUERADES,
+        ));
+    }
     for number in 0..groups(&of.dns).len() {
         let names = [asks(number), refused(number)];
         chains.extend(names.map(|name| Chain {
@@ -155,9 +170,19 @@ pub(super) fn chains(table: &'static str, of: &NftTable) -> Vec<Chain<'static>> 
     chains
 }
 
+fn hairpins(of: &NftTable) -> Vec<Vec<Statement<'static>>> {
+    let groups = groups(&of.dns);
+    groups.iter().flat_map(Group::hairpins).collect()
+}
+
 /// Their rules: in which chain, and what.
 pub(super) fn rules(table: &NftTable) -> Vec<(String, Vec<Statement<'static>>)> {
     let mut rules = Vec::new();
+    rules.extend(
+        hairpins(table)
+            .into_iter()
+            .map(|rule| (HAIRPIN.to_owned(), rule)),
+    );
     let mut add = |chain: &str, rule| rules.push((chain.to_owned(), rule));
     for (number, group) in groups(&table.dns).iter().enumerate() {
         for from in group.from() {
@@ -214,11 +239,7 @@ impl Group<'_> {
     fn others(&self) -> Vec<Vec<Statement<'static>>> {
         let mut rules = Vec::new();
         for family in Family::BOTH {
-            let within = self.within.iter();
-            let within: Vec<_> = within
-                .filter(|net| Family::of(net.address()) == family)
-                .map(prefix)
-                .collect();
+            let within = self.networks(family);
             if !within.is_empty() {
                 rules.push(vec![
                     address(family, "daddr", within),
@@ -261,6 +282,30 @@ impl Group<'_> {
             ]);
         }
         rules
+    }
+
+    fn hairpins(&self) -> Vec<Vec<Statement<'static>>> {
+        let is_within = |server: &&IpAddr| self.within.iter().any(|net| net.contains(**server));
+        let within: Vec<_> = self.servers.iter().filter(is_within).copied().collect();
+        let of_family = |family| {
+            let translated = compared(conntrack("status"), Operator::IN, text("dnat"));
+            Some(vec![
+                of_interface(MetaKey::Oifname, self.bridge),
+                address(family, "saddr", self.networks(family)),
+                address(family, "daddr", of(family, &within)?),
+                with_ports(),
+                compared(field("th", "dport"), Operator::EQ, number_of(DNS)),
+                translated,
+                Statement::Masquerade(None),
+            ])
+        };
+        Family::BOTH.into_iter().filter_map(of_family).collect()
+    }
+
+    fn networks(&self, family: Family) -> Vec<Expression<'static>> {
+        let within = self.within.iter();
+        let of_family = within.filter(|net| Family::of(net.address()) == family);
+        of_family.map(prefix).collect()
     }
 
     fn refusals(&self) -> Vec<Vec<Statement<'static>>> {

@@ -23,6 +23,8 @@ pub(super) const USERS: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
 /// Who has it and not [`USERS`] is Docker 20.10, of IPv6.
 const DOCKERS: &str = "DOCKER";
+/// How [`FORWARD`] is listed that drops what none of its rules accepts.
+const DROPS: &str = "-P FORWARD DROP";
 /// What our comments begin with.
 const SIGNATURE: &str = "steer: ";
 
@@ -46,7 +48,7 @@ impl Opening {
         })
     }
 
-    fn family(&self) -> Family {
+    pub(super) fn family(&self) -> Family {
         Family::of(self.forward.to)
     }
 
@@ -105,6 +107,8 @@ pub struct Gate {
     pub family: Family,
     /// The chain in which to let through; `None` where Docker has no firewall.
     pub chain: Option<&'static str>,
+    /// Whether it drops what nothing in it lets through.
+    pub drops: bool,
     /// The rules of steer's.
     pub rules: Vec<Listed>,
 }
@@ -160,6 +164,13 @@ impl Gate {
 
 /// The firewalls of this host in which there is something of Docker's or of steer's.
 pub(super) async fn gates() -> Result<Vec<Gate>, Error> {
+    let mut gates = firewalls().await?;
+    gates.retain(|gate| gate.chain.is_some() || !gate.rules.is_empty());
+    Ok(gates)
+}
+
+/// All firewalls of iptables.
+pub(super) async fn firewalls() -> Result<Vec<Gate>, Error> {
     let mut gates = Vec::new();
     for family in super::guard::families() {
         for program in programs(family).await? {
@@ -168,10 +179,7 @@ pub(super) async fn gates() -> Result<Vec<Gate>, Error> {
                 Err(failure) if failure.is_of_a_missing_program() => continue,
                 Err(failure) => return Err(failure.of_iptables(format!("{program} -S"))),
             };
-            let gate = read(program, family, &listed);
-            if gate.chain.is_some() || !gate.rules.is_empty() {
-                gates.push(gate);
-            }
+            gates.push(read(program, family, &listed));
         }
     }
     Ok(gates)
@@ -295,6 +303,7 @@ fn read(program: &'static str, family: Family, listed: &str) -> Gate {
         program,
         family,
         chain,
+        drops: listed.lines().any(|line| line == DROPS),
         rules,
     }
 }

@@ -43,6 +43,7 @@ mod lookup;
 mod message;
 mod netlink;
 mod nft;
+mod obstacles;
 mod plan;
 mod ports;
 mod program;
@@ -61,6 +62,7 @@ pub use self::{
     error::Error,
     guard::{Routing, cleanup},
     lookup::{Packet, Way, way},
+    obstacles::obstacles,
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,

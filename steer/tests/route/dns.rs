@@ -121,6 +121,43 @@ fn questions_go_to_the_servers_whomever_they_ask() -> Result<()> {
 }
 
 #[test]
+fn a_server_may_be_a_container_of_the_network() -> Result<()> {
+    netns::run(async || {
+        let (host, far) = bridged(&far_addresses())?;
+        serve_all(&far)?;
+        let [first, server] = [container(2)?, container(3)?];
+        let addresses = addresses(3);
+        let at_port = addresses.clone().map(|address| at(&address, 53));
+        server.run(move || at_port.iter().try_for_each(|it| serve("server", it)))?;
+        let mut wanted = wanted(&host);
+        let nets = NETWORKS.iter().map(|net| net.parse());
+        wanted.networks = nets.collect::<Result<_, _>>()?;
+        let servers: Vec<_> = addresses.iter().map(String::as_str).collect();
+        wanted.dns = vec![rule(None, &servers)?];
+        let mut routing = host.open().await?;
+        routing.apply(&plan(&wanted)).await?;
+        assert_eq!(routing.apply(&plan(&wanted)).await?, [], "all is there");
+        for bridged_packets_meet in ["0", "1"] {
+            for family in ["ip", "ip6"] {
+                let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
+                // Where there is none, they do not.
+                let _ = fs::write(path, bridged_packets_meet);
+            }
+            for family in 0..2 {
+                let answer = format!("server to {}", GATEWAYS[family]);
+                for asked in [OTHERS[family], GATEWAYS[family]] {
+                    assert_eq!(udp(&first, asked, 53)?, answer);
+                    assert_eq!(tcp(&first, asked, 53)?, answer);
+                }
+                let asks = format!("other to {}", VPN[family]);
+                assert_eq!(udp(&server, OTHERS[family], 53)?, asks, "whom it likes");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn only_questions_of_the_sources_are_concerned() -> Result<()> {
     netns::run(async || {
         let (host, far) = bridged(&far_addresses())?;

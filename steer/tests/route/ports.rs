@@ -1,7 +1,10 @@
 //! Ports of the VPN's address that containers answer, through a firewall as Docker makes it.
 
+use std::{net::TcpStream, time::Duration};
+
 use anyhow::{Context, Result};
-use steer::route::{Forward, Numbers, Protocol, Wanted, cleanup, plan};
+use nix::sys::socket::{getsockopt, sockopt};
+use steer::route::{Event, Forward, Numbers, Protocol, Wanted, cleanup, obstacles, plan, watch};
 
 use crate::{
     containers::{BRIDGE, FAR, addresses, ask_tcp, ask_udp, at, bridged, container, serve, wanted},
@@ -193,6 +196,82 @@ fn what_is_not_forwarded_stays_closed() -> Result<()> {
             }
             Ok(())
         })?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_else_drops_is_told() -> Result<()> {
+    netns::run(async || {
+        let (host, _far, _server) = between()?;
+        let with = plan(&with_ports(&host)?);
+        let told = async || -> Result<Vec<String>> { Ok(obstacles(&with).await?) };
+        assert_eq!(told().await?, [""; 0]);
+        firewall("-nft", false)?;
+        assert_eq!(told().await?, [""; 0], "Docker's own is opened");
+        sh("nft", "flush ruleset")?;
+
+        sh("iptables-legacy", "-w -P FORWARD DROP")?;
+        sh("nft", "add table inet mine")?;
+        sh(
+            "nft",
+            "add chain inet mine through { type filter hook forward priority 0 ; policy drop ; }",
+        )?;
+        let found = told().await?;
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("the chain FORWARD of iptables-legacy has the policy DROP"));
+        assert!(found[1].contains("\"inet mine through\""));
+        for sentence in found {
+            // What it says to do is taken by whom it says it to.
+            let command = sentence.split('`').nth(1).context("a command")?;
+            let (program, arguments) = command.split_once(' ').context("arguments")?;
+            sh(program, arguments)?;
+        }
+        assert_eq!(obstacles(&plan(&wanted(&host))).await?, [""; 0]);
+        Ok(())
+    })
+}
+
+#[test]
+fn dockers_chain_is_watched() -> Result<()> {
+    netns::run(async || {
+        let (host, ..) = between()?;
+        firewall("-nft", false)?;
+        let with = plan(&with_ports(&host)?);
+        let mut routing = host.open().await?;
+        routing.apply(&with).await?;
+        let mut watch = watch()?;
+        let mut told = async || -> Result<()> {
+            let told = async { while watch.next().await != Some(Event::Nft) {} };
+            Ok(tokio::time::timeout(Duration::from_secs(5), told).await?)
+        };
+        sh("iptables-nft", "-w -F DOCKER-USER")?;
+        told().await?;
+        assert_eq!(routing.apply(&with).await?.len(), 4);
+        sh("nft", "delete table ip filter")?;
+        assert_eq!(routing.apply(&with).await?, []);
+        sh("iptables-nft", "-w -N DOCKER-USER")?;
+        told().await?;
+        assert_eq!(routing.apply(&with).await?.len(), 4);
+        Ok(())
+    })
+}
+
+#[test]
+fn segments_of_answers_fit_through_the_vpn() -> Result<()> {
+    netns::run(async || {
+        let (host, far, _server) = between()?;
+        netns::ip("link set vpn0 mtu 1300")?;
+        let mut routing = host.open().await?;
+        routing.apply(&plan(&with_ports(&host)?)).await?;
+        // What the container's answer to the first segment said, less what the segments' times take.
+        for (server, headers) in [(at(VPN[0], TCP), 40), (at(VPN[1], TCP), 60)] {
+            let size = far.run(move || {
+                let stream = TcpStream::connect(server)?;
+                Ok(getsockopt(&stream, sockopt::TcpMaxSeg)?)
+            })?;
+            assert_eq!(size, 1300 - headers - 12);
+        }
         Ok(())
     })
 }

@@ -78,6 +78,7 @@ impl Kernel {
                 Family::V6
             },
             chain: Some(USERS),
+            drops: true,
             rules: rules
                 .iter()
                 .filter(|rule| rule.iter().any(|word| word.starts_with("steer: ")))
