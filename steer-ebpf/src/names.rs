@@ -16,7 +16,7 @@ use crate::{
     lessons::{self, FULL},
     maps::{HELLOS, Lesson, QUERIES, RULESETS, Scratch, Slot, config, count},
     pieces::{self, What},
-    relay,
+    relay, scopes,
     skb::Skb,
     tables::ANY,
     turns::{TURNS, repeated, turns},
@@ -28,7 +28,7 @@ const MESSAGES: u32 = 4;
 /// Who sends a message, as a global function can be given it.
 pub type Side = u32;
 const CLIENT: Side = 0;
-const SERVER: Side = 1;
+pub const SERVER: Side = 1;
 /// A client of Docker's own resolver.
 pub const AT_EMBEDDED: Side = 2;
 
@@ -272,7 +272,10 @@ fn ask(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<Outcome, Outc
         return relay::asked(slot, name);
     }
     let ends = (packet.source, packet.source_port, packet.destination);
-    let key = query(skb, origin, ends, message.id());
+    let mut key = query(skb, origin, ends, message.id());
+    if scopes::leads(skb, slot, side) {
+        key.server = Address::default();
+    }
     let entry = QueryEntry {
         name,
         asked: config()?.tick,
@@ -294,7 +297,10 @@ fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
         return Err(Outcome::BadMessage);
     }
     let ends = (packet.destination, packet.destination_port, packet.source);
-    let key = query(skb, origin, ends, message.id());
+    let mut key = query(skb, origin, ends, message.id());
+    if scopes::leads(skb, slot, SERVER) {
+        key.server = Address::default();
+    }
     let query = QUERIES.get_ptr(&key).ok_or(Outcome::Unasked)?;
     // SAFETY: an element of a map stays readable until the program ends.
     let query = unsafe { *query };

@@ -9,6 +9,7 @@ use steer_common::{
 use crate::{
     initials,
     maps::{EVENTS, SCOPES, Slot, config, count},
+    names::{SERVER, Side},
     pieces::{self, What},
     skb::Skb,
     tables::NEW,
@@ -86,4 +87,32 @@ fn give(skb: Skb, slot: Slot) -> Result<(), Outcome> {
         by_vpn: 0,
     };
     pieces::copy(skb, slot, what)
+}
+
+/// Whether the questions of the container at hand are led to a resolver of its scope. Its answers then come from whom it asked,
+/// while with br_netfilter its questions are seen on their way to the resolver.
+#[inline(always)]
+pub fn leads(skb: Skb, slot: Slot, side: Side) -> bool {
+    let scoped = config().is_ok_and(|config| config.scopes != 0);
+    scoped && !skb.is_of_process() && led(slot.0, skb.ifindex(), side) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn led(slot: u32, bridge: u32, side: Side) -> u32 {
+    let Ok(scratch) = Slot(slot).scratch() else {
+        return 0;
+    };
+    let packet = &scratch.packet;
+    let client = if side == SERVER {
+        packet.destination
+    } else {
+        packet.source
+    };
+    let scope = of(ScopeKey {
+        bridge,
+        zero: 0,
+        address: client,
+    });
+    scope.dns
 }

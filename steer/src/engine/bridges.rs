@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Attaches to what Docker has told of, and tells of all that was attached to. Says whether the plan is another for it.
-    pub(super) fn docker_told(&mut self, told: Told) -> Result<bool, Error> {
+    pub(super) async fn docker_told(&mut self, told: Told) -> Result<bool, Error> {
         let Told { networks, links } = told;
         let attached = self.attach_bridges(&links, &networks);
         let changed = !self.untold.is_empty();
@@ -112,8 +112,8 @@ impl Engine {
         self.others.extend(before);
         self.others.retain(|index| self.seen.contains(index));
         attached?;
-        let assigned = self.assign_anew()?;
-        Ok(changed || assigned || self.looked_at(&links) > self.newest)
+        self.assign_anew().await?;
+        Ok(changed || self.looked_at(&links) > self.newest)
     }
 
     /// Attaches to those bridges with these networks, or wanted otherwise, that are not attached to yet. One that is there

@@ -60,7 +60,7 @@ impl Engine {
         let vpn = chosen.ok().and_then(vpn::Choice::found);
         self.links.clone_from(&links);
         let attached = self.attach_named(&links);
-        let assigned = self.assign_anew();
+        let assigned = self.assign_anew().await;
         let kept = self.keep_attached();
         self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;

@@ -372,10 +372,8 @@ impl Engine {
                 }
                 step = self.reload.next() => self.reload(step),
                 step = self.scoped.next() => {
-                    let followed = self.follow_scopes(step);
-                    if self.go_on(followed) == Some(true) {
-                        look.get_or_insert_with(|| self.next_look());
-                    }
+                    let followed = self.follow_scopes(step).await;
+                    self.go_on(followed);
                 }
                 asked = self.relay.next() => {
                     self.go_on(asked.map_err(Error::from));
@@ -406,7 +404,10 @@ impl Engine {
                     self.go_on(followed);
                 }
                 told = self.asking.next() => {
-                    let attached = told.map_or(Ok(false), |told| self.docker_told(told));
+                    let attached = match told {
+                        Some(told) => self.docker_told(told).await,
+                        None => Ok(false),
+                    };
                     if self.go_on(attached) == Some(true) {
                         look.get_or_insert_with(|| self.next_look());
                     }

@@ -188,7 +188,7 @@ impl Engine {
         match told(choice, bridges, Resolvers::new()).await {
             Ok(told) => {
                 self.take_told(told);
-                self.assign()?;
+                self.assign().await?;
                 self.scoped.notes.clone_from(&self.scoped.assignment.notes);
                 Ok(self.scoped.notes.clone())
             }
@@ -198,12 +198,12 @@ impl Engine {
         }
     }
 
-    /// Does what there is to do; whether the plan is another for it.
-    pub(super) fn follow_scopes(&mut self, step: Step) -> Result<bool, Error> {
+    /// Does what there is to do.
+    pub(super) async fn follow_scopes(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Ask => {
                 self.ask_scopes();
-                Ok(false)
+                Ok(())
             }
             Step::Told(told) => {
                 if std::mem::take(&mut self.scoped.again) {
@@ -212,13 +212,13 @@ impl Engine {
                 match told {
                     Ok(told) => {
                         self.take_told(told);
-                        self.assign()
+                        self.assign().await
                     }
                     Err(why) => {
                         self.report.trouble(&format!(
                             "Docker does not say which containers there are: {why}"
                         ));
-                        Ok(false)
+                        Ok(())
                     }
                 }
             }
@@ -324,9 +324,9 @@ impl Engine {
     }
 
     /// Asks anew where there are bridges of which Docker cannot have told yet, and takes in what it has told.
-    pub(super) fn assign_anew(&mut self) -> Result<bool, Error> {
+    pub(super) async fn assign_anew(&mut self) -> Result<(), Error> {
         if self.config.scopes == 0 {
-            return Ok(false);
+            return Ok(());
         }
         let known = &self.scoped.bridges;
         if self
@@ -336,13 +336,14 @@ impl Engine {
         {
             self.ask_scopes();
         }
-        self.assign()
+        self.assign().await
     }
 
-    /// Tells the programs what is known, and lets those go on who waited for it. Says whether routing is to follow.
-    fn assign(&mut self) -> Result<bool, Error> {
+    /// Has routing follow what is known, tells the programs, and lets those go on who waited for it: in this order, for what the
+    /// programs let on must be led where it belongs.
+    async fn assign(&mut self) -> Result<(), Error> {
         let Some(inventory) = &self.scoped.inventory else {
-            return Ok(false);
+            return Ok(());
         };
         let bridges: Vec<_> = self
             .bridges
@@ -354,6 +355,15 @@ impl Engine {
         let assignment = assign(scopes, inventory, &bridges);
         let now = entries(scopes, &assignment);
         let listeners = listeners(&now, inventory, &self.scoped.resolvers, &bridges);
+        let before = std::mem::replace(&mut self.scoped.assignment, assignment);
+        let assignment = &self.scoped.assignment;
+        let leads = before.forwards != assignment.forwards
+            || before.addresses != assignment.addresses
+            || before.bridges != assignment.bridges;
+        if leads && self.started {
+            let links = self.links.clone();
+            self.follow_vpn(self.seen_vpn.clone(), &links).await?;
+        }
         self.datapath.set_scopes(&self.scoped.told, &now)?;
         self.datapath.set_listeners(&listeners)?;
         let before = std::mem::replace(&mut self.scoped.told, now);
@@ -361,10 +371,6 @@ impl Engine {
             self.isolate(&before);
         }
 
-        let changed = self.scoped.assignment.forwards != assignment.forwards
-            || self.scoped.assignment.addresses != assignment.addresses
-            || self.scoped.assignment.bridges != assignment.bridges;
-        self.scoped.assignment = assignment;
         if self.started && self.scoped.notes != self.scoped.assignment.notes {
             let news = self.scoped.assignment.notes.iter();
             let news = news.filter(|note| !self.scoped.notes.contains(note));
@@ -382,7 +388,7 @@ impl Engine {
                 self.let_on(&who, packet)?;
             }
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// What was there before this run did not wait. Called once all is attached to.

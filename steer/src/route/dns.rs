@@ -30,7 +30,8 @@ use super::{
         address, compared, conntrack, dnat, field, meta, of_interface, one_of, prefix, text,
         to_the_host,
     },
-    plan::{Family, NftTable},
+    keep,
+    plan::{Family, Mark, NftTable},
 };
 use crate::rules::Net;
 
@@ -203,7 +204,7 @@ pub(super) fn rules(table: &NftTable) -> Vec<(String, Vec<Statement<'static>>)> 
             }
         }
         let others = || group.others().into_iter();
-        for rule in others().chain(group.translations()) {
+        for rule in others().chain(group.translations(table.mark)) {
             add(&asks(number), rule);
         }
         for rule in others().chain(group.refusals()) {
@@ -257,8 +258,12 @@ impl Group<'_> {
         rules
     }
 
-    fn translations(&self) -> Vec<Vec<Statement<'static>>> {
-        let mut rules = Vec::new();
+    /// With br_netfilter (`bridge-nf-call-iptables`) these chains come before the bridge, and a translated packet is routed right
+    /// away, so it has the VPN's mark from here on, and its connection too.
+    fn translations(&self, mark: Mark) -> Vec<Vec<Statement<'static>>> {
+        let marked = [keep::packet, keep::connection];
+        let marked = marked.map(|of| keep::set(of, mark.mask(), mark.value()));
+        let mut rules = vec![marked.to_vec()];
         for family in Family::BOTH {
             let mut servers = self
                 .servers

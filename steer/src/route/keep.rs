@@ -232,11 +232,11 @@ fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
     rules
 }
 
-fn packet() -> Expression<'static> {
+pub(super) fn packet() -> Expression<'static> {
     meta(MetaKey::Mark)
 }
 
-fn connection() -> Expression<'static> {
+pub(super) fn connection() -> Expression<'static> {
     conntrack("mark")
 }
 
@@ -250,7 +250,7 @@ fn bits(of: fn() -> Expression<'static>, mask: u32) -> Expression<'static> {
 }
 
 /// Sets the bits of the mask, and leaves those of others.
-fn set(of: fn() -> Expression<'static>, mask: u32, value: u32) -> Statement<'static> {
+pub(super) fn set(of: fn() -> Expression<'static>, mask: u32, value: u32) -> Statement<'static> {
     let kept = bits(of, !mask);
     let operation = BinaryOperation::OR(vec![kept, Expression::Number(value)]);
     Statement::Mangle(Mangle {

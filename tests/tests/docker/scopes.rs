@@ -75,8 +75,21 @@ fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     let urls = ["https://v4.direct.example/", "https://v4.blocked.example/"];
     for number in 0..10 {
         let name = format!("under{number}");
-        let script = urls.map(|url| format!("curl -sSm10 -o /dev/null {url}")).join(" && ");
-        let run = ["run", "-d", "--name", &name, "--network", "under", IMAGE, "sh", "-c", &script];
+        let script = urls
+            .map(|url| format!("curl -sSm10 -o /dev/null {url}"))
+            .join(" && ");
+        let run = [
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "--network",
+            "under",
+            IMAGE,
+            "sh",
+            "-c",
+            &script,
+        ];
         lab.docker(&run)?.stdout()?;
     }
     for number in 0..10 {
@@ -121,10 +134,17 @@ fn only_the_enforced_resolver_answers(version: DockerVersion, place: ResolverPla
         ("a network with its resolver", &["--network", "under"]),
         ("one of its own", &["--network", "under", "--dns", &liar]),
         ("a container", &["--network", "lab", "--name", "alone1"]),
-        ("the default bridge", &["--network", "bridge", "--name", "alone2", "--dns", &liar]),
+        (
+            "the default bridge",
+            &["--network", "bridge", "--name", "alone2", "--dns", &liar],
+        ),
     ];
     for (what, place) in places {
-        for name in ["v4.blocked.example", "v4.direct.example", "no-such.direct.example"] {
+        for name in [
+            "v4.blocked.example",
+            "v4.direct.example",
+            "no-such.direct.example",
+        ] {
             let url = format!("https://{name}/");
             let ran = lab.container_with(place, &["curl", "-sSm10", "-o", "/dev/null", &url])?;
             let is_there = !name.starts_with("no-such");
