@@ -143,6 +143,10 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "presets", help_heading = "Rules")]
     pub no_presets: bool,
 
+    /// Wait for Docker where there is nothing to steer yet, rather than fail; so it is, too, where the configuration has scopes
+    #[arg(long)]
+    pub wait: bool,
+
     /// Do not resolve the exact names of the rules at the start; what was asked before then is known only from later answers
     #[arg(long, help_heading = "Learning")]
     pub no_resolve: bool,
@@ -297,6 +301,7 @@ impl RunArgs {
             direct_domains: args.direct_domains,
             vpn_lists: args.vpn_lists,
             direct_lists: args.direct_lists,
+            wait: args.wait,
             no_resolve: args.no_resolve,
             sni_ports: args.sni_ports,
             http_ports: args.http_ports,

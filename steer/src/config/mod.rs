@@ -147,6 +147,12 @@ impl LogBpf {
 }
 
 impl Settings {
+    /// Whether what is to be steered is waited for: the user says so, or nothing of it may be there before steer is.
+    pub fn waits(&self) -> bool {
+        let is_awaited = |scope: &Scope| !matches!(scope.selector, Selector::Cgroup(_));
+        self.flags.wait || self.scopes.iter().any(is_awaited)
+    }
+
     /// The default of [`Settings::bpffs`].
     pub fn default_bpffs() -> &'static Path {
         Path::new("/sys/fs/bpf/steer")

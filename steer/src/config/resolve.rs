@@ -44,6 +44,8 @@ pub struct Overrides {
     pub vpn_lists: Vec<PathBuf>,
     /// `--direct-list`, each
     pub direct_lists: Vec<PathBuf>,
+    /// `--wait`
+    pub wait: bool,
     /// `--no-resolve`
     pub no_resolve: bool,
     /// `--sni-port`, each

@@ -78,7 +78,12 @@ impl Host {
             });
         }
         if cgroups.is_empty() && bridges.is_empty() {
-            return Err(HostError::NothingToSteer);
+            if !settings.waits() {
+                return Err(HostError::NothingToSteer);
+            }
+            notes.push(
+                "there is nothing to steer yet: it is, as soon as Docker is there".to_owned(),
+            );
         }
         Ok(Self {
             links,
@@ -138,7 +143,7 @@ pub enum HostError {
     },
     /// There is neither a cgroup nor a bridge.
     #[error(
-        "there is nothing to steer: no dockerd or containerd runs in this network namespace, and no bridge of Docker's is here; start Docker, or say what to steer with --cgroup PATH or --bridge NAME"
+        "there is nothing to steer: no dockerd or containerd runs in this network namespace, and no bridge of Docker's is here; start Docker, have it awaited with --wait, or say what to steer with --cgroup PATH or --bridge NAME"
     )]
     NothingToSteer,
 }

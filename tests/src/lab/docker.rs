@@ -148,6 +148,18 @@ impl Docker {
 impl Lab {
     /// Ends dockerd, removes its cgroup, and starts it in another of that name.
     pub fn restart_docker(&mut self) -> Result<()> {
+        let version = self.stop_docker()?;
+        self.start_docker(version)
+    }
+
+    /// Starts dockerd.
+    pub fn start_docker(&mut self, version: DockerVersion) -> Result<()> {
+        self.docker = Some(Docker::start(self, version)?);
+        Ok(())
+    }
+
+    /// Ends dockerd and its containers, and removes its cgroup. Returns which it was.
+    pub fn stop_docker(&mut self) -> Result<DockerVersion> {
         let Docker { version, daemon } = self.docker.take().context("this lab has no Docker")?;
         daemon.terminate(patience(Duration::from_secs(30)))?;
         let cgroup = self.dockerd_cgroup();
@@ -155,8 +167,7 @@ impl Lab {
             fs::remove_dir(&cgroup).is_ok()
         });
         ensure!(gone, "{} does not go", cgroup.display());
-        self.docker = Some(Docker::start(self, version)?);
-        Ok(())
+        Ok(version)
     }
 
     /// Runs `docker` with `args` against the box's dockerd.

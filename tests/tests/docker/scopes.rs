@@ -26,7 +26,7 @@ impl Capture {
     fn begin(lab: &Lab) -> Result<Self> {
         let text = lab.dir().join("capture-of-scope");
         // Neighbours ask for each other's link addresses.
-        let filter = "not arp and not icmp6 and not igmp and not port 1194 and not port 51820";
+        let filter = "not arp and not icmp6 and not igmp and not port 1194 and not port 51820 and not dst host 10.8.0.1";
         let child = lab
             .command(Ns::Isp, "tcpdump")?
             .args(["-i", "box", "-n", "-tt", "-l", "-Q", "in", filter])
@@ -180,4 +180,163 @@ fn only_the_enforced_resolver_is_asked_with_one_on_loopback() -> Result<()> {
 #[test]
 fn only_the_enforced_resolver_is_asked_by_docker_of_sid() -> Result<()> {
     only_the_enforced_resolver_answers(DockerVersion::Sid, ResolverPlace::Internet)
+}
+
+/// Sends at once: a connection, a question and a datagram, to where neither name nor rule leads.
+const AT_ONCE: &str = "
+    nc -w 5 198.51.100.11 80 </dev/null & nc -u -w 1 198.51.100.11 9 </dev/null &
+    curl -sSm20 -o /dev/null https://v4.direct.example/; code=$?; wait; exit $code";
+
+#[test]
+fn containers_that_send_at_once_leak_nothing() -> Result<()> {
+    let containers: usize = match std::env::var("STEER_CONTAINERS") {
+        Ok(number) => number.parse()?,
+        Err(_) => 24,
+    };
+    const AT_A_TIME: usize = 8;
+    let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    let steer = lab.steer(&isolated("label = \"steer.path=vpn\""), &QUIET)?;
+    let capture = Capture::begin(&lab)?;
+    let script = format!(
+        "seq {containers} | xargs -P {AT_A_TIME} -I @ sh -c '
+            docker run --rm --pull never --network lab --label steer.path=vpn {IMAGE} sh -c \"$SEND\" && echo ok'"
+    );
+    let mut shell = lab.docker_shell(&script)?;
+    let ran = shell.env("SEND", AT_ONCE).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let well = said.lines().filter(|line| *line == "ok").count();
+    let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+    let leaked = capture.seen()?;
+    println!(
+        "{well} of {containers} reached the server, {} packets leaked",
+        leaked.lines().count()
+    );
+    ensure!(leaked.is_empty(), "{leaked}\n{}", steer.output());
+    ensure!(well == containers, "{well}: {errors}\n{}", steer.output());
+    let seen = lab.seen()?;
+    ensure!(
+        seen.len() == containers && seen.iter().all(|it| it.path == Path::Vpn),
+        "{seen:#?}"
+    );
+    steer.terminate().map(drop)
+}
+
+/// Sends all that may leak, over and over: connections, datagrams, echo requests, questions of DNS and over TLS, both families.
+const EVERYTHING: &str = "
+    while :; do
+        for to in 198.51.100.11 2001:db8:d1::b; do
+            nc -w 1 $to 80 </dev/null & echo x | nc -u -w 1 $to 9 & ping -c 1 -W 1 $to &
+            nc -w 1 $to 853 </dev/null & nslookup v4.direct.example $to &
+        done
+        curl -sm2 -o /dev/null https://v4.direct.example/ && date +%s >>/proc/1/fd/1
+        curl -sm2 -o /dev/null https://v6.direct.example/
+        sleep 0.3
+    done >/dev/null 2>&1";
+
+/// How many of the loops' requests came through since it was asked last.
+struct Through(usize);
+
+impl Through {
+    fn more(&mut self, lab: &Lab) -> Result<usize> {
+        let all = lab.seen()?.len();
+        Ok(all - std::mem::replace(&mut self.0, all))
+    }
+}
+
+#[test]
+fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
+    let moment = patience(Duration::from_secs(4));
+    let mut lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    network(&lab, "under")?;
+    let run = |lab: &Lab, name: &str| {
+        let options = [
+            "run",
+            "-d",
+            "--restart",
+            "always",
+            "--name",
+            name,
+            "--network",
+            "under",
+        ];
+        lab.docker(&[&options[..], &[IMAGE, "sh", "-c", EVERYTHING]].concat())?
+            .stdout()
+    };
+    run(&lab, "first")?;
+    // As a host that was shut down: no daemon, no container, no bridge.
+    let version = lab.stop_docker()?;
+    lab.shell(
+        Ns::Box,
+        "ip -o link show type bridge | cut -d: -f2 | xargs -n 1 ip link del",
+    )?;
+    let capture = Capture::begin(&lab)?;
+    let nothing = |lab: &Lab, when: &str, steer: &str| {
+        let leaked = capture.seen()?;
+        println!(
+            "{when}: {} packets outside the tunnel",
+            leaked.lines().count()
+        );
+        ensure!(leaked.is_empty(), "{when}: {leaked}\n{steer}");
+        lab.seen().map(drop)
+    };
+    let mut through = Through(0);
+    let config = isolated("network = \"under\"");
+    let steer = lab.steer(&config, &QUIET)?;
+    lab.start_docker(version)?;
+    thread::sleep(2 * moment);
+    nothing(&lab, "the host has started", &steer.output())?;
+    let came = through.more(&lab)?;
+    ensure!(came > 0, "nothing came through: {}", steer.output());
+
+    for round in 0..2 {
+        lab.tunnel_down()?;
+        thread::sleep(moment);
+        through.more(&lab)?;
+        run(&lab, &format!("during{round}"))?;
+        thread::sleep(moment);
+        ensure!(
+            through.more(&lab)? == 0,
+            "something came through without a VPN"
+        );
+        lab.tunnel_up()?;
+        thread::sleep(2 * moment);
+        nothing(&lab, "the VPN went and came back", &steer.output())?;
+        ensure!(
+            through.more(&lab)? > 0,
+            "nothing comes through: {}",
+            steer.output()
+        );
+    }
+    let said = steer.terminate()?;
+    ensure!(said.contains("steer cleanup puts the host back"), "{said}");
+    run(&lab, "stopped")?;
+    thread::sleep(moment);
+    nothing(&lab, "steer was stopped", &said)?;
+    let steer = lab.steer(&config, &QUIET)?;
+    thread::sleep(moment);
+    nothing(&lab, "and ran again", &steer.output())?;
+    steer.kill()?;
+    run(&lab, "killed")?;
+    lab.tunnel_down()?;
+    thread::sleep(moment);
+    lab.tunnel_up()?;
+    thread::sleep(moment);
+    nothing(&lab, "steer was killed", "")?;
+    let steer = lab.steer(&config, &QUIET)?;
+    through.more(&lab)?;
+    thread::sleep(2 * moment);
+    nothing(&lab, "and ran again", &steer.output())?;
+    ensure!(
+        through.more(&lab)? > 0,
+        "nothing comes through: {}",
+        steer.output()
+    );
+    ensure!(
+        lab.seen()?.iter().all(|it| it.path == Path::Vpn),
+        "{:#?}",
+        lab.seen()?
+    );
+    steer.terminate().map(drop)
 }
