@@ -19,6 +19,7 @@ pub mod progress;
 pub mod report;
 pub mod route;
 pub mod rules;
+pub mod scope;
 mod stamp;
 mod suggest;
 pub mod top;

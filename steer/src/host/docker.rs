@@ -286,7 +286,8 @@ pub fn by_name(links: &[Link]) -> Vec<Network> {
         .collect()
 }
 
-fn is_dockers_name(name: &str) -> bool {
+/// Whether Docker gives such names to bridges.
+pub fn is_dockers_name(name: &str) -> bool {
     let is_id = |id: &str| {
         id.len() == 12
             && id
