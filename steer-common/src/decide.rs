@@ -3,10 +3,11 @@
 use crate::{
     dns,
     packet::{Packet, Place, TCP, UDP},
+    scope,
     stats::Outcome,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Port, RuleEntry, TICK_SECONDS,
-        Verdict,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Path, Port, RuleEntry, ScopeEntry,
+        TICK_SECONDS, Verdict,
     },
 };
 
@@ -146,10 +147,12 @@ impl FlowEntry {
 
     /// A flow that begins.
     #[inline(always)]
-    pub const fn new(tick: u32) -> Self {
+    pub const fn new(tick: u32, path: Path) -> Self {
         Self {
             seen: tick,
             state: Self::BEGUN,
+            path,
+            zero: 0,
         }
     }
 
@@ -161,7 +164,11 @@ impl FlowEntry {
             Place::Later if self.state == Self::BEGUN => Self::RUNS,
             _ => self.state,
         };
-        Self { seen: tick, state }
+        Self {
+            seen: tick,
+            state,
+            ..self
+        }
     }
 
     /// Whether it is forgotten: of TCP as long after its last packet as the kernel's connection tracking waits
@@ -192,20 +199,24 @@ const fn ticks(seconds: u64) -> u32 {
 
 /// What the programs remember, as the decisions need it; in the kernel the maps, in tests whatever serves.
 pub trait Tables {
-    /// A flow that takes the VPN, as it was before; a packet of it was seen now ([`FlowEntry::after`]).
+    /// A flow that keeps its path, as it was before; a packet of it was seen now ([`FlowEntry::after`]).
     fn held(&self, key: &FlowKey, place: Place) -> Option<FlowEntry>;
     /// Whether a flow without beginnings is known to go direct; it was seen now.
     fn left(&self, key: &FlowKey) -> bool;
     /// What is known of an address now.
     fn address(&self, address: &Address) -> Match;
-    /// Holds a flow on the VPN; `false` if there is no room.
-    fn hold(&self, key: &FlowKey) -> bool;
+    /// What becomes of flows of somebody behind a bridge of which no rule speaks.
+    fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry;
+    /// Whether an address is the host's own or one of its containers'.
+    fn is_home(&self, address: &Address) -> bool;
+    /// Holds a flow on a path; `false` if there is no room.
+    fn hold(&self, key: &FlowKey, path: Path) -> bool;
     /// Leaves a flow without beginnings on the direct path.
     fn leave(&self, key: &FlowKey);
-    /// Forgets a flow on the VPN that has ended.
+    /// Forgets a flow that has ended.
     fn release(&self, key: &FlowKey);
-    /// Tells user space that a flow begins and takes the VPN.
-    fn tell(&self, key: &FlowKey, matched: &Match);
+    /// Tells user space that a flow begins and takes the VPN, by a rule or by the default of a scope.
+    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32);
 }
 
 /// The path of a packet that one behind a bridge sends.
@@ -216,16 +227,29 @@ pub trait Tables {
 /// An error of ICMP goes by the path of the flow that it is about.
 #[inline(always)]
 pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcome {
-    if packet.place == Place::Stateless {
+    let mut key = FlowKey::of(origin, packet);
+    let mut place = packet.place;
+    if packet.quoted != 0 && place != Place::Stateless {
+        key.protocol = packet.quoted;
+        place = Place::Unknown;
+    }
+    if place != Place::Stateless
+        && let Some(kept) = kept(tables, &key, place)
+    {
+        return kept;
+    }
+    let scope = tables.scope(origin, &packet.source);
+    if scope.dns != 0 && scope::asks(packet) {
+        return scope::question(tables, &key, place);
+    }
+    if scope.default != ScopeEntry::FREE {
+        return scope::outgoing(tables, &scope, &key, packet);
+    }
+    if place == Place::Stateless {
         return by_address(tables, packet);
     }
-    let mut key = FlowKey::of(origin, packet);
     if packet.quoted == 0 {
-        return begin_or_hold(tables, &key, packet.place);
-    }
-    key.protocol = packet.quoted;
-    if tables.held(&key, Place::Unknown).is_some() {
-        return Outcome::Held;
+        return begin(tables, &key, place);
     }
     if packet.quoted != TCP && tables.left(&key) {
         return Outcome::Left;
@@ -244,7 +268,10 @@ fn by_address(tables: &impl Tables, packet: &Packet) -> Outcome {
 /// The path of an unconnected datagram of a process: the key's near side is unspecified.
 #[inline(always)]
 pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Outcome {
-    begin_or_hold(tables, key, Place::Unknown)
+    match kept(tables, key, Place::Unknown) {
+        Some(kept) => kept,
+        None => begin(tables, key, Place::Unknown),
+    }
 }
 
 /// Notes a flow that comes in to one behind a bridge, so that its replies leave the way it came.
@@ -265,6 +292,9 @@ pub fn incoming(
     };
     match packet.place {
         Place::First if by_vpn => {}
+        Place::First if scope::notes(tables, origin, packet) => {
+            return hold_direct(tables, &key);
+        }
         // Of a flow that is forgotten: what answers it, with a reset, goes back as it came.
         Place::Later | Place::Last if by_vpn && packet.protocol == TCP => {
             if tables.held(&key, packet.place).is_some() {
@@ -277,13 +307,16 @@ pub fn incoming(
         }
         Place::Unknown if !tables.left(&key) && tables.held(&key, Place::Unknown).is_none() => {
             if !by_vpn {
+                if scope::notes(tables, origin, packet) {
+                    return hold_direct(tables, &key);
+                }
                 tables.leave(&key);
                 return None;
             }
         }
         _ => return None,
     }
-    Some(if tables.hold(&key) {
+    Some(if tables.hold(&key, Path::VPN) {
         Outcome::CameByVpn
     } else {
         Outcome::FlowsFull
@@ -291,14 +324,31 @@ pub fn incoming(
 }
 
 #[inline(always)]
-fn begin_or_hold(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
-    if let Some(flow) = tables.held(key, place) {
-        let anew = place == Place::First && flow.state == FlowEntry::ENDS;
-        if !anew {
-            return Outcome::Held;
-        }
+fn hold_direct(tables: &impl Tables, key: &FlowKey) -> Option<Outcome> {
+    if tables.hold(key, Path::DIRECT) {
+        return None;
+    }
+    Some(Outcome::FlowsFull)
+}
+
+/// What becomes of a packet whose flow keeps a path.
+#[inline(always)]
+fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Outcome> {
+    let flow = tables.held(key, place)?;
+    if place == Place::First && flow.state == FlowEntry::ENDS {
         tables.release(key);
-    } else if matches!(place, Place::Later | Place::Last) {
+        return None;
+    }
+    Some(if flow.path == Path::DIRECT {
+        Outcome::Left
+    } else {
+        Outcome::Held
+    })
+}
+
+#[inline(always)]
+fn begin(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
+    if matches!(place, Place::Later | Place::Last) {
         return Outcome::Left;
     }
     // A question and its answer are a whole flow: remembering it would only fill the table.
@@ -309,10 +359,10 @@ fn begin_or_hold(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
     }
     let matched = tables.address(&key.remote);
     if matched.verdict == Verdict::VPN {
-        if !tables.hold(key) {
+        if !tables.hold(key, Path::VPN) {
             return Outcome::FlowsFull;
         }
-        tables.tell(key, &matched);
+        tables.tell(key, &matched, 0);
         return Outcome::Begun;
     }
     if remembered {

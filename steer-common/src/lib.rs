@@ -9,6 +9,7 @@ pub mod http;
 pub mod opening;
 pub mod packet;
 pub mod quic;
+pub mod scope;
 pub mod slot;
 pub mod stats;
 pub mod suffix;

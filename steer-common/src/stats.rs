@@ -99,6 +99,12 @@ outcomes! {
     Stateless, packet_stateless => Steer;
     /// A flow that must take the VPN found no room in `FLOWS`, and is stopped rather than let go half-way.
     FlowsFull, flows_full => Drop;
+    /// A container sends of which it is not known yet in which scope it is.
+    ScopeUnknown, scope_unknown => Drop;
+    /// A packet of a scope would leave by the direct path: of a flow that began before the scope did, or a DNS question.
+    Isolated, scope_isolated => Drop;
+    /// A flow begins of which no rule speaks, in a scope that lets none of those out.
+    Blocked, scope_blocked => Drop;
     /// Not IP.
     NotIp, packet_not_ip => Pass;
     /// The headers contradict themselves or are cut off.
@@ -115,6 +121,8 @@ outcomes! {
     WrongPath, packet_wrong_path => Drop;
     /// A DNS question was remembered.
     Asked, dns_asked => Pass;
+    /// A DNS question was stopped, and user space asks it by the VPN.
+    Relayed, dns_relayed => Drop;
     /// A DNS question or answer that is none, or not whole.
     BadMessage, dns_bad => Pass;
     /// A DNS answer to no question that was seen, or to one that was answered already.

@@ -13,7 +13,7 @@ use crate::{
 
 /// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     octets: [u8; 16],
 }
@@ -42,6 +42,14 @@ impl Address {
     /// The address of the standard library.
     pub fn to_ip(self) -> IpAddr {
         Ipv6Addr::from(self.octets).to_canonical()
+    }
+
+    /// Whether it is a link-local address of IPv4 (169.254.0.0/16, RFC 3927), which routers forward all the same: those of
+    /// clouds, with what they tell of the host (169.254.169.254).
+    #[inline(always)]
+    pub fn is_link_local_v4(&self) -> bool {
+        let o = &self.octets;
+        o[12] == 169 && o[13] == 254 && *self == Self::v4([169, 254, o[14], o[15]])
     }
 
     /// Whether flows to it may be steered at all. What names the host itself, everybody or a single link never is:
@@ -266,6 +274,75 @@ pub struct FlowEntry {
     pub seen: u32,
     /// [`FlowEntry::BEGUN`], [`FlowEntry::RUNS`] or [`FlowEntry::ENDS`].
     pub state: u32,
+    /// The path that it keeps.
+    pub path: Path,
+    /// Padding.
+    pub zero: u32,
+}
+
+/// The path that a flow keeps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Path {
+    number: u32,
+}
+
+impl Path {
+    /// The direct one: by a rule, or as it came in. Flows of a scope are held on it too, for all else there takes the
+    /// scope's default.
+    pub const DIRECT: Self = Self { number: 0 };
+    /// The VPN.
+    pub const VPN: Self = Self { number: 1 };
+}
+
+/// Room in `SCOPES`.
+pub const SCOPES: usize = 16_384;
+
+/// Key of `SCOPES`: a bridge as a whole, whose address is unspecified, or a container on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeKey {
+    /// Index of the bridge.
+    pub bridge: u32,
+    /// Padding.
+    pub zero: u32,
+    /// The container's address.
+    pub address: Address,
+}
+
+/// Value of `SCOPES`: what becomes of flows of which no rule speaks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeEntry {
+    /// [`ScopeEntry::UNKNOWN`] or one of the others.
+    pub default: u32,
+    /// Not zero: its DNS questions are led to a resolver of its own, by the VPN.
+    pub dns: u32,
+    /// Which scope of the configuration, counted from one; zero for none.
+    pub scope: u32,
+    /// Padding.
+    pub zero: u32,
+}
+
+impl ScopeEntry {
+    /// User space has not said yet: nothing leaves.
+    pub const UNKNOWN: u32 = 0;
+    /// They are left alone.
+    pub const FREE: u32 = 1;
+    /// They take the VPN or go nowhere.
+    pub const VPN: u32 = 2;
+    /// They go nowhere.
+    pub const BLOCK: u32 = 3;
+    /// Of a bridge: each container on it has an entry of its own.
+    pub const EACH: u32 = 4;
+
+    /// Where there are no scopes.
+    pub const NONE: Self = Self {
+        default: Self::FREE,
+        dns: 0,
+        scope: 0,
+        zero: 0,
+    };
 }
 
 /// Key of `QUERIES`: a DNS question on its way.
@@ -304,6 +381,50 @@ impl QueryEntry {
     pub const fn is_awaited(&self, tick: u32) -> bool {
         tick.wrapping_sub(self.asked) <= 3
     }
+}
+
+/// Key of `EMBEDDED`: where Docker's own resolver listens inside a container ([`EMBEDDED`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EmbeddedKey {
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// The port.
+    pub port: u32,
+}
+
+/// The address of Docker's own resolver inside each container on a network of the user's.
+pub const EMBEDDED: Address = Address::v4([127, 0, 0, 11]);
+
+/// Room in `EMBEDDED`.
+pub const LISTENERS: usize = 8_192;
+
+/// Key of `ASKED`: a question at Docker's own resolver, which asks on with the same ID.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AskedKey {
+    /// Hash of the name asked for.
+    pub name: u64,
+    /// The message's ID.
+    pub id: u64,
+}
+
+/// Value of `ASKED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedEntry {
+    /// In whose name ([`ScopeEntry::scope`]); zero where that is not known.
+    pub scope: u32,
+    /// The tick ([`Config::tick`]) when it was asked last.
+    pub tick: u32,
+}
+
+/// Which DNS questions user space asks in their client's place, by the VPN: bits of [`Config::relay`].
+pub mod relay {
+    /// Those that Docker's own resolver asks for containers of scopes.
+    pub const EMBEDDED: u32 = 1;
+    /// Those for names of the VPN.
+    pub const NAMES: u32 = 2;
 }
 
 /// Value of `CONFIG`: what user space tells the programs while they run.
@@ -345,6 +466,10 @@ pub struct Config {
     pub patterns: u32,
     /// The mark that sends a packet past a VPN that has the default route; zero while none has.
     pub bypass: u32,
+    /// Not zero: bridges and their containers are looked up in `SCOPES`.
+    pub scopes: u32,
+    /// Bits of [`relay`].
+    pub relay: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -356,7 +481,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -369,6 +494,8 @@ pub mod event {
     pub const STEERED: u32 = 2;
     /// A [`super::Late`] follows.
     pub const LATE: u32 = 3;
+    /// A [`super::Waits`] follows.
+    pub const WAITS: u32 = 4;
 }
 
 /// Event: an address has a verdict that it had not before.
@@ -407,8 +534,20 @@ pub struct Steered {
     pub local_port: Port,
     /// The far port.
     pub remote_port: Port,
+    /// The scope whose default it takes ([`ScopeEntry::scope`]); zero if it does by a rule.
+    pub scope: u32,
+}
+
+/// Event: a container sends of which user space has not said in which scope it is. Told once until it has.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// [`event::WAITS`].
+    pub kind: u32,
     /// Padding.
     pub zero: u32,
+    /// The bridge and the container.
+    pub who: ScopeKey,
 }
 
 /// Event: a connection that goes direct turned out, by what it began with, to be for the VPN.
@@ -478,6 +617,11 @@ pub mod piece {
     /// bridge, else from its IP header on. [`Piece::sequence`](super::Piece::sequence) counts from the datagram's first
     /// octet, so that what is before is negative, and [`Piece::first`](super::Piece::first) is where it ends.
     pub const INITIAL: u32 = 4;
+    /// A DNS question that was stopped, whole, for user space to ask it; [`Piece::first`](super::Piece::first) is the
+    /// [`ScopeEntry::scope`](super::ScopeEntry::scope) that it is asked for.
+    pub const QUESTION: u32 = 5;
+    /// A packet of a container of which it is not known yet in which scope it is, from its Ethernet header on.
+    pub const WAITS: u32 = 6;
 }
 
 macro_rules! layout {
@@ -497,10 +641,16 @@ layout! {
     NameKey = 24,
     NameEntry = 304,
     FlowKey = 48,
-    FlowEntry = 8,
+    FlowEntry = 16,
+    ScopeKey = 24,
+    ScopeEntry = 16,
+    Waits = 32,
+    EmbeddedKey = 8,
+    AskedKey = 16,
+    AskedEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 176,
+    Config = 184,
     Learned = 336,
     Steered = 64,
     HelloEntry = 16,

@@ -5,7 +5,7 @@ use steer_common::{
     packet::UDP,
     quic,
     stats::Outcome,
-    types::{FlowKey, HelloEntry, Origin, piece},
+    types::{Config, FlowKey, HelloEntry, Origin, piece},
 };
 
 use crate::{
@@ -18,6 +18,14 @@ use crate::{
 
 /// Nanoseconds without a word of user space after which nothing is held for it any more.
 const SILENCE: u64 = 4_000_000_000;
+
+/// Whether user space is there, to do what it is given.
+#[inline(always)]
+pub fn is_heard(config: &Config) -> bool {
+    // SAFETY: the helper has no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    now <= config.heard.saturating_add(SILENCE)
+}
 
 /// A process is about to send datagrams to somebody of whom no rule speaks.
 #[inline(always)]
@@ -68,8 +76,7 @@ fn hold(skb: Skb, slot: Slot, origin: Origin, first: u32) -> Result<(), Outcome>
         None => false,
     };
     let config = config()?;
-    // SAFETY: the helper has no arguments.
-    if unsafe { bpf_ktime_get_ns() } > config.heard + SILENCE || skb.is_tagged() {
+    if !is_heard(config) || skb.is_tagged() {
         return Ok(());
     }
     if !waits {

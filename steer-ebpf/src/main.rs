@@ -18,6 +18,8 @@ mod maps;
 mod names;
 mod pieces;
 mod reenter;
+mod relay;
+mod scopes;
 mod skb;
 mod sockets;
 mod tables;
@@ -91,7 +93,7 @@ pub fn bridge_egress(ctx: TcContext) -> i32 {
 pub fn cgroup_egress(ctx: SkBuffContext) -> i32 {
     let outcome = from_process(Skb::of_cgroup(ctx.skb.skb)).unwrap_or_else(|outcome| outcome);
     log!(&ctx, "from a process", outcome);
-    if outcome == Outcome::InitialHeld {
+    if matches!(outcome, Outcome::InitialHeld | Outcome::Relayed) {
         count(outcome);
         return HELD;
     }
@@ -154,12 +156,15 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
-    let config = config()?;
-    let packet = skb.packet(Slot::SOFTIRQ)?;
+    skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
     names::questions(skb, Slot::SOFTIRQ, origin)?;
-    let outcome = decide::outgoing(&Maps { config }, origin, packet);
-    let outcome = Slot::SOFTIRQ.forget(outcome)?;
+    outgoing(skb.ifindex());
+    let outcome = Slot::SOFTIRQ.told()?;
+    if outcome == Outcome::ScopeUnknown {
+        scopes::keep(skb, Slot::SOFTIRQ);
+        return Ok(outcome);
+    }
     let by_vpn = outcome.action() == Action::Steer;
     hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
     if matches!(outcome, Outcome::Unmatched | Outcome::Left) {
@@ -177,6 +182,24 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     Ok(outcome)
 }
 
+/// Judges the packet at hand, which came from behind a bridge; [`Slot::told`] has the outcome.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn outgoing(bridge: u32) -> u32 {
+    Slot::SOFTIRQ.tell(judge(bridge))
+}
+
+#[inline(always)]
+fn judge(bridge: u32) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    let packet = &Slot::SOFTIRQ.scratch()?.packet;
+    Ok(decide::outgoing(
+        &Maps { config },
+        u64::from(bridge),
+        packet,
+    ))
+}
+
 #[inline(always)]
 fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
@@ -186,8 +209,8 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
     let mut outcome = Outcome::Left;
     if !answers || packet.protocol != UDP {
-        let maps = Maps { config };
-        outcome = decide::incoming(&maps, origin, packet, by_vpn).unwrap_or(Outcome::Left);
+        incoming(skb.ifindex(), u32::from(by_vpn));
+        outcome = Slot::SOFTIRQ.told()?;
     }
     if outcome.action() != Action::Drop {
         let way = Way {
@@ -198,6 +221,21 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
         usage::account(skb, Slot::SOFTIRQ, way);
     }
     Ok(outcome)
+}
+
+/// Notes the flow of the packet at hand, which is for one behind a bridge; [`Slot::told`] has the outcome.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn incoming(bridge: u32, by_vpn: u32) -> u32 {
+    Slot::SOFTIRQ.tell(note(bridge, by_vpn != 0))
+}
+
+#[inline(always)]
+fn note(bridge: u32, by_vpn: bool) -> Result<Outcome, Outcome> {
+    let config = config()?;
+    let packet = &Slot::SOFTIRQ.scratch()?.packet;
+    let noted = decide::incoming(&Maps { config }, u64::from(bridge), packet, by_vpn);
+    Ok(noted.unwrap_or(Outcome::Left))
 }
 
 #[inline(always)]
@@ -222,6 +260,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     skb.packet(Slot::SOFTIRQ)?;
+    relay::at_embedded(skb, Slot::SOFTIRQ)?;
     names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
     usage::account(skb, Slot::SOFTIRQ, of_process(skb, config, 1));
     Ok(Outcome::Left)

@@ -16,8 +16,9 @@ use steer_common::{
     stats::{COUNTERS, Outcome, Stats},
     tls::Hello,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
-        NetEntry, Piece, QueryEntry, QueryKey, RuleEntry,
+        AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
+        HelloEntry, LISTENERS, Learned, NameEntry, NameKey, NetEntry, Origin, Piece, QueryEntry,
+        QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry, ScopeKey,
     },
     usage::{self, Traffic, UsageKey, Volume},
 };
@@ -67,6 +68,18 @@ pub static USAGE: LruHashMap<UsageKey, Volume, { usage::USES }> = LruHashMap::ne
 /// The host's own addresses and the networks of its steered bridges: what goes there does not leave the host.
 #[btf_map]
 pub static HOME: LpmTrie<Address, u32, { usage::HOME }> = LpmTrie::new();
+/// In which scope containers are.
+#[btf_map]
+pub static SCOPES: HashMap<ScopeKey, ScopeEntry, { SCOPES_ROOM }, ON_DEMAND> = HashMap::new();
+/// In which scopes those are in whose namespaces Docker's own resolver listens.
+#[btf_map]
+pub static EMBEDDED: HashMap<EmbeddedKey, ScopeEntry, { LISTENERS }, ON_DEMAND> = HashMap::new();
+/// What it was asked by those who are not left alone.
+#[btf_map]
+pub static ASKED: HashMap<AskedKey, AskedEntry, 16_384, ON_DEMAND> = HashMap::new();
+/// Sockets in other network namespaces from which a name server is asked: their packets pass a bridge.
+#[btf_map]
+pub static ELSEWHERE: LruHashMap<Origin, u32, 16_384> = LruHashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Learned, 1_048_576> = RingBuf::new();
 #[btf_map]
@@ -159,10 +172,22 @@ impl Slot {
         Ok(unsafe { &mut *scratch })
     }
 
-    /// The outcome, of which the verifier knows nothing any more: what follows is checked once, and not once for each.
+    /// Keeps the outcome of a global function, for those return numbers: [`Self::told`] has it again.
     #[inline(always)]
-    pub fn forget(self, outcome: Outcome) -> Result<Outcome, Outcome> {
-        Ok(forget(&mut self.scratch()?.outcome, outcome))
+    pub fn tell(self, outcome: Result<Outcome, Outcome>) -> u32 {
+        let (Ok(outcome) | Err(outcome)) = outcome;
+        if let Ok(scratch) = self.scratch() {
+            scratch.outcome = outcome;
+        }
+        0
+    }
+
+    /// The outcome that was told, of which the verifier knows nothing.
+    #[inline(always)]
+    pub fn told(self) -> Result<Outcome, Outcome> {
+        let scratch = self.scratch()?;
+        // SAFETY: a reference is valid and aligned, and outcomes alone are written there.
+        Ok(unsafe { (&raw const scratch.outcome).read_volatile() })
     }
 
     /// A result as a global function can return it: zero if it is well. [`Self::kept`] has it again.

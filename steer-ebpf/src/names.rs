@@ -8,7 +8,7 @@ use steer_common::{
     stats::{Action, Outcome},
     types::{
         Address, Config, FlowKey, HelloEntry, Origin, Port, QueryEntry, QueryKey, Verdict, piece,
-        source,
+        relay::NAMES, source,
     },
 };
 
@@ -16,6 +16,7 @@ use crate::{
     lessons::{self, FULL},
     maps::{HELLOS, Lesson, QUERIES, RULESETS, Scratch, Slot, config, count},
     pieces::{self, What},
+    relay, scopes,
     skb::Skb,
     tables::ANY,
     turns::{TURNS, repeated, turns},
@@ -25,9 +26,11 @@ use crate::{
 const MESSAGES: u32 = 4;
 
 /// Who sends a message, as a global function can be given it.
-type Side = u32;
+pub type Side = u32;
 const CLIENT: Side = 0;
-const SERVER: Side = 1;
+pub const SERVER: Side = 1;
+/// A client of Docker's own resolver.
+pub const AT_EMBEDDED: Side = 2;
 
 /// Remembers the DNS questions in a packet, so that their answers are believed; only one that must not pass is an error.
 #[inline(always)]
@@ -55,7 +58,7 @@ const LENGTH: u32 = 2;
 
 /// A datagram is a message; each message of a TCP segment has its length in front.
 #[inline(always)]
-fn read_messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
+pub fn read_messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
     let packet = &slot.scratch()?.packet;
     let (at, size) = (packet.payload, packet.payload_size);
     match packet.protocol {
@@ -71,7 +74,10 @@ fn read_segment(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), 
     let Scratch { packet, rest, .. } = slot.scratch()?;
     rest.at.set(packet.payload);
     rest.left.set(packet.payload_size);
-    let mut without_length = rest_of_message(skb.context(), slot.0, origin, side);
+    let mut without_length = 0;
+    if side != AT_EMBEDDED {
+        without_length = rest_of_message(skb.context(), slot.0, origin, side);
+    }
     for () in turns(MESSAGES) {
         let rest = &mut slot.scratch()?.rest;
         let (mut at, mut left) = (rest.at.get(), rest.left.get());
@@ -79,6 +85,9 @@ fn read_segment(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), 
             without_length
         } else if left >= LENGTH {
             let size = skb.short(at).ok_or(Outcome::BadPacket)?;
+            if LENGTH + size > left && side == AT_EMBEDDED {
+                return Err(Outcome::Isolated);
+            }
             if LENGTH + size > left {
                 let begins = message_begins(skb.context(), slot.0, origin, side, LENGTH + size);
                 return slot.kept(begins);
@@ -224,9 +233,15 @@ fn count_message(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(),
     let Scratch { message, place, .. } = slot.scratch()?;
     let outcome = match skb.message(message, place.at.get(), place.left.get()) {
         Err(outcome) => outcome,
-        Ok(()) if side == CLIENT => either(ask(skb, slot, origin)),
+        Ok(()) if side != SERVER => either(ask(skb, slot, origin, side)),
         Ok(()) => either(learn(skb, slot, origin)),
     };
+    if side == AT_EMBEDDED {
+        return match outcome {
+            Outcome::Asked => Ok(()),
+            _ => Err(Outcome::Isolated),
+        };
+    }
     match outcome.action() {
         Action::Drop => Err(outcome),
         Action::Pass | Action::Steer => {
@@ -244,23 +259,32 @@ fn either(result: Result<Outcome, Outcome>) -> Outcome {
 }
 
 #[inline(always)]
-fn ask(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
+fn ask(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<Outcome, Outcome> {
     let Scratch {
         message, packet, ..
     } = slot.scratch()?;
     if message.role() != Role::Question || read_question(slot.0) != DONE {
         return Err(Outcome::BadMessage);
     }
+    let matching = config()?.relay & NAMES;
+    let name = hash_name(slot.0, matching);
+    if side == AT_EMBEDDED {
+        return relay::asked(slot, name);
+    }
     let ends = (packet.source, packet.source_port, packet.destination);
-    let key = query(skb, origin, ends, message.id());
+    let mut key = query(skb, origin, ends, message.id());
+    if scopes::leads(skb, slot, side) {
+        key.server = Address::default();
+    }
     let entry = QueryEntry {
-        name: hash_name(slot.0, 0),
+        name,
         asked: config()?.tick,
         zero: 0,
     };
     QUERIES
         .insert(&key, entry, ANY)
         .map_err(|_| Outcome::Busy)?;
+    relay::leaves(skb, slot, origin, &entry)?;
     Ok(Outcome::Asked)
 }
 
@@ -273,7 +297,10 @@ fn learn(skb: Skb, slot: Slot, origin: Origin) -> Result<Outcome, Outcome> {
         return Err(Outcome::BadMessage);
     }
     let ends = (packet.destination, packet.destination_port, packet.source);
-    let key = query(skb, origin, ends, message.id());
+    let mut key = query(skb, origin, ends, message.id());
+    if scopes::leads(skb, slot, SERVER) {
+        key.server = Address::default();
+    }
     let query = QUERIES.get_ptr(&key).ok_or(Outcome::Unasked)?;
     // SAFETY: an element of a map stays readable until the program ends.
     let query = unsafe { *query };

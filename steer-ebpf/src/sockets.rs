@@ -14,6 +14,7 @@ use steer_common::{
 use crate::{
     hellos, initials,
     maps::{NETNS, config},
+    relay,
     tables::Maps,
 };
 
@@ -190,6 +191,7 @@ pub fn tell_netns(sock: Sock) {
 fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     let config = config()?;
     if sock.is_elsewhere(config) {
+        relay::elsewhere(sock.cookie(), sock.port());
         return Ok(Outcome::OtherNetns);
     }
     if sock.protocol() == TCP {
@@ -203,7 +205,7 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
         if !sock.set_mark(others | config.mark) {
             return Err(Outcome::NotMarked);
         }
-        maps.tell(&flow(sock, remote), &matched);
+        maps.tell(&flow(sock, remote), &matched, 0);
         return Ok(Outcome::Begun);
     }
     if sock.protocol() == UDP && matched.verdict == Verdict::NONE {
@@ -220,6 +222,7 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
 #[inline(always)]
 fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Outcome, Outcome> {
     if sock.is_elsewhere(maps.config) {
+        relay::elsewhere(sock.cookie(), sock.port());
         return Ok(Outcome::OtherNetns);
     }
     let key = FlowKey::of_datagrams(sock.cookie(), remote, sock.port());

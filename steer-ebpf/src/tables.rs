@@ -5,10 +5,16 @@ use steer_common::{
     decide::{Match, Tables},
     packet::Place,
     stats::Outcome,
-    types::{Address, Config, FlowEntry, FlowKey, NetEntry, Steered, Verdict, event},
+    types::{
+        Address, Config, FlowEntry, FlowKey, NetEntry, Origin, Path, ScopeEntry, ScopeKey, Steered,
+        Verdict, event,
+    },
 };
 
-use crate::maps::{ADDRS, DIRECT, EVENTS, FLOWS, NETSETS, count};
+use crate::{
+    maps::{ADDRS, DIRECT, EVENTS, FLOWS, HOME, NETSETS, count},
+    scopes,
+};
 
 /// Bits of a whole address.
 pub const ADDRESS_BITS: u32 = 128;
@@ -85,9 +91,26 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn hold(&self, key: &FlowKey) -> bool {
+    fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry {
+        if self.config.scopes == 0 {
+            return ScopeEntry::NONE;
+        }
+        scopes::of(ScopeKey {
+            bridge: origin as u32,
+            zero: 0,
+            address: *address,
+        })
+    }
+
+    #[inline(always)]
+    fn is_home(&self, address: &Address) -> bool {
+        HOME.get(&Key::new(ADDRESS_BITS, *address)).is_some()
+    }
+
+    #[inline(always)]
+    fn hold(&self, key: &FlowKey, path: Path) -> bool {
         FLOWS
-            .insert(key, FlowEntry::new(self.config.tick), ANY)
+            .insert(key, FlowEntry::new(self.config.tick, path), ANY)
             .is_ok()
     }
 
@@ -95,7 +118,7 @@ impl Tables for Maps {
     fn leave(&self, key: &FlowKey) {
         // The kernel makes room by forgetting the flow that was silent longest, so this fails only under contention,
         // and then the next packet decides anew.
-        let _ = DIRECT.insert(key, FlowEntry::new(self.config.tick), ANY);
+        let _ = DIRECT.insert(key, FlowEntry::new(self.config.tick, Path::DIRECT), ANY);
     }
 
     #[inline(always)]
@@ -105,7 +128,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tell(&self, key: &FlowKey, matched: &Match) {
+    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32) {
         let Some(mut event) = EVENTS.reserve_untyped::<Steered>(0) else {
             count(Outcome::EventLost);
             return;
@@ -119,7 +142,7 @@ impl Tables for Maps {
             remote: key.remote,
             local_port: key.local_port,
             remote_port: key.remote_port,
-            zero: 0,
+            scope,
         });
         event.submit(0);
     }

@@ -79,6 +79,8 @@ pub enum Event {
     Steered(Steered),
     /// A connection that goes direct turned out to be for the VPN.
     Late(Late),
+    /// A container sends of which user space has not said in which scope it is, or a bridge's containers do.
+    Waits(types::ScopeKey),
 }
 
 /// An address has a verdict that it had not before.
@@ -111,6 +113,8 @@ pub struct Steered {
     pub remote: (IpAddr, u16),
     /// Hash of the suffix whose rule gave the address its verdict.
     pub rule: u64,
+    /// The scope whose default it takes, counted from zero, if it is not by a rule.
+    pub scope: Option<usize>,
     /// Whose.
     pub origin: types::Origin,
 }
@@ -172,6 +176,7 @@ impl Event {
             event::LEARNED => value::<types::Learned>(octets).map(|e| Self::Learned(e.into())),
             event::STEERED => value::<types::Steered>(octets).map(|e| Self::Steered(e.into())),
             event::LATE => value::<types::Late>(octets).map(|e| Self::Late(e.into())),
+            event::WAITS => value::<types::Waits>(octets).map(|e| Self::Waits(e.who)),
             _ => None,
         }
     }
@@ -225,6 +230,9 @@ impl From<types::Steered> for Steered {
             local,
             remote: (event.remote.to_ip(), event.remote_port.number()),
             rule: event.rule,
+            scope: usize::try_from(event.scope)
+                .unwrap_or_default()
+                .checked_sub(1),
             origin: event.origin,
         }
     }

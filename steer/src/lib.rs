@@ -16,6 +16,7 @@ pub mod origin;
 pub mod pattern;
 pub mod prefetch;
 pub mod progress;
+pub mod relay;
 pub mod report;
 pub mod route;
 pub mod rules;

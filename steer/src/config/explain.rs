@@ -85,10 +85,16 @@ pub(super) const SCHEMA: [Section; 6] = [
     },
     Section {
         name: "dns",
-        keys: &[Key {
-            name: "resolve",
-            expects: "true or false",
-        }],
+        keys: &[
+            Key {
+                name: "resolve",
+                expects: "true or false",
+            },
+            Key {
+                name: "vpn",
+                expects: "an address such as \"1.1.1.1\", or a list of them",
+            },
+        ],
     },
     Section {
         name: "sni",

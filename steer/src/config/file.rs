@@ -23,6 +23,7 @@ pub struct ConfigFile {
     pub(super) direct: Vec<Sourced<String>>,
     pub(super) lists: Vec<FileList>,
     pub(super) resolve: Option<bool>,
+    pub(super) dns_vpn: Vec<Sourced<String>>,
     pub(super) sni_ports: Option<Vec<Sourced<u16>>>,
     pub(super) http_ports: Option<Vec<Sourced<u16>>>,
     pub(super) late: Option<Sourced<String>>,
@@ -152,6 +153,10 @@ impl ConfigFile {
             direct: many(raw.rules.direct),
             lists: raw.rules.lists.into_iter().map(list).collect(),
             resolve: raw.dns.resolve,
+            dns_vpn: raw
+                .dns
+                .vpn
+                .map_or_else(Vec::new, |Several(values)| many(values)),
             sni_ports: raw.sni.ports.map(ports),
             http_ports: raw.sni.http_ports.map(ports),
             late: raw.sni.late.map(one),
@@ -223,6 +228,7 @@ struct RawList {
 #[serde(default, deny_unknown_fields)]
 struct RawDns {
     resolve: Option<bool>,
+    vpn: Option<Several>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -46,7 +46,7 @@ impl Settings {
             },
             "rules": rules.collect::<Vec<_>>(),
             "lists": self.lists.iter().map(list_json).collect::<Vec<_>>(),
-            "dns": { "resolve": self.resolve },
+            "dns": { "resolve": self.resolve, "vpn": self.dns_vpn },
             "sni": {
                 "ports": self.sni.ports,
                 "http_ports": self.sni.http_ports,

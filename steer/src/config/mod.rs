@@ -23,6 +23,7 @@ use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;
 use crate::rules::{BuildError, RuleSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub rules: Arc<RuleSet>,
     /// What each list came to.
     pub lists: Vec<ListSummary>,
+    /// Who is asked for names of the VPN, through the VPN, whomever their clients ask; none: whom those ask.
+    pub dns_vpn: Vec<IpAddr>,
     /// Whether the exact names of the rules are resolved at the start, and again before they expire.
     pub resolve: bool,
     /// Which flows are read for the name in their first packets.

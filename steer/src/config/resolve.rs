@@ -118,6 +118,7 @@ impl Settings {
             docker,
             rules: Arc::new(set),
             lists,
+            dns_vpn: scope::dns(&file.dns_vpn)?,
             resolve: !flags.no_resolve && file.resolve.unwrap_or(true),
             sni,
             scopes,

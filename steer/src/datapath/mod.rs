@@ -11,6 +11,7 @@ mod netns;
 mod pins;
 mod reenter;
 mod rules;
+mod scopes;
 mod usage;
 mod view;
 
@@ -34,6 +35,7 @@ pub use self::{
     learn::Lesson,
     pins::{Left, Pins, Targets, cgroup_id},
     rules::NewRules,
+    scopes::{Listeners, Scopes},
     view::{Table, View},
 };
 use crate::host::NetnsCookie;
@@ -50,9 +52,10 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 20] = [
     "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
-    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "EVENTS", "SEGMENTS",
+    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "SCOPES", "EMBEDDED", "ASKED",
+    "EVENTS", "SEGMENTS",
 ];
 
 /// How many rules of each kind there is room for.
@@ -337,7 +340,7 @@ impl Datapath {
         self.hash_mut("NAMES")
     }
 
-    /// The flows held on the VPN.
+    /// The flows that keep a path: those on the VPN, and of scopes those on the direct path too.
     ///
     /// # Errors
     /// When the map cannot be used.
@@ -404,8 +407,18 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 7] = [
-        "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS", "USAGE",
+    const TABLES: [&str; 11] = [
+        "ADDRS",
+        "NAMES",
+        "FLOWS",
+        "DIRECT",
+        "QUERIES",
+        "HELLOS",
+        "USAGE",
+        "SCOPES",
+        "EMBEDDED",
+        "ASKED",
+        "ELSEWHERE",
     ];
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
     /// The least that the kernel makes is a page; this is one on every architecture.

@@ -10,6 +10,7 @@ use steer_common::{
     stats::Stats,
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, RuleEntry,
+        ScopeEntry, ScopeKey,
     },
 };
 
@@ -104,12 +105,20 @@ impl View {
         self.table("NAMES")
     }
 
-    /// The flows held on the VPN.
+    /// The flows that keep a path: those on the VPN, and of scopes those on the direct path too.
     ///
     /// # Errors
     /// When the map cannot be read.
     pub fn flows(&self) -> Result<Table<FlowKey, FlowEntry>, Error> {
         self.table("FLOWS")
+    }
+
+    /// In which scope bridges and containers are, as user space has said last.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn scopes(&self) -> Result<Table<ScopeKey, ScopeEntry>, Error> {
+        self.table("SCOPES")
     }
 
     fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, Error> {

@@ -136,6 +136,7 @@ impl Engine {
     fn snapshot(&self) -> Snapshot {
         let mut troubles = self.report.troubles();
         troubles.extend(self.unclear.clone());
+        troubles.extend(self.scoped.troubles());
         troubles.extend(
             self.reload
                 .failed()

@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Attaches to what Docker has told of, and tells of all that was attached to. Says whether the plan is another for it.
-    pub(super) fn docker_told(&mut self, told: Told) -> Result<bool, Error> {
+    pub(super) async fn docker_told(&mut self, told: Told) -> Result<bool, Error> {
         let Told { networks, links } = told;
         let attached = self.attach_bridges(&links, &networks);
         let changed = !self.untold.is_empty();
@@ -112,6 +112,7 @@ impl Engine {
         self.others.extend(before);
         self.others.retain(|index| self.seen.contains(index));
         attached?;
+        self.assign_anew().await?;
         Ok(changed || self.looked_at(&links) > self.newest)
     }
 

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    config::ConfigError, datapath, host::HostError, instance, route, rules::HashCollision,
+    config::ConfigError, datapath, host::HostError, instance, relay, route, rules::HashCollision,
 };
 
 /// A failure that ends a run, or keeps it from beginning.
@@ -47,6 +47,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A question that was stopped.
+    #[error(transparent)]
+    Relay(#[from] relay::Error),
     /// Signals cannot be waited for.
     #[error("SIGINT and SIGTERM cannot be waited for")]
     Signals(#[source] io::Error),

@@ -58,7 +58,9 @@ impl Engine {
         let chosen = vpn::choose(&self.vpn, &links);
         let unclear = chosen.as_ref().err().map(ToString::to_string);
         let vpn = chosen.ok().and_then(vpn::Choice::found);
+        self.links.clone_from(&links);
         let attached = self.attach_named(&links);
+        let assigned = self.assign_anew().await;
         let kept = self.keep_attached();
         self.newest = self.newest.max(self.looked_at(&links));
         let followed = self.follow_vpn(vpn, &links).await;
@@ -69,6 +71,7 @@ impl Engine {
         let news = self.ask_docker(links);
         followed?;
         attached?;
+        assigned?;
         kept?;
         Ok(news)
     }
@@ -92,6 +95,8 @@ impl Engine {
             sources: self.sources.clone(),
             on_down: self.settings.on_down,
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
+            dns: self.dns_rules(links),
+            forwards: self.forwards(),
             taken: self.bypassed.look(vpn.as_ref()).await?,
             newest: self.newest,
             numbers: self.settings.routing,

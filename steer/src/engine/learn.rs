@@ -32,6 +32,7 @@ impl Engine {
         self.report.event(event, &self.rulebook, &self.bridges);
         match event {
             Event::Late(late) if late.stopped => self.end(&connection(late)),
+            Event::Waits(who) => self.waits(*who),
             Event::Learned(learned) => {
                 if let Some(rule) = learned.contested_by {
                     self.tell_contested(learned, rule)?;

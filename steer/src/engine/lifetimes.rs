@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use steer_common::types::{AddrEntry, Address, NameEntry};
+use steer_common::types::{AddrEntry, Address, NameEntry, Path};
 
 use super::{
     Engine, Error, sockets,
@@ -38,7 +38,7 @@ impl Engine {
             .flows()?
             .iter()
             .flatten()
-            .filter(|(key, entry)| !entry.is_over(key.protocol, tick))
+            .filter(|(key, entry)| entry.path == Path::VPN && !entry.is_over(key.protocol, tick))
             .map(|(key, _)| key.remote)
             .filter(|remote| ending.contains(remote))
             .collect();

@@ -15,8 +15,10 @@ mod known;
 mod learn;
 mod lifetimes;
 mod pieces;
+mod relay;
 mod reload;
 mod rulebook;
+mod scopes;
 mod service;
 pub mod sockets;
 mod stage;
@@ -55,6 +57,7 @@ use self::{
     known::Known,
     pieces::Pieces,
     reload::Reload,
+    scopes::Scoped,
     stage::Stage,
     terminal::Terminal,
 };
@@ -68,10 +71,11 @@ use crate::{
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
-    host::{Bridge, Cgroup, Host, requirements},
+    host::{Bridge, Cgroup, Host, Link, requirements},
     instance::{Instance, Name},
     origin::Sourced,
     progress::Progress,
+    relay::Relay,
     report::Report,
     route::{self, Change, IfIndex, Numbers, Plan, Routing, Vpn, Watch},
 };
@@ -123,6 +127,10 @@ struct Engine {
     events: AsyncFd<RingBuf<MapData>>,
     pieces: Pieces,
     initials: Initials,
+    relay: Relay,
+    scoped: Scoped,
+    /// The interfaces as they were seen last.
+    links: Vec<Link>,
     /// When the other names of a contested address were looked for last.
     contested: Option<std::time::Instant>,
     log: Option<AsyncFd<aya_log::EbpfLogger<&'static dyn log::Log>>>,
@@ -177,7 +185,7 @@ impl Engine {
         Stage::Lock.begin()?;
         let instance = Instance::take(&settings.run_dir)?;
         let name = Name::take()?;
-        let report = Report::new(settings.output);
+        let report = Report::new(&settings);
         let (reload, notes) = Reload::new(&settings.files)?;
         let (cgroup_folders, _) = Folders::new();
 
@@ -246,6 +254,9 @@ impl Engine {
             events,
             pieces,
             initials: Initials::new(),
+            relay: Relay::new(settings.routing.mark.value()),
+            scoped: Scoped::new(&settings.scopes, &settings.docker.value),
+            links: host.links.clone(),
             contested: None,
             log,
             config,
@@ -285,6 +296,7 @@ impl Engine {
         engine.newest = engine.routing.newest().unwrap_or(newest);
         engine.sources = engine.routing.sources();
         engine.bridges = host.bridges.clone();
+        host.notes.extend(engine.begin_scopes().await?);
         engine.follow_vpn(host.vpn.clone(), &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
 
@@ -307,6 +319,7 @@ impl Engine {
             }
         }
         engine.bridges = host.bridges.clone();
+        engine.isolate_older();
         if newest > engine.newest {
             engine.newest = newest;
             engine.follow_vpn(host.vpn.clone(), &host.links).await?;
@@ -358,6 +371,13 @@ impl Engine {
                     self.go_on(taught);
                 }
                 step = self.reload.next() => self.reload(step),
+                step = self.scoped.next() => {
+                    let followed = self.follow_scopes(step).await;
+                    self.go_on(followed);
+                }
+                asked = self.relay.next() => {
+                    self.go_on(asked.map_err(Error::from));
+                }
                 ask = self.control.next() => self.answer(ask),
                 () = flush(&mut self.log) => {}
                 changed = self.watch.next() => {
@@ -384,7 +404,10 @@ impl Engine {
                     self.go_on(followed);
                 }
                 told = self.asking.next() => {
-                    let attached = told.map_or(Ok(false), |told| self.docker_told(told));
+                    let attached = match told {
+                        Some(told) => self.docker_told(told).await,
+                        None => Ok(false),
+                    };
                     if self.go_on(attached) == Some(true) {
                         look.get_or_insert_with(|| self.next_look());
                     }
@@ -397,6 +420,8 @@ impl Engine {
                 _ = tick.tick() => {
                     let kept = self.upkeep();
                     self.go_on(kept);
+                    let forgotten = self.forget_asked();
+                    self.go_on(forgotten);
                 }
                 _ = second.tick() => {
                     service::alive();
@@ -409,6 +434,8 @@ impl Engine {
                     self.go_on(counted);
                     let followed = self.follow_cgroups();
                     self.go_on(followed);
+                    let looked = self.look_for_waiting();
+                    self.go_on(looked);
                 }
             }
         }
@@ -429,8 +456,10 @@ impl Engine {
             .ok()
     }
 
+    /// Puts the host back; or leaves all as it is, where a scope is to stay isolated.
     async fn stop(self) -> Result<(), Error> {
         service::stopping();
+        let kept = self.keeps();
         let Self {
             mut datapath,
             routing,
@@ -442,6 +471,12 @@ impl Engine {
             ..
         } = self;
         drop(control);
+        if kept {
+            // As if it was killed: what is pinned goes on, until another run takes it over.
+            std::mem::forget((datapath, routing));
+            report.end_kept();
+            return Ok(());
+        }
         let detached = datapath.remove();
         for change in routing.remove().await? {
             report.detail(&change);

@@ -89,6 +89,8 @@ impl Engine {
                 return Ok(());
             }
             piece::INITIAL => return self.take_initial(piece, octets),
+            piece::QUESTION => return self.take_question(piece, octets),
+            piece::WAITS => return self.take_waiting(piece, octets),
             _ => {}
         }
         let segment = Segment {

@@ -6,8 +6,11 @@ use nix::{errno::Errno, sys::socket::SockProtocol};
 
 use super::netlink::{Netlink, attributes};
 
-/// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET`.
+/// `NFNL_SUBSYS_CTNETLINK` with `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_DELETE`.
 const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+/// Octets of `struct nfgenmsg`.
+const HEADER: usize = 4;
 /// Numbers of `enum ctattr_type` and of those within.
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_COUNTERS_ORIG: u16 = 9;
@@ -40,10 +43,48 @@ pub fn connections() -> Result<Vec<Connection>, Errno> {
     let netlink = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     let mut found = Vec::new();
     // A `struct nfgenmsg`: of any family.
-    let listed = netlink.each(GET, &[0; 4], |body| {
-        found.extend(body.get(4..).and_then(read));
+    let listed = netlink.each(GET, &[0; HEADER], |body| {
+        found.extend(body.get(HEADER..).and_then(read));
     });
     listed.map(|()| found)
+}
+
+/// Has the kernel forget some of them, so that what still comes in for them is nobody's. Says how many.
+///
+/// # Errors
+/// As for [`connections`].
+pub fn forget(which: impl Fn(&Connection) -> bool) -> Result<usize, Errno> {
+    let netlink = Netlink::open(SockProtocol::NetlinkNetFilter)?;
+    let mut wanted = Vec::new();
+    netlink.each(GET, &[0; HEADER], |body| {
+        let Some((header, octets)) = body.split_at_checked(HEADER) else {
+            return;
+        };
+        let tuple = attributes(octets).find(|(kind, _)| *kind == CTA_TUPLE_ORIG);
+        if let Some((kind, tuple)) = tuple
+            && read(octets).is_some_and(|connection| which(&connection))
+        {
+            wanted.push([header, &attribute(kind | NESTED, tuple)].concat());
+        }
+    })?;
+    // One that has ended meanwhile is as good.
+    let gone = wanted
+        .iter()
+        .filter(|body| netlink.act(DELETE, body).is_ok());
+    Ok(gone.count())
+}
+
+/// `NLA_F_NESTED`: attributes are in it.
+const NESTED: u16 = 0x8000;
+
+/// An attribute with its padding.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let size = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut octets = size.to_ne_bytes().to_vec();
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(value);
+    octets.resize(octets.len().next_multiple_of(4), 0);
+    octets
 }
 
 fn read(octets: &[u8]) -> Option<Connection> {
@@ -96,18 +137,8 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// An attribute with its padding.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut octets = (4 + value.len() as u16).to_ne_bytes().to_vec();
-        octets.extend(kind.to_ne_bytes());
-        octets.extend(value);
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    }
-
     #[test]
     fn a_connection_is_read_as_its_beginner_has_it() {
-        const NESTED: u16 = 0x8000;
         let ip = [
             attribute(1, &[172, 17, 0, 2]),
             attribute(2, &[203, 0, 113, 7]),

@@ -14,6 +14,7 @@ pub mod netns;
 pub mod privileges;
 pub mod process;
 pub mod requirements;
+pub mod resolver;
 pub mod sock_diag;
 pub mod vpn;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use steer_common::{
     decide::Match,
     suffix::hash_name,
-    types::{AddrEntry, Address, NameEntry, NetEntry, Verdict, source},
+    types::{AddrEntry, Address, NameEntry, NetEntry, Path as FlowPath, Verdict, source},
 };
 
 use super::{
@@ -319,7 +319,11 @@ impl<'a> Facts<'a> {
             }
         }
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        for (flow, _) in self.view.flows()?.iter() {
+        let flows = self.view.flows()?;
+        for (flow, _) in flows
+            .iter()
+            .filter(|(_, entry)| entry.path == FlowPath::VPN)
+        {
             *held.entry(flow.remote.to_ip()).or_default() += 1;
         }
         let facts = wanted.into_iter().map(|address| {

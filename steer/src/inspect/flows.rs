@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use steer_common::{
     packet::{TCP, UDP},
-    types::{Address, FlowEntry, FlowKey, TICK_SECONDS},
+    types::{self, Address, FlowEntry, FlowKey, TICK_SECONDS},
 };
 
 use super::{Error, Path, Snapshot, explain, newest_names};
@@ -132,7 +132,7 @@ fn tracked(notes: &mut Vec<String>) -> Tracked {
         .collect()
 }
 
-/// Those that the table holds on the VPN, and of the tracked ones those that begin on a steered bridge.
+/// Those that the table holds on a path, and of the tracked ones those that begin on a steered bridge.
 async fn of_bridges(
     snapshot: &Snapshot,
     containers: &[docker::Container],
@@ -148,7 +148,7 @@ async fn of_bridges(
             .iter()
             .find(|it| u64::from(it.index.0) == index)
     };
-    let mut on_vpn = HashSet::new();
+    let mut known = HashSet::new();
     for (key, entry) in held {
         let Some(bridge) = bridge(key.origin) else {
             continue;
@@ -158,10 +158,14 @@ async fn of_bridges(
         }
         let from = SocketAddr::new(key.local.to_ip(), key.local_port.number());
         let to = SocketAddr::new(key.remote.to_ip(), key.remote_port.number());
-        on_vpn.insert((key.protocol, from, to));
+        known.insert((key.protocol, from, to));
         let octets = tracked.get(&(key.protocol, from, to)).copied().flatten();
         flows.push(Flow {
-            path: Path::Vpn,
+            path: if entry.path == types::Path::VPN {
+                Path::Vpn
+            } else {
+                Path::Direct
+            },
             protocol: events::protocol(key.protocol),
             who: container(containers, from.ip()).unwrap_or_else(|| bridge.name.clone()),
             from: Some(from),
@@ -188,7 +192,7 @@ async fn of_bridges(
         };
         if own.contains(&from.ip())
             || own.contains(&to.ip())
-            || on_vpn.contains(&(*protocol, *from, *to))
+            || known.contains(&(*protocol, *from, *to))
         {
             continue;
         }

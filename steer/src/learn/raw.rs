@@ -145,7 +145,7 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
 
 /// An IP packet around a segment or datagram, whose checksum is left to [`checksum`]. The kernel fills in the checksum
 /// of an IPv4 header (raw(7)). `None` where the addresses are not of one family.
-pub(super) fn ip_packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn ip_packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Option<Vec<u8>> {
     const HOPS: u8 = 64;
     let size = u16::try_from(payload.len()).ok()?;
     let mut packet = Vec::with_capacity(40 + payload.len());
@@ -175,7 +175,7 @@ pub(super) fn ip_packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) 
 
 /// The checksum of a segment or datagram (RFC 9293 section 3.1, RFC 8200 section 8.1), of which the field itself is
 /// zero.
-pub(super) fn checksum(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> u16 {
+pub(crate) fn checksum(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> u16 {
     let mut sum = u64::from(protocol) + payload.len() as u64;
     for address in [from, to] {
         sum += match address {

@@ -93,50 +93,76 @@ pub fn of_process(sockets: &mut RawSockets, mark: u32, packet: &mut [u8]) -> Res
     Ok(sockets.send(packet, mark)?)
 }
 
-/// Makes the checksum of a UDP datagram, which the sender left to a network card that this packet will never see. Other
-/// packets and fragments stay as they are.
+/// Makes the checksum of a UDP datagram or a TCP segment, which the sender left to a network card that this packet will never
+/// see. Other packets and fragments stay as they are.
 pub fn complete(packet: &mut [u8]) -> bool {
-    datagram(packet).is_some_and(|(from, to, at)| {
-        const UDP: u8 = steer_common::packet::UDP as u8;
-        const CHECKSUM: usize = 6;
-        let Some(size) = packet
-            .get(at + 4..)
-            .and_then(|rest| rest.first_chunk())
-            .map(|octets| usize::from(u16::from_be_bytes(*octets)))
-        else {
-            return false;
-        };
-        let Some(datagram) = packet.get_mut(at..at + size).filter(|d| d.len() >= 8) else {
-            return false;
-        };
-        datagram[CHECKSUM..CHECKSUM + 2].fill(0);
-        let sum = match raw::checksum(from, to, UDP, datagram) {
-            // Zero says that there is none (RFC 768).
-            0 => u16::MAX,
-            sum => sum,
-        };
-        datagram[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
-        true
-    })
+    let Some(whole) = Whole::of(packet) else {
+        return false;
+    };
+    let (least, checksum, end) = match whole.protocol {
+        // It has a length of its own.
+        UDP => match packet.get(whole.at + 4..).and_then(|it| it.first_chunk()) {
+            Some(length) => (8, 6, whole.at + usize::from(u16::from_be_bytes(*length))),
+            None => return false,
+        },
+        TCP => (20, 16, whole.end),
+        _ => return false,
+    };
+    let Some(carried) = packet.get_mut(whole.at..end).filter(|it| it.len() >= least) else {
+        return false;
+    };
+    carried[checksum..checksum + 2].fill(0);
+    let sum = match raw::checksum(whole.from, whole.to, whole.protocol, carried) {
+        // Zero says that there is none (RFC 768).
+        0 if whole.protocol == UDP => u16::MAX,
+        sum => sum,
+    };
+    carried[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
+    true
 }
 
-/// Both ends of a packet that is a whole UDP datagram, and where that begins.
-fn datagram(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize)> {
-    const UDP: u8 = steer_common::packet::UDP as u8;
-    const FRAGMENT: u16 = 0x3fff;
-    match packet.first()? >> 4 {
-        4 => {
-            let head = packet.first_chunk::<20>()?;
-            let whole = u16::from_be_bytes([head[6], head[7]]) & FRAGMENT == 0;
-            let [from, to] = [12, 16].map(|at| head[at..].first_chunk::<4>().copied());
-            let at = usize::from(head[0] & 0x0f) * 4;
-            (head[9] == UDP && whole).then_some((from?.into(), to?.into(), at))
+const UDP: u8 = steer_common::packet::UDP as u8;
+const TCP: u8 = steer_common::packet::TCP as u8;
+
+/// A packet that is no fragment.
+struct Whole {
+    from: IpAddr,
+    to: IpAddr,
+    protocol: u8,
+    /// Where what it carries begins and ends.
+    at: usize,
+    end: usize,
+}
+
+impl Whole {
+    fn of(packet: &[u8]) -> Option<Self> {
+        const FRAGMENT: u16 = 0x3fff;
+        let size = |octets: [u8; 2]| usize::from(u16::from_be_bytes(octets));
+        match packet.first()? >> 4 {
+            4 => {
+                let head = packet.first_chunk::<20>()?;
+                let [from, to] = [12, 16].map(|at| head[at..].first_chunk::<4>().copied());
+                let whole = u16::from_be_bytes([head[6], head[7]]) & FRAGMENT == 0;
+                whole.then_some(Self {
+                    from: from?.into(),
+                    to: to?.into(),
+                    protocol: head[9],
+                    at: usize::from(head[0] & 0x0f) * 4,
+                    end: size([head[2], head[3]]),
+                })
+            }
+            6 => {
+                let head = packet.first_chunk::<40>()?;
+                let [from, to] = [8, 24].map(|at| head[at..].first_chunk::<16>().copied());
+                Some(Self {
+                    from: from?.into(),
+                    to: to?.into(),
+                    protocol: head[6],
+                    at: head.len(),
+                    end: head.len() + size([head[4], head[5]]),
+                })
+            }
+            _ => None,
         }
-        6 => {
-            let head = packet.first_chunk::<40>()?;
-            let [from, to] = [8, 24].map(|at| head[at..].first_chunk::<16>().copied());
-            (head[6] == UDP).then_some((from?.into(), to?.into(), head.len()))
-        }
-        _ => None,
     }
 }

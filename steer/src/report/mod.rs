@@ -57,6 +57,8 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Report {
     output: Output,
+    /// The scopes, as one would say them.
+    scopes: Vec<String>,
     journal: Arc<Journal>,
     begun: Instant,
     names: HashMap<IpAddr, Name>,
@@ -67,10 +69,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Says as much as `output` tells.
-    pub fn new(output: Output) -> Self {
+    /// Says as much as the settings want.
+    pub fn new(settings: &Settings) -> Self {
+        let scopes = settings.scopes.iter();
         Self {
-            output,
+            output: settings.output,
+            scopes: scopes.map(|scope| scope.selector.to_string()).collect(),
             journal: Arc::default(),
             begun: Instant::now(),
             names: HashMap::new(),
@@ -122,6 +126,18 @@ impl Report {
             "ended",
             format_args!(
                 "{} addresses learned, {} flows steered; the host is as it was before",
+                self.learned, self.steered
+            ),
+        );
+    }
+
+    /// steer ends, and all stays as it is.
+    pub fn end_kept(&self) {
+        self.say(
+            "ended",
+            format_args!(
+                "{} addresses learned, {} flows steered; what is steered stays so, because a scope is to stay isolated: steer run goes on \
+                 with it, steer cleanup puts the host back",
                 self.learned, self.steered
             ),
         );
@@ -208,6 +224,8 @@ impl Report {
                 self.tell_steered(steered, rules, bridges);
             }
             Event::Late(late) => self.late(late, rules, bridges),
+            // It is told if it stays so.
+            Event::Waits(_) => {}
         }
     }
 
@@ -330,9 +348,11 @@ impl Report {
 
     fn tell_steered(&self, steered: &Steered, rules: &Rulebook, bridges: &[Bridge]) {
         let (address, port) = steered.remote;
-        let name = match self.names.get(&address) {
-            Some(name) => name.to_string(),
-            None => rules
+        let scope = steered.scope.and_then(|number| self.scopes.get(number));
+        let name = match (scope, self.names.get(&address)) {
+            (Some(scope), _) => format!("scope {scope}"),
+            (None, Some(name)) => name.to_string(),
+            (None, None) => rules
                 .domain(steered.rule)
                 .unwrap_or("of another run")
                 .to_owned(),
@@ -354,6 +374,7 @@ impl Report {
                 "protocol": protocol(steered.protocol),
                 "path": "vpn",
                 "rule": rules.domain(steered.rule),
+                "scope": scope,
                 "from": steered.local.map(|(local, _)| local),
                 "by": place(steered.origin, bridges),
             }),

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::plan::{Family, Interface, NftTable, Plan, Route, Rule, Target};
+use super::{
+    docker::{Gate, shown},
+    plan::{Family, Interface, NftTable, Plan, Route, Rule, Target},
+};
 
 /// `rp_filter` value that checks each packet's source against the route back by the same interface.
 pub const STRICT: u8 = 1;
@@ -28,6 +31,8 @@ pub struct State {
     pub rp_filter: BTreeMap<Interface, u8>,
     /// Interfaces whose filter steer has made loose.
     pub loosened: Vec<Loosened>,
+    /// The firewalls that Docker has, and what is steer's in them.
+    pub gates: Vec<Gate>,
 }
 
 /// An interface whose reverse path filter steer has made loose.
@@ -89,6 +94,24 @@ pub enum Change {
         /// What takes its place; `None` deletes the table.
         new: Option<NftTable>,
     },
+    /// Adds a rule to a chain of Docker's, before all others there.
+    Open {
+        /// The `iptables` program.
+        program: &'static str,
+        /// The chain.
+        chain: &'static str,
+        /// The rule, as the arguments that follow.
+        rule: Vec<String>,
+    },
+    /// Takes such a rule away.
+    Close {
+        /// The `iptables` program.
+        program: &'static str,
+        /// The chain.
+        chain: &'static str,
+        /// The rule, as the arguments that follow.
+        rule: Vec<String>,
+    },
 }
 
 /// The steps from a state to a plan, in an order in which no packet that must take the VPN can leave by another
@@ -137,6 +160,10 @@ pub fn diff(plan: &Plan, state: &State) -> Vec<Change> {
         changes.push(set_nft.clone());
     }
     changes.extend(missing_rules.copied().map(Change::AddRule));
+    let gates = state.gates.iter();
+    let (opens, closes): (Vec<_>, Vec<_>) =
+        gates.map(|gate| gate.changes(plan.openings.iter())).unzip();
+    changes.extend(opens.into_iter().chain(closes).flatten());
 
     changes.extend(spare_rules.copied().map(Change::DelRule));
     let (blocking, leading): (Vec<_>, Vec<_>) =
@@ -216,6 +243,24 @@ impl Change {
                 original,
             },
             Self::SetNft { old, new } => Self::SetNft { old: new, new: old },
+            Self::Open {
+                program,
+                chain,
+                rule,
+            } => Self::Close {
+                program,
+                chain,
+                rule,
+            },
+            Self::Close {
+                program,
+                chain,
+                rule,
+            } => Self::Open {
+                program,
+                chain,
+                rule,
+            },
             Self::ForgetRpFilter { .. } => return None,
         })
     }
@@ -265,6 +310,16 @@ impl fmt::Display for Change {
                 ),
                 None => f.write_str("nft add table inet steer"),
             },
+            Self::Open {
+                program,
+                chain,
+                rule,
+            } => write!(f, "{program} -I {chain} {}", shown(rule)),
+            Self::Close {
+                program,
+                chain,
+                rule,
+            } => write!(f, "{program} -D {chain} {}", shown(rule)),
             Self::SetNft { new: None, .. } => f.write_str("nft delete table inet steer"),
         }
     }

@@ -126,6 +126,16 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// The `iptables` program failed.
+    #[error(
+        "`{command}` failed: {message}; steer needs it to have Docker's firewall let through what is forwarded to containers"
+    )]
+    Iptables {
+        /// What it was to do, as a command.
+        command: String,
+        /// What it said.
+        message: String,
+    },
     /// A sysctl could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Sysctl {

@@ -8,16 +8,14 @@
 //! many a VPN does not send.
 
 use nftables::{
-    expr::{
-        Expression, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, Range, TcpOption,
-    },
+    expr::{Expression, MetaKey, NamedExpression, RT, RTKey, Range, TcpOption},
     schema::Chain,
     stmt::{Mangle, Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 
 use super::{
-    expression::{and, compared, meta, of_interface, text},
+    expression::{and, compared, field, meta, of_interface, text},
     plan::{IfIndex, NftTable},
 };
 
@@ -65,12 +63,7 @@ fn hold(newest: IfIndex) -> Vec<Statement<'static>> {
 
 /// The kernel makes a segment size smaller by this, never larger.
 fn clamp(vpn: &str) -> Vec<Statement<'static>> {
-    let flags = Expression::Named(NamedExpression::Payload(Payload::PayloadField(
-        PayloadField {
-            protocol: "tcp".into(),
-            field: "flags".into(),
-        },
-    )));
+    let flags = field("tcp", "flags");
     let begin_or_end = Expression::List(vec![text("syn"), text("rst")]);
     let size = NamedExpression::TcpOption(TcpOption {
         name: "maxseg".into(),

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path, thread};
 use super::{
     Change, Error,
     diff::{Loosened, State, diff},
+    docker,
     ledger::Ledger,
     message::{SeenRoute, SeenRule},
     netlink::{Netlink, has_ipv6},
@@ -148,7 +149,11 @@ impl Drop for Routing {
 impl Inner {
     async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
         let netlink = Netlink::connect()?;
-        let state = self.observe(&netlink, plan).await?;
+        let mut state = self.observe(&netlink, plan).await?;
+        // Firewalls are asked only where they concern steer: that takes several programs.
+        if self.ledger.openings() || !plan.openings.is_empty() {
+            state.gates = docker::gates().await?;
+        }
         let changes = diff(plan, &state);
         self.ledger.add_numbers(self.numbers)?;
         self.applied = true;
@@ -159,6 +164,8 @@ impl Inner {
                 // The plan is outdated: the next one, which the interface's event brings, knows. Until then the rest
                 // of this one does what a VPN that is down means.
                 Err(error) if error.is_of_a_lost_interface() => tracing::warn!("{error}"),
+                // Docker is at work on its chains, maybe; none of the rest is worth less for it.
+                Err(error) if matches!(change, Change::Open { .. }) => tracing::warn!("{error}"),
                 Err(error) => {
                     self.take_back(&netlink, &done).await;
                     return Err(error);
@@ -166,6 +173,7 @@ impl Inner {
             }
         }
         self.ledger.keep_only(self.numbers)?;
+        self.ledger.set_openings(!plan.openings.is_empty())?;
         Ok(done)
     }
 
@@ -180,9 +188,15 @@ impl Inner {
     async fn remove(&mut self) -> Result<Vec<Change>, Error> {
         let netlink = Netlink::connect()?;
         let nothing = Plan::default();
-        let state = self.observe(&netlink, &nothing).await?;
+        let mut state = self.observe(&netlink, &nothing).await?;
         let mut done = Vec::new();
         let mut errors = Vec::new();
+        match docker::gates().await {
+            Ok(gates) => state.gates = gates,
+            Err(error) if self.ledger.openings() => errors.push(error),
+            // Somebody else's firewall that iptables cannot list: nothing says that anything in it is ours.
+            Err(error) => tracing::debug!("{error}"),
+        }
         for change in diff(&nothing, &state) {
             match self.execute(&netlink, &change).await {
                 Ok(()) => done.push(change),
@@ -258,6 +272,19 @@ impl Inner {
             Change::ReplaceRoute { new, .. } => netlink.replace_route(change, new).await,
             Change::DelRoute(route) => netlink.del_route(change, route).await,
             Change::SetNft { new, .. } => nft::set(change, new.as_ref()).await,
+            Change::Open {
+                program,
+                chain,
+                rule,
+            } => {
+                self.ledger.set_openings(true)?;
+                docker::open(change, program, chain, rule).await
+            }
+            Change::Close {
+                program,
+                chain,
+                rule,
+            } => docker::close(change, program, chain, rule).await,
             Change::LoosenRpFilter {
                 interface,
                 original,

@@ -9,14 +9,14 @@
 //! an uplink past it, has that mark meanwhile, from before `raw` until it is routed.
 
 use nftables::{
-    expr::{BinaryOperation, CT, Expression, MetaKey, NamedExpression},
+    expr::{BinaryOperation, Expression, MetaKey},
     schema::Chain,
     stmt::{Mangle, Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
 };
 
 use super::{
-    expression::{and, compared, meta, of_interface, text},
+    expression::{and, compared, conntrack, meta, of_interface, text},
     plan::{Mark, NftTable},
 };
 
@@ -232,20 +232,12 @@ fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
     rules
 }
 
-fn packet() -> Expression<'static> {
+pub(super) fn packet() -> Expression<'static> {
     meta(MetaKey::Mark)
 }
 
-fn connection() -> Expression<'static> {
+pub(super) fn connection() -> Expression<'static> {
     conntrack("mark")
-}
-
-fn conntrack(key: &'static str) -> Expression<'static> {
-    Expression::Named(NamedExpression::CT(CT {
-        key: key.into(),
-        family: None,
-        dir: None,
-    }))
 }
 
 /// Packets of who began the connection (`original`), or of who answers (`reply`).
@@ -258,7 +250,7 @@ fn bits(of: fn() -> Expression<'static>, mask: u32) -> Expression<'static> {
 }
 
 /// Sets the bits of the mask, and leaves those of others.
-fn set(of: fn() -> Expression<'static>, mask: u32, value: u32) -> Statement<'static> {
+pub(super) fn set(of: fn() -> Expression<'static>, mask: u32, value: u32) -> Statement<'static> {
     let kept = bits(of, !mask);
     let operation = BinaryOperation::OR(vec![kept, Expression::Number(value)]);
     Statement::Mangle(Mangle {

@@ -33,6 +33,9 @@ struct Entries {
     numbers: Vec<Numbers>,
     /// Interfaces whose `rp_filter` was changed.
     rp_filter: Vec<RpFilterEntry>,
+    /// Whether there may be rules of ours in Docker's chain.
+    #[serde(default)]
+    openings: bool,
 }
 
 /// Where a record was written.
@@ -99,6 +102,7 @@ impl Ledger {
             origin,
             numbers: Vec::new(),
             rp_filter: Vec::new(),
+            openings: false,
         });
         Ok(Self {
             path,
@@ -160,10 +164,23 @@ impl Ledger {
         })
     }
 
+    /// Whether there may be rules of ours in Docker's chain.
+    pub(super) fn openings(&self) -> bool {
+        self.entries.openings
+    }
+
+    pub(super) fn set_openings(&mut self, openings: bool) -> Result<(), Error> {
+        if self.entries.openings == openings {
+            return Ok(());
+        }
+        self.update(|entries| entries.openings = openings)
+    }
+
     /// Deletes the file: nothing is left to put back.
     pub(super) fn close(&mut self) -> Result<(), Error> {
         self.entries.numbers.clear();
         self.entries.rp_filter.clear();
+        self.entries.openings = false;
         match fs::remove_file(&self.path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,4 +1,4 @@
-//! All routing state that steer puts on a host: rules, a table, a sysctl, an nft table.
+//! All routing state that steer puts on a host: rules, a table, a sysctl, an nft table, rules in Docker's chain.
 //!
 //! What is wanted becomes a [`Plan`] ([`plan`], pure), which is compared with what is there ([`diff`], pure), and
 //! the difference is applied by [`Routing`], which also puts everything back. What is steer's is known by its
@@ -16,6 +16,8 @@
 //!     vpn,
 //!     on_down: OnDown::Block,
 //!     networks: Vec::new(),
+//!     dns: Vec::new(),
+//!     forwards: Vec::new(),
 //!     taken: Taken::default(),
 //!     newest: IfIndex(0),
 //!     numbers,
@@ -29,6 +31,8 @@
 //! ```
 
 mod diff;
+mod dns;
+mod docker;
 mod error;
 mod expression;
 mod forward;
@@ -39,7 +43,11 @@ mod lookup;
 mod message;
 mod netlink;
 mod nft;
+mod obstacles;
 mod plan;
+mod ports;
+mod program;
+mod record;
 mod rp_filter;
 mod survey;
 mod taken;
@@ -49,14 +57,18 @@ mod watch;
 
 pub use self::{
     diff::{Change, LOOSE, Loosened, STRICT, State, diff},
+    dns::DnsRule,
+    docker::{Gate, Listed, Opening},
     error::Error,
     guard::{Routing, cleanup},
     lookup::{Packet, Way, way},
+    obstacles::obstacles,
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
         Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,
         plan, sources,
     },
+    ports::{Forward, Protocol},
     survey::{KnownRoute, KnownRule, Survey, survey},
     taken::taken,
     watch::{Event, Watch, watch},

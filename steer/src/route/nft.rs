@@ -1,22 +1,24 @@
 //! The nft table `inet steer`, by way of the `nft` program: it masquerades, keeps the marks
-//! ([`keep`]), has new bridges wait and segments fit ([`forward`]).
+//! ([`keep`]), has new bridges wait and segments fit ([`forward`]), sends questions of DNS elsewhere ([`dns`]) and what comes
+//! by the VPN to containers ([`ports`](super::ports)).
 
-use std::{borrow::Cow, collections::BTreeSet, env, ffi::OsString, io, process::Stdio};
+use std::{borrow::Cow, collections::BTreeSet};
 
+use super::{
+    Change, Error, dns,
+    expression::{and, compared, meta, named, of_interface},
+    forward, keep,
+    plan::{IfIndex, Mark, NftTable},
+    ports::Forward,
+    program::{self, Failure},
+    record,
+};
 use nftables::{
     batch::Batch,
     expr::{Expression, MetaKey},
     schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table},
     stmt::{Operator, Statement},
     types::{NfChainType, NfFamily, NfHook},
-};
-use tokio::{io::AsyncWriteExt, process::Command};
-
-use super::{
-    Change, Error,
-    expression::{and, compared, meta, named, of_interface},
-    forward, keep,
-    plan::{IfIndex, Mark, NftTable},
 };
 
 pub(super) const TABLE: &str = "steer";
@@ -28,14 +30,14 @@ const SIGNATURE: &str = "steer: ";
 /// On the rule that masquerades.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
 /// What the comment of the others begins with, before mark, mask and the newest interface. Counts on when they change.
-const OTHERS: &str = "steer: rules 4 for ";
+const OTHERS: &str = "steer: rules 5 for ";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
     match nft(&["--json", "list", "table", "inet", TABLE], "").await {
         Ok(json) => Ok(Some(owner(&json))),
         Err(Failure::Refused(message)) if message.contains("No such file or directory") => Ok(None),
-        Err(failure) => Err(failure.of(format!("nft list table inet {TABLE}"))),
+        Err(failure) => Err(failure.of_nft(format!("nft list table inet {TABLE}"))),
     }
 }
 
@@ -47,64 +49,12 @@ pub(super) async fn set(change: &Change, new: Option<&NftTable>) -> Result<(), E
     })?;
     match nft(&["--json", "--file", "-"], &ruleset).await {
         Ok(_) => Ok(()),
-        Err(failure) => Err(failure.of(change.to_string())),
+        Err(failure) => Err(failure.of_nft(change.to_string())),
     }
 }
 
-/// Why `nft` did not do what it was to do.
-enum Failure {
-    NotStarted(io::Error),
-    Refused(String),
-}
-
-impl Failure {
-    fn of(self, command: String) -> Error {
-        match self {
-            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => Error::NftMissing,
-            Self::NotStarted(error) => Error::Nft {
-                command,
-                message: error.to_string(),
-            },
-            Self::Refused(message) if message.contains("Operation not permitted") => {
-                Error::Permission { command }
-            }
-            Self::Refused(message) => Error::Nft { command, message },
-        }
-    }
-}
-
-/// Runs `nft`. The helpers of the nftables crate leave its standard error to ours, and so lose what it says.
 async fn nft(arguments: &[&str], input: &str) -> Result<String, Failure> {
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .env("PATH", search_path())
-        .env("LC_ALL", "C")
-        // A Ctrl-C in the terminal ends steer, which then needs nft to put the host back.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(Failure::NotStarted)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It may end without having read: then it says why.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let output = child
-        .wait_with_output()
-        .await
-        .map_err(Failure::NotStarted)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    // The first line has the cause; those after it quote the input.
-    let cause = said
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("it gave no reason");
-    Err(Failure::Refused(cause.trim().to_owned()))
+    program::run("nft", arguments, input).await
 }
 
 /// Whose the table `inet steer` is.
@@ -146,13 +96,6 @@ fn owner(json: &str) -> Owner {
     table.map_or(Owner::SteerChanged, Owner::Steer)
 }
 
-/// `su` without `-` and some service managers leave out the folders that nft is in.
-fn search_path() -> OsString {
-    let mut path = env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin:/sbin");
-    path
-}
-
 fn render(table: Option<&NftTable>) -> Nftables<'static> {
     let ours = || {
         NfListObject::Table(Table {
@@ -167,7 +110,7 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
     batch.delete(ours());
     if let Some(table) = table {
         batch.add(ours());
-        for chain in chains() {
+        for chain in chains(table) {
             batch.add(NfListObject::Chain(chain));
         }
         if let Some(interface) = &table.interface {
@@ -177,6 +120,10 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
         for (chain, expression) in others(table) {
             batch.add(rule(chain, expression, comment(table).into()));
         }
+        for comment in record::comments(table) {
+            let nothing = vec![Statement::Return(None)];
+            batch.add(rule(record::CHAIN, nothing, comment.into()));
+        }
     }
     batch.to_nftables()
 }
@@ -184,8 +131,19 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
 /// The rules that nft lists otherwise than they were made.
 fn others(
     table: &NftTable,
-) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
-    keep::rules(table).chain(forward::rules(table))
+) -> impl Iterator<Item = (Cow<'static, str>, Vec<Statement<'static>>)> + use<> {
+    let interface = table.interface.as_deref();
+    let forwards = interface.into_iter().flat_map(|vpn| {
+        let rule = |forward: &Forward| (dns::TRANSLATE.into(), forward.rule(vpn));
+        table.forwards.iter().map(rule)
+    });
+    let forwards: Vec<_> = forwards.collect();
+    let dns = dns::rules(table).into_iter();
+    keep::rules(table)
+        .chain(forward::rules(table))
+        .map(|(chain, rule)| (chain.into(), rule))
+        .chain(dns.map(|(chain, rule)| (chain.into(), rule)))
+        .chain(forwards)
 }
 
 /// On those rules: what they were made of.
@@ -194,7 +152,7 @@ fn comment(table: &NftTable) -> String {
     format!("{OTHERS}{:#x} {:#x} {newest}", mark.value(), mark.mask())
 }
 
-/// The inverse of [`comment`], without the interfaces.
+/// The inverse of [`comment`], without the interfaces and the lists.
 fn commented(comment: &str) -> Option<NftTable> {
     let mut numbers = comment.strip_prefix(OTHERS)?.split(' ');
     let mut hex = || u32::from_str_radix(numbers.next()?.strip_prefix("0x")?, 16).ok();
@@ -204,12 +162,14 @@ fn commented(comment: &str) -> Option<NftTable> {
         uplinks: BTreeSet::new(),
         mark,
         newest: IfIndex(numbers.next()?.parse().ok()?),
+        dns: BTreeSet::new(),
+        forwards: BTreeSet::new(),
     };
     numbers.next().is_none().then_some(table)
 }
 
 fn rule(
-    chain: &'static str,
+    chain: impl Into<Cow<'static, str>>,
     expression: Vec<Statement<'static>>,
     comment: Cow<'static, str>,
 ) -> NfListObject<'static> {
@@ -223,21 +183,31 @@ fn rule(
     })
 }
 
-fn chains() -> impl Iterator<Item = Chain<'static>> {
+fn chains(table: &NftTable) -> impl Iterator<Item = Chain<'static>> + use<> {
+    let record = (!record::comments(table).is_empty()).then(record);
     [chain(), forward::chain(TABLE)]
         .into_iter()
         .chain(keep::chains(TABLE))
+        .chain(dns::chains(TABLE, table))
+        .chain(record)
+}
+
+fn record() -> Chain<'static> {
+    Chain {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: record::CHAIN.into(),
+        ..Chain::default()
+    }
 }
 
 fn chain() -> Chain<'static> {
     Chain {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        name: CHAIN.into(),
         _type: Some(NfChainType::NAT),
         hook: Some(NfHook::Postrouting),
         prio: Some(PRIORITY),
-        ..Chain::default()
+        name: CHAIN.into(),
+        ..record()
     }
 }
 
@@ -256,48 +226,54 @@ fn masquerade(mark: Mark, interface: &str) -> Vec<Statement<'static>> {
 
 /// The inverse of [`render`]: of the rule that masquerades exactly, of the others by their chain and comment.
 fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
-    let mut missing: Vec<_> = chains().collect();
+    let mut chains_there: Vec<Chain<'_>> = Vec::new();
     let mut rules: Vec<&Rule<'_>> = Vec::new();
     for object in objects {
         match object {
-            NfObject::ListObject(NfListObject::Chain(found)) => {
-                let found = Chain {
-                    handle: None,
-                    policy: None,
-                    ..found.clone()
-                };
-                let at = missing.iter().position(|chain| *chain == found)?;
-                missing.swap_remove(at);
-            }
+            NfObject::ListObject(NfListObject::Chain(found)) => chains_there.push(Chain {
+                handle: None,
+                policy: None,
+                ..found.clone()
+            }),
             NfObject::ListObject(NfListObject::Rule(rule)) => rules.push(rule),
             NfObject::ListObject(NfListObject::Table(_) | NfListObject::MetainfoObject(_)) => {}
             _ => return None,
         }
     }
-    let (masquerading, rest): (Vec<_>, Vec<_>) =
-        rules.into_iter().partition(|rule| rule.chain == CHAIN);
-    let mut table = commented(rest.first()?.comment.as_deref()?)?;
+    let mut in_chain = |chain: &str| -> Vec<_> {
+        let its = |rule: &mut &Rule<'_>| rule.chain == chain;
+        rules.extract_if(.., its).collect()
+    };
+    let (masquerading, record) = (in_chain(CHAIN), in_chain(record::CHAIN));
+    let mut table = commented(rules.first()?.comment.as_deref()?)?;
     let comment = comment(&table);
-    if rest
+    if rules
         .iter()
         .any(|rule| rule.comment.as_deref() != Some(&comment))
     {
         return None;
     }
+    let lists = record.iter().map(|rule| rule.comment.as_deref());
+    (table.dns, table.forwards) = record::read(lists)?;
     table.interface = match masquerading[..] {
         [] => None,
         [rule] => Some(interface(table.mark, &rule.expr)?),
         _ => return None,
     };
-    let looked_back = rest.iter().filter(|rule| rule.chain == keep::LOOK_BACK);
+    let looked_back = rules.iter().filter(|rule| rule.chain == keep::LOOK_BACK);
     for rule in looked_back {
         let name = named(&rule.expr)?;
         if table.interface.as_deref() != Some(name) {
             table.uplinks.insert(name.to_owned());
         }
     }
+    let mut missing: Vec<_> = chains(&table).collect();
+    for found in chains_there {
+        let at = missing.iter().position(|chain| *chain == found)?;
+        missing.swap_remove(at);
+    }
     // In what order chains are listed is nft's.
-    let mut there: Vec<_> = rest.iter().map(|rule| rule.chain.as_ref()).collect();
+    let mut there: Vec<_> = rules.iter().map(|rule| rule.chain.clone()).collect();
     let mut wanted: Vec<_> = others(&table).map(|(chain, _)| chain).collect();
     there.sort_unstable();
     wanted.sort_unstable();
@@ -312,6 +288,8 @@ fn interface(mark: Mark, expr: &[Statement<'_>]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn table(mark: Mark, interface: Option<&str>) -> NftTable {
@@ -320,22 +298,24 @@ mod tests {
             uplinks: BTreeSet::from(["eth0".to_owned()]),
             mark,
             newest: IfIndex(57),
+            dns: BTreeSet::new(),
+            forwards: BTreeSet::new(),
         }
     }
 
     /// As nft 1.0.6 lists what [`render`] makes, with a rule that masquerades what has that `mark`.
     fn listing(mark: &str, comment: &str) -> String {
-        let chains = chains().map(|chain| {
-            let mut object = serde_json::to_value(NfListObject::Chain(chain)).unwrap();
-            object["chain"]["policy"] = "accept".into();
-            object.to_string()
-        });
         let of = if mark == MASKED {
             Mark::DEFAULT
         } else {
             whole()
         };
         let of = table(of, Some("wg0"));
+        let chains = chains(&of).map(|chain| {
+            let mut object = serde_json::to_value(NfListObject::Chain(chain)).unwrap();
+            object["chain"]["policy"] = "accept".into();
+            object.to_string()
+        });
         let others = others(&of).map(|(chain, rule)| {
             let comment = super::comment(&of);
             let first = serde_json::to_string(&rule[0]).unwrap();
@@ -399,7 +379,7 @@ mod tests {
     #[test]
     fn a_missing_nft_names_the_package() {
         let missing = Failure::NotStarted(io::ErrorKind::NotFound.into());
-        let error = missing.of("nft".into()).to_string();
+        let error = missing.of_nft("nft".into()).to_string();
         assert!(error.contains("install the package nftables"), "{error}");
     }
 

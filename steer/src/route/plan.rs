@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{DnsRule, Error, Forward, Opening};
 use crate::rules::Net;
 
 /// Routing protocol number on every rule and route of steer's (`RTA_PROTOCOL`, and `FRA_PROTOCOL`
@@ -266,6 +266,10 @@ pub struct Wanted {
     pub on_down: OnDown,
     /// The networks of the containers.
     pub networks: Vec<Net>,
+    /// Whose questions of DNS go where.
+    pub dns: Vec<DnsRule>,
+    /// What comes to the VPN's address for containers.
+    pub forwards: Vec<Forward>,
     /// What the VPN has taken besides, for what is steered and not the VPN's to go past it.
     pub taken: Taken,
     /// The newest interface that may be one of their bridges and was looked at: what comes from newer ones waits.
@@ -299,6 +303,14 @@ impl Family {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip -6",
+        }
+    }
+
+    /// What nft calls its header.
+    pub(super) fn nft(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
         }
     }
 
@@ -473,6 +485,10 @@ pub struct NftTable {
     pub mark: Mark,
     /// What comes from a bridge that is newer than this interface is not forwarded.
     pub newest: IfIndex,
+    /// Whose questions of DNS go where.
+    pub dns: BTreeSet<DnsRule>,
+    /// What comes by the VPN to its address for containers.
+    pub forwards: BTreeSet<Forward>,
 }
 
 /// The routing state that is wanted. Nothing else may be steer's.
@@ -487,6 +503,8 @@ pub struct Plan {
     pub loose_rp_filter: BTreeSet<Interface>,
     /// The nft table.
     pub nft: Option<NftTable>,
+    /// What Docker's firewall is to let through, where there is one.
+    pub openings: BTreeSet<Opening>,
 }
 
 /// The addresses that packets of the VPN's come from: those that it has, and of a family of which it has none, for it is
@@ -516,6 +534,8 @@ pub fn plan(wanted: &Wanted) -> Plan {
         sources,
         on_down,
         networks,
+        dns,
+        forwards,
         taken,
         newest,
         numbers,
@@ -579,7 +599,17 @@ pub fn plan(wanted: &Wanted) -> Plan {
         uplinks: BTreeSet::new(),
         mark: numbers.mark,
         newest: *newest,
+        dns: dns.iter().map(DnsRule::sorted).collect(),
+        // Without a VPN nothing comes by it.
+        forwards: vpn.iter().flat_map(|_| forwards).cloned().collect(),
     });
+    plan.openings = vpn
+        .iter()
+        .flat_map(|vpn| {
+            let both = |forward| Opening::both(forward, &vpn.name);
+            forwards.iter().flat_map(both)
+        })
+        .collect();
     // A container's packets have their mark before the kernel checks that the way back to it is the one that they came by,
     // and that goes by the mark as well, with `src_valid_mark` (wg-quick) and in the rules of firewalls.
     plan.rules.extend(networks.iter().map(|&net| Rule {

@@ -18,7 +18,7 @@ use rtnetlink::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Error, nft::TABLE, plan::PROTOCOL};
+use super::{Error, docker, nft::TABLE, plan::PROTOCOL};
 
 /// The kernel's messages are at most a page; a longer one was cut off.
 const BUFFER: usize = 1 << 16;
@@ -38,7 +38,7 @@ pub enum Event {
     /// A filter or a queueing discipline was deleted.
     Filter,
     /// Steer's nft table, or part of it, was deleted: by `nft flush ruleset`, for example, which the start of many
-    /// a firewall begins with.
+    /// a firewall begins with. Or a rule of Docker's chain for its user's own was, or that chain is new, as far as it is nft's.
     Nft,
     /// More happened than the socket could hold: anything may have changed.
     Overrun,
@@ -155,34 +155,57 @@ fn raw(
     Ok(events.filter_map(|event| async move { event }))
 }
 
-/// Whether something in the table `inet steer` was deleted.
-///
-/// Each message is a `nlmsghdr`, a `nfgenmsg` and attributes, of which the first is the table's name for tables,
-/// chains and rules (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE` and `NFTA_RULE_TABLE` are all 1).
+/// Whether something in the table `inet steer` was deleted, or in Docker's chain for its user's own rules, or whether that was made
+/// anew.
 fn tells_of_loss(datagram: &[u8]) -> bool {
+    messages(datagram).any(|(kind, message)| {
+        let [subsystem, kind] = kind.to_be_bytes().map(libc::c_int::from);
+        let Some(&family) = message.get(HEADER) else {
+            return false;
+        };
+        let is = |attribute, wanted: &str| {
+            attributes(message)
+                .find(|(kind, _)| *kind == attribute)
+                .is_some_and(|(_, value)| value.strip_suffix(b"\0") == Some(wanted.as_bytes()))
+        };
+        let concerns = match libc::c_int::from(family) {
+            libc::NFPROTO_INET => is(TABLE_NAME, TABLE) && DELETIONS.contains(&kind),
+            libc::NFPROTO_IPV4 | libc::NFPROTO_IPV6 => match kind {
+                libc::NFT_MSG_DELRULE => is(CHAIN_OF_RULE, docker::USERS),
+                libc::NFT_MSG_NEWCHAIN | libc::NFT_MSG_DELCHAIN => is(CHAIN_NAME, docker::USERS),
+                _ => false,
+            },
+            _ => false,
+        };
+        subsystem == libc::NFNL_SUBSYS_NFTABLES && concerns
+    })
+}
+
+const DELETIONS: [libc::c_int; 3] = [
+    libc::NFT_MSG_DELTABLE,
+    libc::NFT_MSG_DELCHAIN,
+    libc::NFT_MSG_DELRULE,
+];
+
+/// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE` and `NFTA_RULE_TABLE`.
+const TABLE_NAME: u16 = 1;
+/// `NFTA_RULE_CHAIN`
+const CHAIN_OF_RULE: u16 = 2;
+/// `NFTA_CHAIN_NAME`
+const CHAIN_NAME: u16 = 3;
+
+/// The attributes of a message of nftables, after its `nlmsghdr` and `nfgenmsg`, as far as they are whole.
+fn attributes(message: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     const GENERIC: usize = 4;
     const ATTRIBUTE: usize = 4;
-    const DELETIONS: [libc::c_int; 3] = [
-        libc::NFT_MSG_DELTABLE,
-        libc::NFT_MSG_DELCHAIN,
-        libc::NFT_MSG_DELRULE,
-    ];
 
-    let deletes = |kind: u16| {
-        let [subsystem, message] = kind.to_be_bytes().map(libc::c_int::from);
-        subsystem == libc::NFNL_SUBSYS_NFTABLES && DELETIONS.contains(&message)
-    };
-    let name = |message: &[u8]| -> Option<Vec<u8>> {
-        let family = *message.get(HEADER)?;
-        let attribute = message.get(HEADER + GENERIC..)?;
-        let length = usize::from(u16::from_ne_bytes(attribute.get(..2)?.try_into().ok()?));
-        let name = attribute.get(ATTRIBUTE..length)?;
-        (i32::from(family) == libc::NFPROTO_INET).then(|| name.to_vec())
-    };
-    messages(datagram).any(|(kind, message)| {
-        let ours =
-            || name(message).is_some_and(|name| name.strip_suffix(b"\0") == Some(TABLE.as_bytes()));
-        deletes(kind) && ours()
+    let mut rest = message.get(HEADER + GENERIC..).unwrap_or_default();
+    iter::from_fn(move || {
+        let &[a, b, c, d] = rest.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = rest.get(ATTRIBUTE..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]), value))
     })
 }
 
@@ -252,6 +275,27 @@ mod tests {
             inet,
             "steer"
         )));
+    }
+
+    #[test]
+    fn losses_in_dockers_chain_are_told_and_that_it_is_new() {
+        let of = |kind, family, attribute: u16, chain: &str| {
+            let mut whole = message(kind, family, "filter");
+            let mut second = message(kind, family, chain).split_off(20);
+            second[2..4].copy_from_slice(&attribute.to_ne_bytes());
+            whole.extend(second);
+            let length = whole.len() as u32;
+            whole[..4].copy_from_slice(&length.to_ne_bytes());
+            whole
+        };
+        for family in [libc::NFPROTO_IPV4, libc::NFPROTO_IPV6] {
+            let tells = |kind, attribute, chain| tells_of_loss(&of(kind, family, attribute, chain));
+            assert!(tells(libc::NFT_MSG_DELRULE, 2, "DOCKER-USER"));
+            assert!(tells(libc::NFT_MSG_NEWCHAIN, 3, "DOCKER-USER"));
+            assert!(tells(libc::NFT_MSG_DELCHAIN, 3, "DOCKER-USER"));
+            assert!(!tells(libc::NFT_MSG_NEWRULE, 2, "DOCKER-USER"));
+            assert!(!tells(libc::NFT_MSG_DELRULE, 2, "DOCKER"));
+        }
     }
 
     #[test]

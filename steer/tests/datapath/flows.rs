@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use steer_common::{
     stats::Outcome,
-    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Port, Verdict},
+    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Path, Port, Verdict},
 };
 
 use crate::{
@@ -359,7 +359,7 @@ fn flows_of_one_bridge_are_no_flows_of_another() {
         remote_port: Port::new(443),
         protocol: 6,
     };
-    kernel.holds(key, FlowEntry::default());
+    kernel.holds(key, FlowEntry::new(0, Path::VPN));
     assert_eq!(
         flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, ACK)),
         (NEXT, 0)

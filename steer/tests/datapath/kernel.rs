@@ -20,8 +20,9 @@ use steer_common::{
     stats::{Outcome, Stats},
     suffix::{Key, hash_name},
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, NameEntry, NameKey, NetEntry,
-        PORTS, Piece, Port, QueryEntry, QueryKey, RuleEntry, V4_PREFIX, Verdict,
+        AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
+        HelloEntry, NameEntry, NameKey, NetEntry, PORTS, Piece, Port, QueryEntry, QueryKey,
+        RuleEntry, ScopeEntry, ScopeKey, V4_PREFIX, Verdict,
     },
     usage::{UsageKey, Volume},
 };
@@ -144,6 +145,9 @@ impl Kernel {
         self.empty::<QueryKey, QueryEntry>("QUERIES");
         self.empty::<FlowKey, HelloEntry>("HELLOS");
         self.empty::<UsageKey, Volume>("USAGE");
+        self.empty::<ScopeKey, ScopeEntry>("SCOPES");
+        self.empty::<EmbeddedKey, ScopeEntry>("EMBEDDED");
+        self.empty::<AskedKey, AskedEntry>("ASKED");
         self.datapath.set_home(&BTreeSet::new()).unwrap();
         let nets = self.datapath.ebpf_mut().map_mut("NETS").unwrap();
         let mut nets = LpmTrie::<_, Address, NetEntry>::try_from(nets).unwrap();

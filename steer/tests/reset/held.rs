@@ -194,6 +194,35 @@ fn packet(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_segment_is_completed_to_the_end_of_its_packet() {
+    let segment = [
+        &[0x9c, 0x40, 0x01, 0xbb, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2][..],
+        &[0xff, 0xff, 0xab, 0xcd, 0, 0],
+    ]
+    .concat();
+    let v4 = [
+        &[0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0][..],
+        &[192, 0, 2, 1, 192, 0, 2, 2],
+        &segment,
+        b"padding",
+    ]
+    .concat();
+    let mut completed = v4.clone();
+    assert!(complete(&mut completed));
+    // Counted by hand: 0x9c40 + 0x01bb + 1 + 0x5002 + 0xffff, the addresses, 6 and 20, folded and turned over.
+    let sum: u32 = [
+        0x9c40, 0x01bb, 1, 0x5002, 0xffff, 0xc000, 0x0201, 0xc000, 0x0202, 6, 20,
+    ]
+    .iter()
+    .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let wanted = !(((folded & 0xffff) + (folded >> 16)) as u16);
+    assert_eq!(completed[36..38], wanted.to_be_bytes());
+    completed[36..38].copy_from_slice(&v4[36..38]);
+    assert_eq!(completed, v4, "nothing else is changed");
+}
+
+#[test]
 fn only_whole_datagrams_are_completed() {
     let whole = packet(
         SocketAddr::from(([192, 0, 2, 1], 1)),
@@ -203,7 +232,7 @@ fn only_whole_datagrams_are_completed() {
     assert!(complete(&mut whole.clone()));
     for (what, at, octet) in [
         ("a fragment", 6, 0x20),
-        ("a segment", 9, 6),
+        ("a segment cut off", 9, 6),
         ("longer than it is", 25, 99),
     ] {
         let mut other = whole.clone();

@@ -54,6 +54,8 @@ async fn plan_of(host: &Host) -> Result<(Plan, Taken)> {
         sources: host.vpn.addresses().collect(),
         on_down: OnDown::Block,
         networks: Vec::new(),
+        dns: Vec::new(),
+        forwards: Vec::new(),
         taken: taken.clone(),
         newest: IfIndex(0),
         numbers: Numbers::default(),

@@ -93,15 +93,21 @@ pub fn vpn(name: &str, v4: &[Ipv4Addr], v6: &[&str]) -> Result<Vpn> {
 }
 
 pub fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Plan {
-    plan(&Wanted {
+    plan(&wishes(vpn, on_down))
+}
+
+pub fn wishes(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
+    Wanted {
         sources: vpn.iter().flat_map(Vpn::addresses).collect(),
         vpn,
         on_down,
         networks: Vec::new(),
+        dns: Vec::new(),
+        forwards: Vec::new(),
         taken: Taken::default(),
         newest: IfIndex(0),
         numbers: Numbers::default(),
-    })
+    }
 }
 
 pub fn blocking(vpn: Option<Vpn>) -> Plan {

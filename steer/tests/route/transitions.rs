@@ -12,8 +12,9 @@ use std::{
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use steer::route::{
-    Family, Hop, IfIndex, Interface, Mark, Numbers, OnDown, Plan, Priority, Route, Routing, Rule,
-    Selector, TableId, Target, UNREACHABLE_METRIC, Vpn, Wanted, plan, sources, taken,
+    DnsRule, Family, Forward, Hop, IfIndex, Interface, Mark, Numbers, OnDown, Plan, Priority,
+    Protocol, Route, Routing, Rule, Selector, TableId, Target, UNREACHABLE_METRIC, Vpn, Wanted,
+    plan, sources, taken,
 };
 use tempfile::TempDir;
 
@@ -30,6 +31,8 @@ struct World {
     sources: BTreeSet<IpAddr>,
     on_down: OnDown,
     networks: Vec<&'static str>,
+    dns: Vec<DnsRule>,
+    forwards: Vec<Forward>,
     /// What somebody has the VPN's routes be.
     redirects: bool,
 }
@@ -44,6 +47,8 @@ impl World {
             sources: self.sources.clone(),
             on_down: self.on_down,
             networks: networks.collect::<Result<_, _>>()?,
+            dns: self.dns.clone(),
+            forwards: self.forwards.clone(),
             taken: taken(index).await?,
             // They come with their bridges.
             newest: IfIndex(u32::try_from(self.networks.len())?),
@@ -54,7 +59,7 @@ impl World {
     /// Something happens; what.
     fn happens(&mut self, rng: &mut Rng) -> Result<&'static str> {
         let vpn = self.vpn.as_mut().map(|vpn| (vpn.name.clone(), vpn));
-        Ok(match (rng.u8(0..10), vpn) {
+        Ok(match (rng.u8(0..12), vpn) {
             (0, Some((name, _))) => {
                 ip(&format!("link del {name}"))?;
                 self.vpn = None;
@@ -104,6 +109,14 @@ impl World {
                 "other networks"
             }
             (8, _) => {
+                self.dns = asked(rng)?;
+                "other questions go elsewhere"
+            }
+            (9, _) => {
+                self.forwards = answered(rng)?;
+                "other ports are forwarded"
+            }
+            (10, _) => {
                 self.on_down = match self.on_down {
                     OnDown::Block => OnDown::Direct,
                     OnDown::Direct => OnDown::Block,
@@ -119,10 +132,13 @@ impl World {
                 ];
                 // It may not be there.
                 let _ = ip(line[rng.usize(..line.len())]);
-                if rng.bool() {
-                    sh("nft", "flush ruleset")?;
+                match rng.u8(0..4) {
+                    0 => drop(sh("nft", "flush ruleset")?),
+                    1 => docker()?,
+                    2 => drop(sh("iptables", "-w -F DOCKER-USER")),
+                    _ => {}
                 }
-                "somebody takes away"
+                "somebody takes away, or Docker comes"
             }
         })
     }
@@ -139,6 +155,66 @@ impl World {
         assert_eq!(way("198.51.100.7 mark 0x2000")?, "up0");
         Ok(())
     }
+}
+
+fn some<'a>(all: &[&'a str], rng: &mut Rng) -> Vec<&'a str> {
+    all.iter().copied().filter(|_| rng.bool()).collect()
+}
+
+fn asked(rng: &mut Rng) -> Result<Vec<DnsRule>> {
+    let mut rules = Vec::new();
+    for bridge in some(&["docker0", "br-0123456789ab"], rng) {
+        for source in some(&["", "172.18.0.2", "172.18.0.3", "fd00:17::2"], rng) {
+            let source = (!source.is_empty()).then(|| source.parse()).transpose()?;
+            let within = some(&["172.18.0.0/16", "172.18.7.0/24", "fd00:17::/64"], rng);
+            let servers = some(&["10.8.0.53", "fd00:8::53", "10.8.0.54"], rng);
+            rules.push(DnsRule {
+                bridge: bridge.into(),
+                source,
+                within: within
+                    .iter()
+                    .map(|net| net.parse())
+                    .collect::<Result<_, _>>()?,
+                servers: servers
+                    .iter()
+                    .map(|it| it.parse())
+                    .collect::<Result<_, _>>()?,
+            });
+        }
+    }
+    Ok(rules)
+}
+
+fn answered(rng: &mut Rng) -> Result<Vec<Forward>> {
+    let mut forwards = Vec::new();
+    for to in some(&["172.18.0.2", "fd00:17::2"], rng) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            forwards.push(Forward {
+                protocol,
+                port: rng.u16(1..),
+                to: to.parse()?,
+                to_port: rng.u16(1..),
+                bridge: "docker0".into(),
+            });
+        }
+    }
+    Ok(forwards)
+}
+
+/// Chains as Docker makes them, and then some rule of its user's.
+fn docker() -> Result<()> {
+    for program in ["iptables", "ip6tables"] {
+        for rule in [
+            "-w -N DOCKER-USER",
+            "-w -A DOCKER-USER -s 192.0.2.77 -j DROP",
+            "-w -A DOCKER-USER -s fd00:77::7 -j DROP",
+            "-w -A DOCKER-USER -j RETURN",
+            "-w -I FORWARD -j DOCKER-USER",
+        ] {
+            let _ = sh(program, rule);
+        }
+    }
+    Ok(())
 }
 
 /// The same plan with something that no kernel takes, at any place among its routes or rules.
@@ -195,6 +271,8 @@ async fn steps(seed: u64, count: u32) -> Result<()> {
         sources: BTreeSet::new(),
         on_down: OnDown::Block,
         networks: Vec::new(),
+        dns: Vec::new(),
+        forwards: Vec::new(),
         redirects: false,
     };
     let mut rng = Rng::with_seed(seed);

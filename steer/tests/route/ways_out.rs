@@ -94,6 +94,8 @@ fn a_killed_run_is_taken_over_even_with_other_numbers() -> Result<()> {
             sources: host.vpn.addresses().collect(),
             on_down: OnDown::Block,
             networks: Vec::new(),
+            dns: Vec::new(),
+            forwards: Vec::new(),
             taken: Taken::default(),
             newest: IfIndex(0),
             numbers,

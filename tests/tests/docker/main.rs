@@ -7,4 +7,5 @@ mod leaks;
 mod published;
 mod pull;
 mod restarts;
+mod scopes;
 mod session;

@@ -150,7 +150,7 @@ fn stop(Sourced { value, origin }: &Sourced<String>) -> Result<OnStop, ConfigErr
 }
 
 /// The addresses, each once.
-fn dns(values: &[Sourced<String>]) -> Result<Vec<IpAddr>, ConfigError> {
+pub(in crate::config) fn dns(values: &[Sourced<String>]) -> Result<Vec<IpAddr>, ConfigError> {
     let mut addresses = Vec::new();
     for Sourced { value, origin } in values {
         let address: IpAddr = value.parse().map_err(|_| {

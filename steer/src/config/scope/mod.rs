@@ -4,7 +4,7 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-pub(super) use judge::resolve;
+pub(super) use judge::{dns, resolve};
 
 use crate::origin::Origin;
 use crate::pattern::Pattern;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::*;
+use crate::route::docker::USERS;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -20,6 +21,8 @@ pub struct Kernel {
     pub rules: Vec<Rule>,
     pub routes: Vec<Route>,
     pub nft: Option<NftTable>,
+    /// What `DOCKER-USER` has, of each family's: none where there is no such chain.
+    pub users: BTreeMap<&'static str, Vec<Vec<String>>>,
     pub ledger: Vec<(Interface, u8)>,
 }
 
@@ -46,6 +49,7 @@ impl Kernel {
             routes: self.routes.clone(),
             nft: self.nft.clone(),
             nft_changed: false,
+            gates: self.gates(),
             ipv6: true,
             rp_filter_all: self.rp_filter_all,
             rp_filter: plan
@@ -65,8 +69,47 @@ impl Kernel {
         }
     }
 
+    fn gates(&self) -> Vec<Gate> {
+        let gate = |(&program, rules): (&&'static str, &Vec<Vec<String>>)| Gate {
+            program,
+            family: if program == "iptables" {
+                Family::V4
+            } else {
+                Family::V6
+            },
+            chain: Some(USERS),
+            drops: true,
+            rules: rules
+                .iter()
+                .filter(|rule| rule.iter().any(|word| word.starts_with("steer: ")))
+                .map(|rule| Listed {
+                    chain: USERS,
+                    rule: rule.clone(),
+                })
+                .collect(),
+        };
+        self.users.iter().map(gate).collect()
+    }
+
     pub fn execute(&mut self, change: &Change) {
         match change {
+            Change::Open {
+                program,
+                chain,
+                rule,
+            } => {
+                assert_eq!(*chain, USERS, "{change}");
+                let rules = self.users.get_mut(program);
+                let rules = rules.unwrap_or_else(|| panic!("no chain: {change}"));
+                assert!(!rules.contains(rule), "twice: {change}");
+                rules.insert(0, rule.clone());
+            }
+            Change::Close { program, rule, .. } => {
+                let rules = self.users.get_mut(program);
+                let rules = rules.unwrap_or_else(|| panic!("no chain: {change}"));
+                let at = rules.iter().position(|other| other == rule);
+                rules.remove(at.unwrap_or_else(|| panic!("no such rule: {change}")));
+            }
             Change::AddRule(rule) => {
                 assert!(!self.rules.contains(rule), "EEXIST: {change}");
                 self.rules.push(*rule);
@@ -207,6 +250,11 @@ impl Kernel {
             ));
         }
         let mut text = lines.join("\n");
+        for (program, rules) in &self.users {
+            let mut rules = rules.clone();
+            rules.sort();
+            write!(text, "\n{program} {rules:?}").unwrap();
+        }
         write!(text, "\n{:?}\n{:?}", self.nft, self.ledger).unwrap();
         text
     }

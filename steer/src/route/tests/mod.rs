@@ -27,6 +27,8 @@ fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
         vpn,
         on_down,
         networks: Vec::new(),
+        dns: Vec::new(),
+        forwards: Vec::new(),
         taken: Taken::default(),
         newest: IfIndex(0),
         numbers: Numbers::default(),

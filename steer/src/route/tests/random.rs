@@ -15,6 +15,8 @@ struct Host {
     sources: BTreeSet<IpAddr>,
     on_down: OnDown,
     networks: Vec<Net>,
+    dns: Vec<DnsRule>,
+    forwards: Vec<Forward>,
     taken: Taken,
     numbers: Numbers,
 }
@@ -36,6 +38,12 @@ enum Event {
     Taken(Vec<Family>, Vec<Route>),
     /// Containers have these networks.
     Networks(Vec<Net>),
+    /// These questions go elsewhere.
+    Dns(Vec<DnsRule>),
+    /// These ports are forwarded.
+    Forwards(Vec<Forward>),
+    /// Docker comes, with a user's rule in its chains, or goes.
+    Docker(bool),
 }
 
 /// The uplink, which is always there.
@@ -67,7 +75,46 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (subsequence(Family::BOTH.to_vec(), 0..=2), subsequence(Family::BOTH.to_vec(), 0..=2))
             .prop_map(|(families, others)| Event::Taken(families, others.into_iter().map(uplink).collect())),
         2 => subsequence(nets.to_vec(), 0..=3).prop_map(Event::Networks),
+        2 => subsequence(questions(), 0..=3).prop_map(Event::Dns),
+        2 => subsequence(forwards(), 0..=3).prop_map(Event::Forwards),
+        2 => any::<bool>().prop_map(Event::Docker),
     ]
+}
+
+fn questions() -> Vec<DnsRule> {
+    let of = |source: Option<&str>, servers: &[&str]| DnsRule {
+        bridge: "docker0".into(),
+        source: source.map(|source| source.parse().unwrap()),
+        within: vec!["172.17.0.0/16".parse().unwrap()],
+        servers: servers.iter().map(|it| it.parse().unwrap()).collect(),
+    };
+    vec![
+        of(Some("172.17.0.2"), &["10.8.0.53"]),
+        of(Some("172.17.0.3"), &["10.8.0.53"]),
+        of(None, &["10.8.0.54", "fd00::53"]),
+    ]
+}
+
+fn forwards() -> Vec<Forward> {
+    let of = |port, to: &str| Forward {
+        protocol: Protocol::Tcp,
+        port,
+        to: to.parse().unwrap(),
+        to_port: 80,
+        bridge: "docker0".into(),
+    };
+    vec![
+        of(8080, "172.17.0.2"),
+        of(8081, "172.17.0.2"),
+        of(8080, "fd00:17::2"),
+    ]
+}
+
+/// What a user of Docker has in its chain.
+fn users_own() -> Vec<String> {
+    ["-s", "192.0.2.77", "-j", "DROP"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 impl Host {
@@ -90,6 +137,8 @@ impl Host {
             sources: BTreeSet::new(),
             on_down: OnDown::Block,
             networks: Vec::new(),
+            dns: Vec::new(),
+            forwards: Vec::new(),
             taken: Taken::default(),
             numbers: Numbers::default(),
         }
@@ -102,6 +151,8 @@ impl Host {
             sources: self.sources.clone(),
             on_down: self.on_down,
             networks: self.networks.clone(),
+            dns: self.dns.clone(),
+            forwards: self.forwards.clone(),
             taken: self.taken.clone(),
             // They come with their bridges.
             newest: IfIndex(self.networks.len() as u32),
@@ -152,6 +203,17 @@ impl Host {
             (Event::OnDown(on_down), _) => self.on_down = on_down,
             (Event::Numbers(numbers), _) => self.numbers = numbers,
             (Event::Networks(networks), _) => self.networks = networks,
+            (Event::Dns(dns), _) => self.dns = dns,
+            (Event::Forwards(forwards), _) => self.forwards = forwards,
+            (Event::Docker(true), _) => {
+                for program in ["iptables", "ip6tables"] {
+                    let rules = self.kernel.users.entry(program).or_default();
+                    if !rules.contains(&users_own()) {
+                        rules.push(users_own());
+                    }
+                }
+            }
+            (Event::Docker(false), _) => self.kernel.users.clear(),
             (Event::Taken(families, others), _) => {
                 let families = families.into_iter().collect();
                 self.taken = Taken { families, others };
@@ -278,6 +340,9 @@ proptest! {
         }
         let kernel = host.kernel;
         prop_assert_eq!((kernel.rules, kernel.routes, kernel.nft, kernel.ledger), (vec![], vec![], None, vec![]));
+        for rules in kernel.users.values() {
+            prop_assert_eq!(rules, &vec![users_own()]);
+        }
         for link in kernel.links.values() {
             prop_assert_eq!(link.rp_filter, link.administrators, "{}", link.name);
         }

@@ -10,11 +10,17 @@ use steer_common::{
     decide::{self, Match, Tables, incoming, outgoing},
     packet::{Packet, Place, TCP, UDP},
     stats::{Action, Outcome},
-    types::{AddrEntry, Address, Config, FlowEntry, FlowKey, Port, RuleEntry, Verdict},
+    types::{
+        AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Path, Port, RuleEntry, ScopeEntry,
+        Verdict,
+    },
 };
+
+mod scope;
 
 const SERVER: Address = Address::v4([203, 0, 113, 7]);
 const CONTAINER: Address = Address::v4([172, 17, 0, 2]);
+const HOST: Address = Address::v4([172, 17, 0, 1]);
 const BRIDGE: u64 = 4;
 const RULE: u64 = 99;
 
@@ -23,8 +29,9 @@ struct Model {
     flows: RefCell<HashMap<FlowKey, FlowEntry>>,
     direct: RefCell<HashSet<FlowKey>>,
     addresses: RefCell<HashMap<Address, Verdict>>,
-    told: RefCell<Vec<FlowKey>>,
+    told: RefCell<Vec<(FlowKey, u32)>>,
     room: Option<usize>,
+    scope: Option<ScopeEntry>,
 }
 
 impl Tables for Model {
@@ -49,12 +56,19 @@ impl Tables for Model {
             rule: RULE,
         }
     }
-    fn hold(&self, key: &FlowKey) -> bool {
+    fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry {
+        assert_eq!((origin, *address), (BRIDGE, CONTAINER));
+        self.scope.unwrap_or(ScopeEntry::NONE)
+    }
+    fn is_home(&self, address: &Address) -> bool {
+        *address == HOST
+    }
+    fn hold(&self, key: &FlowKey, path: Path) -> bool {
         let mut flows = self.flows.borrow_mut();
         if self.room.is_some_and(|room| flows.len() >= room) {
             return false;
         }
-        flows.insert(*key, FlowEntry::default());
+        flows.insert(*key, FlowEntry::new(0, path));
         true
     }
     fn leave(&self, key: &FlowKey) {
@@ -63,9 +77,9 @@ impl Tables for Model {
     fn release(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
     }
-    fn tell(&self, key: &FlowKey, matched: &Match) {
+    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32) {
         assert_eq!(matched.rule, RULE);
-        self.told.borrow_mut().push(*key);
+        self.told.borrow_mut().push((*key, scope));
     }
 }
 
@@ -182,7 +196,11 @@ fn flows_are_over_by_protocol_and_state() {
         (UDP, u32::MAX - 1, E::BEGUN, 16, true),
         (UDP, u32::MAX - 1, E::BEGUN, 15, false),
     ] {
-        let entry = FlowEntry { seen, state };
+        let entry = E {
+            seen,
+            state,
+            ..E::new(0, Path::VPN)
+        };
         assert_eq!(
             entry.is_over(protocol, tick),
             over,
