@@ -1,179 +1,15 @@
-//! Scopes: some containers or processes, and where all goes that they send and no rule speaks of.
+//! Scopes as the file has them become scopes that hold.
 
-use super::file::FileScope;
-use super::resolve::cgroup_path;
-use super::{ConfigError, DockerChoice, OnDown};
+use super::{Forward, OnStop, Protocol, Scope, Selector, Way};
+use crate::config::file::FileScope;
+use crate::config::resolve::cgroup_path;
+use crate::config::{ConfigError, DockerChoice, OnDown};
 use crate::origin::{Origin, Sourced};
 use crate::pattern::Pattern;
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
-
-/// Some containers or processes, and what holds for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
-    /// Which they are.
-    pub selector: Selector,
-    /// Where goes what no rule speaks of.
-    pub default: Way,
-    /// Who is asked every DNS question, through the VPN, the first before the others; none: whom they ask themselves.
-    pub dns: Vec<IpAddr>,
-    /// What comes in at the VPN's address for a container of the scope.
-    pub forward: Vec<Forward>,
-    /// What becomes of them when steer is stopped.
-    pub on_stop: OnStop,
-    /// Where the file has it.
-    pub origin: Origin,
-}
-
-/// Which containers or processes a scope is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// The containers on Docker's networks of these names, as far as they use them.
-    Network(Pattern),
-    /// The containers of these names.
-    Container(Pattern),
-    /// The containers with this label, and with this value of it where one is given.
-    Label {
-        /// The label's key.
-        key: String,
-        /// Its value; none for any.
-        value: Option<String>,
-    },
-    /// The containers of this Compose project.
-    Compose(String),
-    /// The processes in this cgroup and below it: absolute, or relative to a cgroup2 mount point.
-    Cgroup(PathBuf),
-}
-
-/// Where goes what no rule speaks of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// Through the VPN, or nowhere while it is down.
-    #[default]
-    Vpn,
-    /// Direct, as without a scope.
-    Direct,
-    /// Nowhere.
-    Block,
-}
-
-/// A port of the VPN's address that leads to a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// The protocol, of both.
-    pub protocol: Protocol,
-    /// The port at the VPN's address.
-    pub port: u16,
-    /// The container, by its name or by that of its Compose service.
-    pub container: String,
-    /// The container's port.
-    pub to: u16,
-}
-
-/// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// What becomes of a scope when steer is stopped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnStop {
-    /// It stays as it is until steer runs again, or until `steer cleanup`.
-    #[default]
-    Keep,
-    /// It is let go of: all goes direct.
-    Release,
-}
-
-impl Scope {
-    /// Whether it means what another does, wherever each is written.
-    pub fn means(&self, other: &Self) -> bool {
-        let moved = Self {
-            origin: other.origin.clone(),
-            ..self.clone()
-        };
-        moved == *other
-    }
-}
-
-impl Selector {
-    /// Its key in the file.
-    pub fn key(&self) -> &'static str {
-        match self {
-            Self::Network(_) => "network",
-            Self::Container(_) => "container",
-            Self::Label { .. } => "label",
-            Self::Compose(_) => "compose",
-            Self::Cgroup(_) => "cgroup",
-        }
-    }
-
-    /// Its value in the file.
-    pub fn value(&self) -> String {
-        match self {
-            Self::Network(pattern) | Self::Container(pattern) => pattern.to_string(),
-            Self::Label { key, value: None } => key.clone(),
-            Self::Label {
-                key,
-                value: Some(value),
-            } => format!("{key}={value}"),
-            Self::Compose(project) => project.clone(),
-            Self::Cgroup(path) => path.display().to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key(), self.value())
-    }
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vpn => "vpn",
-            Self::Direct => "direct",
-            Self::Block => "block",
-        })
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-impl fmt::Display for OnStop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Keep => "keep",
-            Self::Release => "release",
-        })
-    }
-}
-
-impl fmt::Display for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{} -> {}:{}",
-            self.port, self.protocol, self.container, self.to
-        )
-    }
-}
 
 /// Judges the scopes of a file, each by itself and all together.
-pub(super) fn resolve(
+pub(in crate::config) fn resolve(
     file: Vec<FileScope>,
     on_down: &Sourced<OnDown>,
     docker: &Sourced<DockerChoice>,
@@ -314,7 +150,7 @@ fn stop(Sourced { value, origin }: &Sourced<String>) -> Result<OnStop, ConfigErr
 }
 
 /// The addresses, each once.
-pub(super) fn dns(values: &[Sourced<String>]) -> Result<Vec<IpAddr>, ConfigError> {
+pub(in crate::config) fn dns(values: &[Sourced<String>]) -> Result<Vec<IpAddr>, ConfigError> {
     let mut addresses = Vec::new();
     for Sourced { value, origin } in values {
         let address: IpAddr = value.parse().map_err(|_| {
