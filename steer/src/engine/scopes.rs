@@ -177,7 +177,7 @@ impl Engine {
         let named = u32::from(!self.settings.dns_vpn.is_empty()) * relay::NAMES;
         let asks = |scope: &&Scope| scope.default != Way::Direct || !scope.dns.is_empty();
         let embeds = is_of_containers(scopes) && scopes.iter().any(|scope| asks(&scope));
-        self.config.relay = named | u32::from(embeds) * relay::EMBEDDED;
+        self.config.relay = named | (u32::from(embeds) * relay::EMBEDDED);
         self.config.scopes = is_of_containers(scopes).into();
         self.datapath.configure(&self.config)?;
         if self.config.scopes == 0 {
