@@ -191,11 +191,14 @@ impl Inner {
         let mut state = self.observe(&netlink, &nothing).await?;
         let mut done = Vec::new();
         let mut errors = Vec::new();
-        match docker::gates().await {
-            Ok(gates) => state.gates = gates,
-            Err(error) if self.ledger.openings() => errors.push(error),
-            // Somebody else's firewall that iptables cannot list: nothing says that anything in it is ours.
-            Err(error) => tracing::debug!("{error}"),
+        // Without a record of a run there may have been one all the same.
+        if self.ledger.openings() || self.ledger.numbers().is_empty() {
+            match docker::gates().await {
+                Ok(gates) => state.gates = gates,
+                Err(error) if self.ledger.openings() => errors.push(error),
+                // Somebody else's firewall that iptables cannot list: nothing says that anything in it is ours.
+                Err(error) => tracing::debug!("{error}"),
+            }
         }
         for change in diff(&nothing, &state) {
             match self.execute(&netlink, &change).await {

@@ -9,7 +9,7 @@ use steer::route::{Event, Forward, Numbers, Protocol, Wanted, cleanup, obstacles
 use crate::{
     containers::{BRIDGE, FAR, addresses, ask_tcp, ask_udp, at, bridged, container, serve, wanted},
     host::Host,
-    netns::{self, Namespace, assert_same, sh, snapshot},
+    netns::{self, Namespace, assert_same, set_rp_filter, sh, snapshot},
 };
 
 /// The VPN's addresses.
@@ -148,6 +148,14 @@ async fn through_a_firewall(kind: &'static str, internal: bool) -> Result<()> {
     routing.apply(&with).await?;
     std::mem::forget(routing);
     cleanup(host.run_dir(), Numbers::default()).await?;
+    assert_same(&before, &rules(&host)?);
+    let mut routing = host.open().await?;
+    routing.apply(&with).await?;
+    std::mem::forget(routing);
+    std::fs::remove_file(host.run_dir().join("routing.json"))?;
+    cleanup(host.run_dir(), Numbers::default()).await?;
+    // Of what was before that only the record knew.
+    set_rp_filter("vpn0", 1)?;
     assert_same(&before, &rules(&host)?);
 
     let mut routing = host.open().await?;
