@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use steer_tests::{
     lab::{
-        Answer, DockerVersion, IMAGE, Lab, Ns, Resolver, ResolverPlace,
+        Answer, DockerVersion, HostSnapshot, IMAGE, Lab, Ns, Resolver, ResolverPlace,
         plan::{Path, RESOLVER_V4, Range, TUNNEL_V4, TUNNEL_V6},
     },
     pace::patience,
@@ -67,12 +67,35 @@ fn network(lab: &Lab, name: &str) -> Result<()> {
     made.stdout().map(drop)
 }
 
+/// The host as it is once there was a container on each network, for the kernel gives bridges addresses then.
+fn snapshot(lab: &Lab) -> Result<HostSnapshot> {
+    for network in ["under", "lab"] {
+        let ran = lab.container_with(&["--network", network], &["sleep", "1"])?;
+        ensure!(ran.ok(), "{}", ran.said());
+    }
+    as_now(lab)
+}
+
+/// The host once no container is left on any bridge, as the kernel notices a moment later.
+fn as_now(lab: &Lab) -> Result<HostSnapshot> {
+    for _ in 0..100 {
+        let bridges = lab.shell(Ns::Box, "ip -o link show type bridge")?;
+        if !bridges.contains("state UP") {
+            break;
+        }
+        thread::sleep(patience(Duration::from_millis(100)));
+    }
+    HostSnapshot::take(lab)
+}
+
 #[test]
 fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     network(&lab, "under")?;
-    let steer = lab.steer(&isolated("network = \"under\""), &QUIET)?;
+    let before = snapshot(&lab)?;
+    let config = isolated("network = \"under\"") + "on_stop = \"release\"\n";
+    let steer = lab.steer(&config, &QUIET)?;
     let capture = Capture::begin(&lab)?;
     let urls = ["https://v4.direct.example/", "https://v4.blocked.example/"];
     for number in 0..10 {
@@ -111,8 +134,10 @@ fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     ensure!(ran.ok(), "{}", ran.said());
     let last = lab.seen()?.pop().context("nothing was seen")?;
     ensure!(last.path == Path::Direct, "{last:?}");
-    println!("{}", steer.output());
-    steer.terminate().map(drop)
+    println!("{}", steer.terminate()?);
+    let left = before.diff(&as_now(&lab)?);
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
 }
 
 /// A resolver that lies, and tells who asked it.
@@ -324,6 +349,7 @@ fn forwards_to(version: DockerVersion) -> Result<()> {
         Ns::Internet,
         "ip route add 10.8.0.0/24 via 10.40.0.1; ip route add fd00:8::/64 via fd00:40::1",
     )?;
+    let before = snapshot(&lab)?;
     let config = isolated("network = \"under\"")
         + "forward = [\"4666/tcp -> torrent\", \"4667/udp -> torrent:4666\"]\n";
     let steer = lab.steer(&config, &QUIET)?;
@@ -375,7 +401,14 @@ fn forwards_to(version: DockerVersion) -> Result<()> {
     ensure!(addresses[0] != addresses[1], "{addresses:?}");
     let leaked = capture.seen()?;
     ensure!(leaked.is_empty(), "{leaked}");
-    steer.terminate().map(drop)
+    lab.docker(&["rm", "-f", "torrent", "other"])?.stdout()?;
+    steer.terminate()?;
+    let kept = before.diff(&as_now(&lab)?);
+    ensure!(!kept.is_empty(), "nothing is kept");
+    lab.steer_cleanup()?.stdout()?;
+    let left = before.diff(&as_now(&lab)?);
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
 }
 
 #[test]
