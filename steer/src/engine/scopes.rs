@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{Engine, Error};
 use crate::{
-    config::{DockerChoice, OnStop, Protocol, Scope, Selector, Way},
+    config::{DockerChoice, OnStop, Protocol, Scope, Way},
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
@@ -79,7 +79,7 @@ pub(super) enum Step {
 /// What is known of containers and their scopes.
 #[derive(Debug)]
 pub(super) struct Scoped {
-    /// None where no scope is about containers.
+    /// None where there is no scope.
     events: Option<Events>,
     asking: Option<JoinHandle<Result<Told, String>>>,
     again: bool,
@@ -98,7 +98,7 @@ pub(super) struct Scoped {
 impl Scoped {
     pub(super) fn new(scopes: &[Scope], docker: &DockerChoice) -> Self {
         Self {
-            events: is_of_containers(scopes).then(|| Events::new(docker.clone())),
+            events: (!scopes.is_empty()).then(|| Events::new(docker.clone())),
             asking: None,
             again: false,
             inventory: None,
@@ -141,12 +141,6 @@ impl Scoped {
     }
 }
 
-fn is_of_containers(scopes: &[Scope]) -> bool {
-    scopes
-        .iter()
-        .any(|scope| !matches!(scope.selector, Selector::Cgroup(_)))
-}
-
 fn waits(who: &ScopeKey) -> String {
     let from = match who.address == Address::default() {
         true => "its containers wait, for Docker has not told whose it is".to_owned(),
@@ -176,9 +170,9 @@ impl Engine {
         let scopes = &self.settings.scopes;
         let named = u32::from(!self.settings.dns_vpn.is_empty()) * relay::NAMES;
         let asks = |scope: &&Scope| scope.default != Way::Direct || !scope.dns.is_empty();
-        let embeds = is_of_containers(scopes) && scopes.iter().any(|scope| asks(&scope));
+        let embeds = scopes.iter().any(|scope| asks(&scope));
         self.config.relay = named | (u32::from(embeds) * relay::EMBEDDED);
-        self.config.scopes = is_of_containers(scopes).into();
+        self.config.scopes = u32::from(!scopes.is_empty());
         self.datapath.configure(&self.config)?;
         if self.config.scopes == 0 {
             return Ok(Vec::new());
