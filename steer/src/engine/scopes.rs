@@ -334,7 +334,8 @@ impl Engine {
     }
 
     /// Has routing follow what is known, tells the programs, and lets those go on who waited for it: in this order, for what the
-    /// programs let on must be led where it belongs.
+    /// programs let on must be led where it belongs. Those of whom something else is known now wait meanwhile, for an address
+    /// that one leaves may be the next one's at once.
     async fn assign(&mut self) -> Result<(), Error> {
         let Some(inventory) = &self.scoped.inventory else {
             return Ok(());
@@ -349,6 +350,10 @@ impl Engine {
         let assignment = assign(scopes, inventory, &bridges);
         let now = entries(scopes, &assignment);
         let listeners = listeners(&now, inventory, &self.scoped.resolvers, &bridges);
+        let mut stay = self.scoped.told.clone();
+        stay.retain(|who, entry| now.get(who) == Some(entry));
+        self.datapath.set_scopes(&self.scoped.told, &stay)?;
+        let told = std::mem::replace(&mut self.scoped.told, stay);
         let before = std::mem::replace(&mut self.scoped.assignment, assignment);
         let assignment = &self.scoped.assignment;
         let leads = before.forwards != assignment.forwards
@@ -360,9 +365,9 @@ impl Engine {
         }
         self.datapath.set_scopes(&self.scoped.told, &now)?;
         self.datapath.set_listeners(&listeners)?;
-        let before = std::mem::replace(&mut self.scoped.told, now);
+        self.scoped.told = now;
         if self.started {
-            self.isolate(&before);
+            self.isolate(&told);
         }
 
         if self.started && self.scoped.notes != self.scoped.assignment.notes {

@@ -1,6 +1,7 @@
 //! Whole networks and single containers through the VPN, unchanged; by the servers' logs, and by a capture at the provider.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -443,6 +444,20 @@ fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
             .stdout()
     };
     run(&lab, "first")?;
+    // One that has long been at it, with answers on their way.
+    thread::sleep(moment);
+    let older = lab.steer(&isolated("network = \"under\""), &QUIET)?;
+    let capture = Capture::begin(&lab)?;
+    thread::sleep(moment);
+    let leaked = capture.seen()?;
+    println!(
+        "containers older than steer: {} packets outside the tunnel",
+        leaked.lines().count()
+    );
+    ensure!(leaked.is_empty(), "{leaked}\n{}", older.output());
+    drop(capture);
+    older.terminate()?;
+    lab.steer_cleanup()?.stdout()?;
     // As a host that was shut down: no daemon, no container, no bridge.
     let version = lab.stop_docker()?;
     lab.shell(
@@ -526,5 +541,46 @@ fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
     let seen = lab.seen()?.split_off(before);
     let direct: Vec<_> = seen.iter().filter(|it| it.path != Path::Vpn).collect();
     ensure!(direct.is_empty(), "{direct:#?}");
+    steer.terminate().map(drop)
+}
+
+#[test]
+fn who_gets_the_address_of_one_that_was_free_is_isolated() -> Result<()> {
+    let rounds = many("STEER_CONTAINERS", 8)?;
+    let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    let steer = lab.steer(&isolated("label = \"steer.path=vpn\""), &QUIET)?;
+    let capture = Capture::begin(&lab)?;
+    // One address in turns, each as soon as the other has gone.
+    let script = format!(
+        "for i in $(seq {rounds}); do
+            docker run --rm --pull never --network bridge {IMAGE} sh -c 'ip -4 -o addr show eth0; nc -w 1 198.51.100.12 80 </dev/null'
+            docker run --rm --pull never --network bridge --label steer.path=vpn {IMAGE} sh -c '
+                ip -4 -o addr show eth0; nc -w 2 198.51.100.11 80 </dev/null && echo reached'
+        done"
+    );
+    let ran = lab.docker_shell(&script)?.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let addresses: BTreeSet<_> = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(3))
+        .collect();
+    let reached = said.lines().filter(|line| *line == "reached").count();
+    let seen = capture.seen()?;
+    let of = |to: &str| {
+        seen.lines()
+            .filter(|line| line.contains(&format!("> {to}.")))
+            .count()
+    };
+    let (free, leaked) = (of("198.51.100.12"), of("198.51.100.11"));
+    println!(
+        "addresses {addresses:?}, reached {reached} of {rounds}; direct packets: {free} of the free, {leaked} of the isolated"
+    );
+    ensure!(leaked == 0, "{seen}\n{}", steer.output());
+    ensure!(
+        free >= rounds && reached == rounds,
+        "{said}\n{}",
+        steer.output()
+    );
     steer.terminate().map(drop)
 }
