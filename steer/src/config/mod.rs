@@ -22,6 +22,7 @@ pub use sni::{Late, Sni};
 use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;
 use crate::rules::{BuildError, RuleSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -151,6 +152,12 @@ impl Settings {
     pub fn waits(&self) -> bool {
         let is_awaited = |scope: &Scope| !matches!(scope.selector, Selector::Cgroup(_));
         self.flags.wait || self.scopes.iter().any(is_awaited)
+    }
+
+    /// The name servers that are asked through the VPN, each once.
+    pub fn resolvers(&self) -> BTreeSet<IpAddr> {
+        let of_scopes = self.scopes.iter().flat_map(|scope| &scope.dns);
+        of_scopes.chain(&self.dns_vpn).copied().collect()
     }
 
     /// The default of [`Settings::bpffs`].
