@@ -6,7 +6,7 @@ use super::output::print;
 use super::runtime;
 use crate::control::query::Explain;
 use crate::inspect::Path;
-use crate::inspect::explain::{self, AddressFact, Explanation, NameFact, Question};
+use crate::inspect::explain::{self, AddressFact, Because, Explanation, NameFact, Question};
 use crate::inspect::{Asker, RuleFact};
 use crate::words::{counted, span};
 use anyhow::{Result, anyhow, bail};
@@ -84,6 +84,9 @@ pub(crate) fn lines(it: &Explanation, palette: Palette) -> Vec<String> {
     let verdict = match it.path {
         Path::Vpn => palette.paint(Tone::Strong, &format!("{about} takes the VPN")),
         Path::Direct => palette.paint(Tone::Strong, &format!("{about} goes direct")),
+        Path::Blocked if it.because == Because::Waits => {
+            palette.paint(Tone::Bad, &format!("{about} waits"))
+        }
         Path::Blocked => palette.paint(Tone::Bad, &format!("{about} is blocked")),
     };
     let mut lines = vec![verdict, row("because", it.why.clone())];
@@ -98,6 +101,10 @@ pub(crate) fn lines(it: &Explanation, palette: Palette) -> Vec<String> {
             some => format!(" ({})", some.join(", ")),
         };
         lines.push(row("from", format!("{}{at}: {}", from.who, from.why)));
+    }
+    if let Some(it) = &it.scope {
+        lines.push(row("scope", it.means()));
+        lines.extend(it.elsewhere.iter().map(|other| row("", other.clone())));
     }
     if let Some(it) = &it.rule {
         lines.push(row("rule", rule(it)));

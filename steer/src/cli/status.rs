@@ -5,6 +5,7 @@ use super::colour::{Palette, Tone};
 use super::output::{self, print};
 use super::runtime;
 use crate::control::query::Nothing;
+use crate::inspect::scopes::{ForwardFact, ScopeFact, WaitingFact};
 use crate::inspect::status::{State, Status};
 use crate::inspect::{self, Path};
 use crate::route::OnDown;
@@ -134,6 +135,15 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
             .iter()
             .map(|path| row("cgroup", path.clone())),
     );
+    for scope in &status.scopes {
+        lines.push(row("scope", self::scope(scope)));
+        if let Some(members) = members(scope) {
+            lines.push(row("", members));
+        }
+        let forwards = scope.forwards.iter();
+        lines.extend(forwards.map(|it| row("forward", forward(it, palette))));
+    }
+    lines.extend(status.waiting.iter().map(|it| row("waits", waits(it))));
     let config = match &status.config {
         Some(file) => format!(" ({file})"),
         None => " (no configuration file)".to_owned(),
@@ -189,6 +199,68 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
     lines
 }
 
+fn scope(it: &ScopeFact) -> String {
+    let default = match it.default.as_str() {
+        "vpn" => "all but the rules' takes the VPN",
+        "block" => "nothing but the rules' leaves",
+        _ => "all but the rules' goes direct",
+    };
+    let dns = match it.dns.as_slice() {
+        [] => String::new(),
+        some => format!("; dns {}", list(some)),
+    };
+    let kept = match it.on_stop.as_str() {
+        "keep" => "",
+        _ => "; released when steer stops",
+    };
+    format!("{}: {default}{dns}{kept} ({})", it.scope, it.from)
+}
+
+/// Who is in it; nothing is known of processes.
+fn members(it: &ScopeFact) -> Option<String> {
+    if it.scope.starts_with("cgroup ") {
+        return None;
+    }
+    let on = match it.networks.as_slice() {
+        [] => String::new(),
+        [one] => format!(" on the network {one}"),
+        some => format!(" on the networks {}", list(some)),
+    };
+    Some(match it.containers.as_slice() {
+        [] => format!("no container{on}"),
+        some => format!("{}{on}: {}", counted(some.len(), "container"), list(some)),
+    })
+}
+
+fn forward(it: &ForwardFact, palette: Palette) -> String {
+    let forward = &it.forward;
+    match &it.why_not {
+        Some(why) => palette.paint(Tone::Bad, &format!("{forward} leads nowhere: {why}")),
+        None => format!("{forward} leads to {}", list(&it.to)),
+    }
+}
+
+fn waits(it: &WaitingFact) -> String {
+    let network = match &it.network {
+        Some(network) => format!("{} (Docker's network {network})", it.bridge),
+        None => it.bridge.clone(),
+    };
+    let who = match it.address {
+        Some(address) => format!("{address} on {network}"),
+        None => format!("whoever is on {network}"),
+    };
+    let since = match it.seconds {
+        Some(seconds) => format!(", for {}", span(seconds)),
+        None => String::new(),
+    };
+    format!("{who}{since}: Docker has not told in which scope that is")
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +290,47 @@ mod tests {
                 network: Some("bridge".to_owned()),
             }],
             cgroups: vec!["/sys/fs/cgroup/system.slice/docker.service".to_owned()],
+            scopes: vec![
+                ScopeFact {
+                    scope: "network under".to_owned(),
+                    from: "steer.toml:3".to_owned(),
+                    default: "vpn".to_owned(),
+                    dns: vec!["1.1.1.1".parse().unwrap()],
+                    on_stop: "keep".to_owned(),
+                    networks: vec!["under".to_owned()],
+                    containers: vec!["sidecar".to_owned(), "torrent".to_owned()],
+                    forwards: vec![
+                        ForwardFact {
+                            forward: "4666/tcp -> torrent:4666".to_owned(),
+                            container: Some("torrent".to_owned()),
+                            to: vec!["172.19.0.2:4666".parse().unwrap()],
+                            why_not: None,
+                        },
+                        ForwardFact {
+                            forward: "80/tcp -> web:80".to_owned(),
+                            container: None,
+                            to: Vec::new(),
+                            why_not: Some("\"web\" does not run".to_owned()),
+                        },
+                    ],
+                },
+                ScopeFact {
+                    scope: "label steer.path=none".to_owned(),
+                    from: "steer.toml:9".to_owned(),
+                    default: "block".to_owned(),
+                    dns: Vec::new(),
+                    on_stop: "release".to_owned(),
+                    networks: Vec::new(),
+                    containers: Vec::new(),
+                    forwards: Vec::new(),
+                },
+            ],
+            waiting: vec![WaitingFact {
+                bridge: "docker0".to_owned(),
+                network: Some("bridge".to_owned()),
+                address: Some("172.17.0.9".parse().unwrap()),
+                seconds: Some(4),
+            }],
             rules: 12,
             addresses: Addresses {
                 vpn: 9,
@@ -246,6 +359,13 @@ trouble   the VPN wg0 is down: what must take it is blocked until it is up
 vpn       wg0 is down (10.8.0.2); when down: blocked
 bridge    docker0 (Docker's network bridge)
 cgroup    /sys/fs/cgroup/system.slice/docker.service
+scope     network under: all but the rules' takes the VPN; dns 1.1.1.1 (steer.toml:3)
+          2 containers on the network under: sidecar, torrent
+forward   4666/tcp -> torrent:4666 leads to 172.19.0.2:4666
+forward   80/tcp -> web:80 leads nowhere: \"web\" does not run
+scope     label steer.path=none: nothing but the rules' leaves; released when steer stops (steer.toml:9)
+          no container
+waits     172.17.0.9 on docker0 (Docker's network bridge), for 4 s: Docker has not told in which scope that is
 rules     12 (/etc/steer/steer.toml)
 learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
 flows     41 through the VPN since the start; held on the VPN now: 3 of 65536

@@ -22,6 +22,7 @@ pub use sni::{Late, Sni};
 use crate::origin::{Origin, Sourced};
 use crate::route::Numbers;
 use crate::rules::{BuildError, RuleSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -150,6 +151,12 @@ impl Settings {
     /// Whether what is to be steered is waited for: the user says so, or nothing of it may be there before steer is.
     pub fn waits(&self) -> bool {
         self.flags.wait || !self.scopes.is_empty()
+    }
+
+    /// The name servers that are asked through the VPN, each once.
+    pub fn resolvers(&self) -> BTreeSet<IpAddr> {
+        let of_scopes = self.scopes.iter().flat_map(|scope| &scope.dns);
+        of_scopes.chain(&self.dns_vpn).copied().collect()
     }
 
     /// The default of [`Settings::bpffs`].

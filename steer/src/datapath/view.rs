@@ -20,6 +20,9 @@ use super::{
     pins::{Pins, file},
 };
 
+/// Bits of an [`Address`].
+const BITS: u32 = 128;
+
 /// The pinned maps; nothing is written to them.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -81,12 +84,21 @@ impl View {
     /// # Errors
     /// When the map cannot be read.
     pub fn net(&self, address: Address) -> Result<Option<NetEntry>, Error> {
-        /// Bits of an [`Address`].
-        const BITS: u32 = 128;
         let map = Map::LpmTrie(pinned(&self.pins, "NETS")?);
         let found = LpmTrie::<MapData, Address, NetEntry>::try_from(map)
             .and_then(|map| map.get(&lpm_trie::Key::new(BITS, address), 0));
         there(found).map_err(in_map("NETS"))
+    }
+
+    /// Whether an address is the host's own or one of its containers'.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn is_home(&self, address: Address) -> Result<bool, Error> {
+        let map = Map::LpmTrie(pinned(&self.pins, "HOME")?);
+        let found = LpmTrie::<MapData, Address, u32>::try_from(map)
+            .and_then(|map| map.get(&lpm_trie::Key::new(BITS, address), 0));
+        Ok(there(found).map_err(in_map("HOME"))?.is_some())
     }
 
     /// The addresses learned.

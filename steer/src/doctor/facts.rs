@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     config::Settings,
-    host::{Cgroup, Gauge, HostError, Link, docker::Ranges, vpn},
+    host::{Cgroup, Gauge, HostError, Link, docker::Ranges, inventory::Inventory, vpn},
     route::{IfIndex, Survey, Taken, Vpn},
 };
 
@@ -38,6 +38,8 @@ pub struct Facts {
     pub taken: Looked<Taken>,
     /// What the VPN's far end says to an echo request.
     pub echo: Looked<Echo>,
+    /// What the name servers say that are asked through the VPN.
+    pub resolvers: BTreeMap<IpAddr, Looked<Resolver>>,
     /// Switches of the kernel.
     pub sysctls: Sysctls,
     /// Docker.
@@ -74,6 +76,15 @@ pub enum Echo {
     Silent(IpAddr),
 }
 
+/// What became of a question to a name server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// It was answered.
+    Answers,
+    /// It was not, within two seconds.
+    Silent,
+}
+
 /// Switches of the kernel.
 #[derive(Clone, Debug)]
 pub struct Sysctls {
@@ -90,6 +101,8 @@ pub struct Sysctls {
 pub struct Docker {
     /// Where it is asked; none where it is not.
     pub socket: Option<PathBuf>,
+    /// Its networks and containers, where there are scopes.
+    pub inventory: Looked<Inventory>,
     /// Its networks, as it tells.
     pub networks: Looked<Vec<Ranges>>,
     /// Whether dockerd runs in this network namespace.

@@ -15,7 +15,7 @@ mod ranges;
 pub use self::{
     checks::{all, examine},
     collect::{Places, collect},
-    facts::{Docker, Echo, Facts, Looked, Names, Sysctls, System},
+    facts::{Docker, Echo, Facts, Looked, Names, Resolver, Sysctls, System},
     finding::{Check, Finding, State},
     fix::{Fix, acts},
     journal::{Act, Journal, JournalError, Owner, Undone, put},

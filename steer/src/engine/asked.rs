@@ -136,7 +136,7 @@ impl Engine {
     fn snapshot(&self) -> Snapshot {
         let mut troubles = self.report.troubles();
         troubles.extend(self.unclear.clone());
-        troubles.extend(self.scoped.troubles());
+        troubles.extend(self.scoped.troubles(&self.bridges));
         troubles.extend(
             self.reload
                 .failed()
@@ -154,8 +154,9 @@ impl Engine {
             vpn: self.seen_vpn.clone(),
             bridges: self.bridges.clone(),
             cgroups: self.cgroups.clone(),
+            scoped: self.scoped.seen(),
             troubles,
-            notes: self.control.notes.clone(),
+            notes: self.scoped.notes_now(&self.control.notes),
         }
     }
 

@@ -18,11 +18,12 @@ use crate::{
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
-        Link, conntrack, docker,
+        Bridge, Link, conntrack, docker,
         docker_events::Events,
         inventory::{Container, Inventory, inventory},
         resolver,
     },
+    inspect,
     learn::reinject::on_bridge,
     route::{self, DnsRule, Forward, IfIndex},
     scope::{Assignment, BridgeScope, ScopeId, assign},
@@ -93,6 +94,8 @@ pub(super) struct Scoped {
     waiting: BTreeMap<ScopeKey, Waiting>,
     /// What was said of it last.
     notes: Vec<String>,
+    /// What was said of it at the start.
+    begun: Vec<String>,
 }
 
 impl Scoped {
@@ -108,6 +111,7 @@ impl Scoped {
             assignment: Assignment::default(),
             waiting: BTreeMap::new(),
             notes: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -132,16 +136,39 @@ impl Scoped {
     }
 
     /// Those who wait and of whom nobody knows, a sentence each.
-    pub(super) fn troubles(&self) -> Vec<String> {
+    pub(super) fn troubles(&self, bridges: &[Bridge]) -> Vec<String> {
         let long = self
             .waiting
             .iter()
             .filter(|(_, it)| it.since.elapsed() >= LONG);
-        long.map(|(who, _)| waits(who)).collect()
+        let known = self.inventory.as_ref();
+        long.map(|(who, _)| waits(who, bridges, known)).collect()
+    }
+
+    /// What is known now.
+    pub(super) fn seen(&self) -> inspect::Scoped {
+        inspect::Scoped {
+            assignment: self.inventory.as_ref().map(|_| self.assignment.clone()),
+            waiting: self
+                .waiting
+                .iter()
+                .map(|(who, it)| (*who, Some(it.since.elapsed())))
+                .collect(),
+        }
+    }
+
+    /// What was said at the start, with what is to be said of scopes now.
+    pub(super) fn notes_now(&self, told: &[String]) -> Vec<String> {
+        let others = told.iter().filter(|note| !self.begun.contains(note));
+        let ours = match &self.inventory {
+            Some(_) => &self.assignment.notes,
+            None => &self.begun,
+        };
+        others.chain(ours).cloned().collect()
     }
 }
 
-fn waits(who: &ScopeKey) -> String {
+fn waits(who: &ScopeKey, bridges: &[Bridge], inventory: Option<&Inventory>) -> String {
     let from = match who.address == Address::default() {
         true => "its containers wait, for Docker has not told whose it is".to_owned(),
         false => format!(
@@ -149,10 +176,18 @@ fn waits(who: &ScopeKey) -> String {
             who.address.to_ip()
         ),
     };
-    format!(
-        "the bridge with index {}: {from}; see that dockerd answers",
-        who.bridge
-    )
+    let bridge = match bridges.iter().find(|bridge| bridge.index.0 == who.bridge) {
+        Some(Bridge { name, network, .. }) => {
+            // A bridge may be attached to before Docker tells of its network.
+            let told = inventory.and_then(|it| it.on_bridge(name));
+            match told.map(|it| &it.name).or(network.as_ref()) {
+                Some(network) => format!("the bridge {name} (Docker's network {network})"),
+                None => format!("the bridge {name}"),
+            }
+        }
+        None => format!("the interface with index {}", who.bridge),
+    };
+    format!("{bridge}: {from}; see that dockerd answers")
 }
 
 impl Engine {
@@ -179,17 +214,18 @@ impl Engine {
         }
         let choice = self.settings.docker.value.clone();
         let bridges = self.bridges.iter().map(|it| it.index).collect();
-        match told(choice, bridges, Resolvers::new()).await {
+        self.scoped.begun = match told(choice, bridges, Resolvers::new()).await {
             Ok(told) => {
                 self.take_told(told);
                 self.assign().await?;
                 self.scoped.notes.clone_from(&self.scoped.assignment.notes);
-                Ok(self.scoped.notes.clone())
+                self.scoped.notes.clone()
             }
-            Err(why) => Ok(vec![format!(
+            Err(why) => vec![format!(
                 "Docker does not say which containers there are ({why}): all wait until it does"
-            )]),
-        }
+            )],
+        };
+        Ok(self.scoped.begun.clone())
     }
 
     /// Does what there is to do.
@@ -263,7 +299,8 @@ impl Engine {
         for (who, waiting) in self.scoped.waiting.iter_mut().filter(|(_, it)| long(it)) {
             waiting.packets.clear();
             if !std::mem::replace(&mut waiting.told, true) {
-                self.report.note(&waits(who));
+                let known = self.scoped.inventory.as_ref();
+                self.report.note(&waits(who, &self.bridges, known));
             }
         }
         let old: Vec<_> = self

@@ -11,15 +11,20 @@ use serde::{Deserialize, Serialize};
 use steer_common::{
     decide::Match,
     suffix::hash_name,
-    types::{AddrEntry, Address, NameEntry, NetEntry, Path as FlowPath, Verdict, source},
+    types::{
+        AddrEntry, Address, NameEntry, NetEntry, Path as FlowPath, ScopeEntry, ScopeKey, Verdict,
+        source,
+    },
 };
 
 use super::{
-    Error, Path, RuleFact, Snapshot, Ways, seconds, verdict_name,
+    Error, Path, RuleFact, Snapshot, Ways,
+    scopes::{self, Judged},
+    seconds, verdict_name,
     who::{self, Asker, AskerFact},
 };
 use crate::{
-    datapath::View,
+    datapath::{Scopes, View},
     engine::monotonic,
     events::Name,
     host::{Link, link},
@@ -29,6 +34,8 @@ use crate::{
 
 /// Addresses of a name whose routes are asked for; the others go likewise.
 const ROUTED: usize = 4;
+/// An address that is nobody's here (RFC 5737).
+const SOMEBODY: Address = Address::v4([192, 0, 2, 1]);
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +109,8 @@ pub struct Explanation {
     pub addresses: Vec<AddressFact>,
     /// Who would connect.
     pub from: Option<AskerFact>,
+    /// In which scope he is, if there are scopes and he is behind a bridge.
+    pub scope: Option<AskerScope>,
     /// What would change it, a line each.
     pub changes: Vec<String>,
 }
@@ -128,6 +137,29 @@ pub enum Because {
     NeverSteered,
     /// Whoever would connect is not steered.
     NotSteered,
+    /// No rule speaks of it, and the scope of whoever would connect sends it through the VPN.
+    Scope,
+    /// The scope of whoever would connect lets it out nowhere.
+    Isolated,
+    /// It is not known in which scope whoever would connect is, so what he sends waits.
+    Waits,
+    /// It is the host's own or one of its containers', and does not leave: a scope has no say in it.
+    Stays,
+}
+
+/// In which scope somebody is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskerScope {
+    /// What it is about: `network underbridge`; none where he is in none, or that is not known.
+    pub scope: Option<String>,
+    /// Where the file has it.
+    pub from: Option<String>,
+    /// Where goes what no rule speaks of: `vpn`, `direct` or `block`; `unknown` while nobody knows in which scope he is.
+    pub default: String,
+    /// Who is asked his DNS questions, through the VPN; none: whom he asks.
+    pub dns: Vec<IpAddr>,
+    /// What is otherwise for what he sends by other bridges, a sentence each.
+    pub elsewhere: Vec<String>,
 }
 
 /// What is known of an address.
@@ -200,16 +232,37 @@ pub async fn explain(
             .iter_mut()
             .for_each(|fact| fact.path = Path::Direct);
     }
-    for fact in addresses.iter_mut().take(ROUTED) {
+    let asked = from.as_ref().filter(|from| from.steered);
+    let scope = match asked {
+        Some(from) => facts.scope(from, &links)?,
+        None => None,
+    };
+    if let Some((entry, _)) = &scope {
+        for fact in &mut addresses {
+            facts.within(entry, fact)?;
+        }
+    }
+    let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because);
+    for fact in addresses.iter_mut().take(ROUTED).filter(leaves) {
         fact.route = Some(facts.route(fact, from.as_ref(), &links).await?);
     }
     let (mut path, mut because) = match (addresses.first(), &rule) {
         (Some(fact), _) => (fact.path, fact.because),
-        (None, Some(rule)) if rule.verdict == verdict_name(Verdict::VPN) => {
-            (Path::of(Verdict::VPN, facts.ways, None), Because::Rule)
+        (None, rule) => {
+            let verdict = match rule {
+                Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
+                Some(_) => Verdict::DIRECT,
+                None => Verdict::NONE,
+            };
+            let because = match rule {
+                Some(_) => Because::Rule,
+                None => Because::NoRule,
+            };
+            let entry = scope.as_ref().map_or(ScopeEntry::NONE, |(entry, _)| *entry);
+            // Whatever address it has, it is somebody else's.
+            let judged = scopes::judge(&entry, &SOMEBODY, false, verdict);
+            within(judged, verdict, facts.ways, None, because)
         }
-        (None, Some(_)) => (Path::Direct, Because::Rule),
-        (None, None) => (Path::Direct, Because::NoRule),
     };
     if !is_steered {
         (path, because) = (Path::Direct, Because::NotSteered);
@@ -224,6 +277,7 @@ pub async fn explain(
         passed_over,
         addresses,
         from,
+        scope: scope.map(|(_, scope)| scope),
         changes: Vec::new(),
     };
     explanation.why = why(&explanation);
@@ -231,13 +285,24 @@ pub async fn explain(
     Ok(explanation)
 }
 
-/// The path of what begins now and goes to an address.
+/// The path of what begins now, is no question of DNS, and goes to an address from somebody of whom the programs were told
+/// this; none where the programs stop it.
 ///
 /// # Errors
 /// When the tables cannot be read.
-pub(super) fn path_of(snapshot: &Snapshot, view: &View, address: IpAddr) -> Result<Path, Error> {
+pub(super) fn path_of(
+    snapshot: &Snapshot,
+    view: &View,
+    scope: &ScopeEntry,
+    address: IpAddr,
+) -> Result<Option<Path>, Error> {
     let facts = Facts::new(snapshot, view);
-    Ok(facts.address(address, Vec::new(), 0)?.path)
+    let mut fact = facts.address(address, Vec::new(), 0)?;
+    facts.within(scope, &mut fact)?;
+    Ok(match fact.because {
+        Because::Isolated | Because::Waits => None,
+        _ => Some(fact.path),
+    })
 }
 
 struct Facts<'a> {
@@ -390,6 +455,82 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// What the programs were told of somebody, and what that means.
+    fn scope(
+        &self,
+        from: &AskerFact,
+        links: &[Link],
+    ) -> Result<Option<(ScopeEntry, AskerScope)>, Error> {
+        if self.view.config().scopes == 0 {
+            return Ok(None);
+        }
+        let told = self.view.scopes()?.iter().collect::<Scopes>();
+        let of = |bridge: &str, addresses: &[IpAddr]| {
+            let link = links.iter().find(|link| link.name == bridge)?;
+            let told = |key: &ScopeKey| told.get(key).copied();
+            let entry = scopes::entry(told, link.index, *addresses.first()?);
+            Some((entry, self.asker_scope(&entry)))
+        };
+        let Some((entry, mut scope)) = from
+            .bridge
+            .as_ref()
+            .and_then(|bridge| of(bridge, &from.addresses))
+        else {
+            return Ok(None);
+        };
+        let others = from.places.iter();
+        let others = others.filter(|(bridge, _)| Some(bridge) != from.bridge.as_ref());
+        for (bridge, addresses) in others {
+            if let Some((_, other)) = of(bridge, addresses)
+                && other.means() != scope.means()
+            {
+                scope
+                    .elsewhere
+                    .push(format!("what it sends by {bridge}: {}", other.means()));
+            }
+        }
+        Ok(Some((entry, scope)))
+    }
+
+    fn asker_scope(&self, entry: &ScopeEntry) -> AskerScope {
+        let scopes = &self.snapshot.settings.scopes;
+        let scope = scopes::scope_id(entry).and_then(|id| scopes.get(id.0));
+        AskerScope {
+            scope: scope.map(|scope| scope.selector.to_string()),
+            from: scope.map(|scope| scope.origin.to_string()),
+            default: match entry.default {
+                ScopeEntry::FREE => "direct",
+                ScopeEntry::VPN => "vpn",
+                ScopeEntry::BLOCK => "block",
+                _ => "unknown",
+            }
+            .to_owned(),
+            dns: scope
+                .filter(|_| entry.dns != 0)
+                .map_or_else(Vec::new, |scope| scope.dns.clone()),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    /// What becomes of an address where a scope has a say in it.
+    fn within(&self, scope: &ScopeEntry, fact: &mut AddressFact) -> Result<(), Error> {
+        let key = Address::from(fact.address);
+        let verdict = match &fact.rule {
+            Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
+            Some(_) => Verdict::DIRECT,
+            None => Verdict::NONE,
+        };
+        let is_home = key.is_steerable() && self.view.is_home(key)?;
+        let judged = match scopes::judge(scope, &key, is_home, verdict) {
+            // What that is has a word of its own.
+            Judged::Stays if fact.because == Because::NeverSteered => Judged::Free,
+            judged => judged,
+        };
+        let family = Some(fact.address.is_ipv4());
+        (fact.path, fact.because) = within(judged, verdict, self.ways, family, fact.because);
+        Ok(())
+    }
+
     /// As the kernel would send the first packet of a flow.
     async fn route(
         &self,
@@ -429,6 +570,56 @@ impl<'a> Facts<'a> {
             }
         })
     }
+}
+
+impl AskerScope {
+    /// In words.
+    pub fn means(&self) -> String {
+        let scope = match (&self.scope, &self.from) {
+            (Some(scope), Some(from)) => format!("{scope} ({from}): "),
+            _ => String::new(),
+        };
+        let default = match self.default.as_str() {
+            "vpn" => "what no rule sends direct takes the VPN",
+            "block" => "nothing leaves but what a rule speaks of",
+            "unknown" => {
+                "not known yet: Docker has not told of it. What it sends waits, but to this host and its containers"
+            }
+            _ if self.scope.is_none() => "none: the rules alone decide",
+            _ => "what no rule speaks of goes direct",
+        };
+        let dns: Vec<_> = self.dns.iter().map(ToString::to_string).collect();
+        let dns = match dns.as_slice() {
+            [] => String::new(),
+            some => format!(
+                "; DNS questions go to {} through the VPN, whomever it asks",
+                some.join(" or ")
+            ),
+        };
+        format!("{scope}{default}{dns}")
+    }
+}
+
+/// The path of what a scope judges so, and why; `because` as it is without one.
+fn within(
+    judged: Judged,
+    verdict: Verdict,
+    ways: Ways,
+    is_v4: Option<bool>,
+    because: Because,
+) -> (Path, Because) {
+    match judged {
+        Judged::Free | Judged::Rule => (Path::of(verdict, ways, is_v4), because),
+        Judged::Vpn => (Path::of(Verdict::VPN, ways, is_v4), Because::Scope),
+        Judged::Nowhere => (Path::Blocked, Because::Isolated),
+        Judged::Waits => (Path::Blocked, Because::Waits),
+        Judged::Stays => (Path::Direct, Because::Stays),
+    }
+}
+
+/// Whether it is a scope's doing that nothing leaves.
+fn is_stopped(because: Because) -> bool {
+    matches!(because, Because::Isolated | Because::Waits)
 }
 
 /// What decides of an address, as the programs do it.
@@ -522,32 +713,79 @@ fn why(it: &Explanation) -> String {
             .from
             .as_ref()
             .map_or_else(String::new, |from| from.why.clone()),
+        Because::Scope => format!(
+            "no rule speaks of it, and {} sends that through the VPN",
+            scope(it)
+        ),
+        Because::Isolated => format!("{} lets it out nowhere", scope(it)),
+        Because::Waits => {
+            "nobody knows yet in which scope the container is: what it sends waits until Docker tells of it".to_owned()
+        }
+        Because::Stays => {
+            "it is this host's own or one of its containers', where no scope has a say; but of DNS questions, which go to the scope's \
+             resolver or nowhere"
+                .to_owned()
+        }
+    };
+    let is_within = it
+        .scope
+        .as_ref()
+        .is_some_and(|scope| scope.default != "direct");
+    let is_rule = matches!(
+        it.because,
+        Because::Rule | Because::Network | Because::Learned | Because::Contested
+    );
+    let over = match is_within && is_rule {
+        true => format!("; a rule goes before {}", scope(it)),
+        false => String::new(),
     };
     let but = match it.path {
+        Path::Blocked if is_stopped(it.because) => "",
         Path::Blocked => "; the VPN is down, so it is blocked",
         Path::Direct
             if decided
                 .or(it.rule.as_ref())
                 .is_some_and(|rule| rule.verdict == "vpn")
-                && it.because != Because::NotSteered =>
+                && !matches!(it.because, Because::NotSteered | Because::Stays) =>
         {
             "; the VPN is down and on_down is \"direct\", so it goes direct"
         }
         _ => "",
     };
-    format!("{reason}{but}")
+    format!("{reason}{over}{but}")
+}
+
+fn scope(it: &Explanation) -> String {
+    let scope = it.scope.as_ref().and_then(|scope| scope.scope.as_ref());
+    scope.map_or_else(
+        || "its scope".to_owned(),
+        |scope| format!("the scope {scope}"),
+    )
 }
 
 fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     let about = &it.about;
     let mut changes = Vec::new();
-    if it.path == Path::Blocked {
+    if it.path == Path::Blocked && !is_stopped(it.because) {
+        let or = match it.because {
+            Because::Scope => "",
+            _ => ", or set on_down = \"direct\"",
+        };
         changes.push(match &snapshot.vpn {
-            Some(vpn) => format!("bring {} up, or set on_down = \"direct\"", vpn.name),
-            None => "start the VPN, or set on_down = \"direct\"".to_owned(),
+            Some(vpn) => format!("bring {} up{or}", vpn.name),
+            None => format!("start the VPN{or}"),
         });
     }
     match it.because {
+        Because::Stays => {}
+        Because::Waits => changes.push("docker ps, which says whether dockerd answers".to_owned()),
+        Because::Isolated => {
+            let fact = it.addresses.first();
+            if fact.is_none_or(|fact| Address::from(fact.address).is_steerable()) {
+                changes
+                    .extend(["vpn", "direct"].map(|way| format!("steer rules add {way} {about}")));
+            }
+        }
         Because::NotSteered => changes
             .push("name its bridge under [attach] bridges, or its cgroup under cgroups".to_owned()),
         Because::NeverSteered => {}
@@ -695,5 +933,133 @@ mod tests {
         }
         let (found, _) = judge(&Address::v4([127, 0, 0, 1]), Some(net), None, false, NOW);
         assert_eq!(found, Because::NeverSteered);
+    }
+
+    #[test]
+    fn a_scope_decides_where_no_rule_does() {
+        let up = Ways {
+            v4: true,
+            v6: false,
+            open: false,
+        };
+        let rule = Because::Learned;
+        for (judged, verdict, is_v4, path, because) in [
+            (Judged::Vpn, Verdict::NONE, true, Path::Vpn, Because::Scope),
+            (
+                Judged::Vpn,
+                Verdict::NONE,
+                false,
+                Path::Blocked,
+                Because::Scope,
+            ),
+            (Judged::Rule, Verdict::VPN, true, Path::Vpn, rule),
+            (Judged::Rule, Verdict::DIRECT, true, Path::Direct, rule),
+            (Judged::Free, Verdict::NONE, true, Path::Direct, rule),
+            (
+                Judged::Stays,
+                Verdict::VPN,
+                true,
+                Path::Direct,
+                Because::Stays,
+            ),
+            (
+                Judged::Waits,
+                Verdict::DIRECT,
+                true,
+                Path::Blocked,
+                Because::Waits,
+            ),
+            (
+                Judged::Nowhere,
+                Verdict::NONE,
+                true,
+                Path::Blocked,
+                Because::Isolated,
+            ),
+        ] {
+            let found = within(judged, verdict, up, Some(is_v4), rule);
+            assert_eq!(found, (path, because), "{judged:?} {verdict:?}");
+        }
+    }
+
+    fn explanation(because: Because, path: Path, scope: AskerScope) -> Explanation {
+        let is_rule = because == Because::Rule;
+        Explanation {
+            about: "a.example".to_owned(),
+            attended: true,
+            path,
+            because,
+            why: String::new(),
+            rule: is_rule.then(|| RuleFact {
+                rule: ".example".to_owned(),
+                verdict: "direct".to_owned(),
+                from: "steer.toml:9".to_owned(),
+            }),
+            passed_over: Vec::new(),
+            addresses: Vec::new(),
+            from: None,
+            scope: Some(scope),
+            changes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_a_scope_does_is_said() {
+        let scope = |default: &str| AskerScope {
+            scope: Some("network under".to_owned()),
+            from: Some("steer.toml:3".to_owned()),
+            default: default.to_owned(),
+            dns: vec!["1.1.1.1".parse().unwrap()],
+            elsewhere: Vec::new(),
+        };
+        let unknown = AskerScope {
+            default: "unknown".to_owned(),
+            ..AskerScope::default()
+        };
+        for (because, path, of, said) in [
+            (
+                Because::Scope,
+                Path::Vpn,
+                scope("vpn"),
+                "no rule speaks of it, and the scope network under sends that through the VPN",
+            ),
+            (
+                Because::Scope,
+                Path::Blocked,
+                scope("vpn"),
+                "no rule speaks of it, and the scope network under sends that through the VPN; the VPN is down, so it is blocked",
+            ),
+            (
+                Because::Isolated,
+                Path::Blocked,
+                scope("block"),
+                "the scope network under lets it out nowhere",
+            ),
+            (
+                Because::Rule,
+                Path::Direct,
+                scope("vpn"),
+                "the rule .example (steer.toml:9) says direct; no address of it is known yet, the next answer to a question for it \
+                 teaches them; a rule goes before the scope network under",
+            ),
+            (
+                Because::Waits,
+                Path::Blocked,
+                unknown.clone(),
+                "nobody knows yet in which scope the container is: what it sends waits until Docker tells of it",
+            ),
+        ] {
+            assert_eq!(why(&explanation(because, path, of)), said);
+        }
+        assert_eq!(
+            scope("vpn").means(),
+            "network under (steer.toml:3): what no rule sends direct takes the VPN; DNS questions go to 1.1.1.1 through the VPN, \
+             whomever it asks"
+        );
+        let none = AskerScope {
+            default: "direct".to_owned(),
+            ..AskerScope::default()
+        };
+        assert_eq!(none.means(), "none: the rules alone decide");
     }
 }

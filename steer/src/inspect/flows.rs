@@ -8,13 +8,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use steer_common::{
+    dns,
     packet::{TCP, UDP},
-    types::{self, Address, FlowEntry, FlowKey, TICK_SECONDS},
+    types::{self, Address, FlowEntry, FlowKey, ScopeEntry, TICK_SECONDS},
 };
 
-use super::{Error, Path, Snapshot, explain, newest_names};
+use super::{Error, Path, Snapshot, Ways, explain, newest_names, scopes};
 use crate::{
-    datapath::View,
+    datapath::{Scopes, View},
     engine::sockets,
     events,
     host::{conntrack, docker, link, process},
@@ -183,6 +184,20 @@ async fn of_bridges(
     let nets: Vec<(&str, Net)> = steered
         .flat_map(|link| link.networks.iter().map(|net| (link.name.as_str(), *net)))
         .collect();
+    let told: Scopes = match view.config().scopes {
+        0 => Scopes::new(),
+        _ => view.scopes()?.iter().collect(),
+    };
+    let scope_of = |address: IpAddr| {
+        let link = links.iter().find(|link| {
+            bridge(link.index.0.into()).is_some()
+                && link.networks.iter().any(|net| net.contains(address))
+        });
+        match (view.config().scopes, link) {
+            (0, _) | (_, None) => ScopeEntry::NONE,
+            (_, Some(link)) => scopes::entry(|key| told.get(key).copied(), link.index, address),
+        }
+    };
     let own: HashSet<IpAddr> = links.iter().flat_map(|link| link.addresses()).collect();
     for ((protocol, from, to), octets) in tracked {
         let on = |address: IpAddr| nets.iter().find(|(_, net)| net.contains(address));
@@ -196,11 +211,9 @@ async fn of_bridges(
         {
             continue;
         }
-        // What tells no flow goes by its address alone.
-        let is_stateless = !matches!(*protocol, TCP | UDP);
-        let path = match is_stateless {
-            true => explain::path_of(snapshot, view, to.ip())?,
-            false => Path::Direct,
+        let scope = scope_of(from.ip());
+        let Some(path) = path(snapshot, view, &scope, *protocol, *to)? else {
+            continue;
         };
         flows.push(Flow {
             path,
@@ -215,6 +228,30 @@ async fn of_bridges(
         });
     }
     Ok(())
+}
+
+/// The path of a tracked flow that the table does not hold; none where the programs let nothing of it out.
+fn path(
+    snapshot: &Snapshot,
+    view: &View,
+    scope: &ScopeEntry,
+    protocol: u32,
+    to: SocketAddr,
+) -> Result<Option<Path>, Error> {
+    let tells_flow = matches!(protocol, TCP | UDP);
+    // Questions to a scope's resolver are held by nobody.
+    if tells_flow && scope.dns != 0 && to.port() == dns::PORT {
+        let ways = Ways::new(snapshot, view.config());
+        let path = Path::of(types::Verdict::VPN, ways, Some(to.is_ipv4()));
+        return Ok(Some(path));
+    }
+    match scope.default {
+        ScopeEntry::FREE if tells_flow => Ok(Some(Path::Direct)),
+        // What of a scope goes direct is held there.
+        _ if tells_flow && Address::from(to.ip()).is_steerable() => Ok(None),
+        // What tells no flow goes by its address alone.
+        _ => explain::path_of(snapshot, view, scope, to.ip()),
+    }
 }
 
 fn container(containers: &[docker::Container], address: IpAddr) -> Option<String> {

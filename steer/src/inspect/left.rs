@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{Error, Snapshot};
+use super::{Error, Scoped, Snapshot, scopes};
 use crate::{
     config::Settings,
     datapath::{Pins, View},
     engine::Rulebook,
-    host::{Bridge, Cgroup, cgroup::Hierarchy, docker, link, process, vpn},
+    host::{Bridge, Cgroup, cgroup::Hierarchy, docker, inventory::inventory, link, process, vpn},
     instance::Name,
     origin::Sourced,
 };
@@ -44,14 +44,17 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
     let here = links
         .iter()
         .filter(|link| targets.bridges.contains(&link.index.0));
-    let bridges = here.map(|link| Bridge {
-        index: link.index,
-        name: link.name.clone(),
-        network: networks
-            .iter()
-            .find(|network| network.interface == link.name)
-            .and_then(|network| network.name.clone()),
-    });
+    let bridges: Vec<_> = here
+        .map(|link| Bridge {
+            index: link.index,
+            name: link.name.clone(),
+            network: networks
+                .iter()
+                .find(|network| network.interface == link.name)
+                .and_then(|network| network.name.clone()),
+        })
+        .collect();
+    let scoped = scoped(&settings, &view, &bridges).await?;
     // By what is pinned: which cgroups were wanted may have been a flag.
     let cgroups = process::cgroups_below(Hierarchy::read()?.mounts().to_vec());
     let cgroups = cgroups
@@ -69,8 +72,9 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
         .map(vpn::of);
     let snapshot = Snapshot {
         run: None,
-        bridges: bridges.collect(),
+        bridges,
         cgroups,
+        scoped,
         vpn,
         rulebook: rulebook.into(),
         troubles: vec![
@@ -82,4 +86,22 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
         settings,
     };
     Ok((snapshot, view))
+}
+
+/// What its programs know of scopes, with the names that Docker has for it.
+async fn scoped(settings: &Settings, view: &View, bridges: &[Bridge]) -> Result<Scoped, Error> {
+    if view.config().scopes == 0 {
+        return Ok(Scoped::default());
+    }
+    let told = view.scopes()?.iter().collect();
+    let inventory = match docker::socket(&settings.docker.value) {
+        Some(socket) => inventory(&socket).await.ok(),
+        None => None,
+    };
+    Ok(scopes::left(
+        &settings.scopes,
+        inventory.as_ref(),
+        bridges,
+        &told,
+    ))
 }

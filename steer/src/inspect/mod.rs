@@ -7,6 +7,7 @@ pub mod explain;
 pub mod flows;
 mod left;
 pub mod rules;
+pub mod scopes;
 pub mod status;
 pub mod usage;
 mod who;
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use left::{is_left, left};
+pub use scopes::Scoped;
 pub use who::{Asker, AskerFact};
 
 /// What a run knows that its maps do not tell.
@@ -47,6 +49,8 @@ pub struct Snapshot {
     pub bridges: Vec<Bridge>,
     /// The cgroups that it is attached to.
     pub cgroups: Vec<Cgroup>,
+    /// What is in its scopes, and who waits.
+    pub scoped: Scoped,
     /// What is wrong, a sentence each.
     pub troubles: Vec<String>,
     /// What the user should know and is no fault, a sentence each.
@@ -110,7 +114,7 @@ pub enum Path {
     Vpn,
     /// The path that the host would take anyway.
     Direct,
-    /// None: it must take the VPN, which is down.
+    /// None: it must take the VPN, which is down, or may not leave at all.
     Blocked,
 }
 

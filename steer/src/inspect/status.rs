@@ -8,7 +8,11 @@ use steer_common::{
     types::Verdict,
 };
 
-use super::{Error, Snapshot, usage::Totals};
+use super::{
+    Error, Snapshot,
+    scopes::{self, ScopeFact, WaitingFact},
+    usage::Totals,
+};
 use crate::{
     datapath::View,
     engine::monotonic,
@@ -55,6 +59,10 @@ pub struct Status {
     pub bridges: Vec<BridgeFact>,
     /// The cgroups attached to.
     pub cgroups: Vec<String>,
+    /// The scopes, in the order of the file.
+    pub scopes: Vec<ScopeFact>,
+    /// Who waits until it is known in which scope he is.
+    pub waiting: Vec<WaitingFact>,
     /// Domains, ranges and words with a rule.
     pub rules: usize,
     /// What was learned.
@@ -121,6 +129,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
     let counted = since_start(&view.stats()?, &since.unwrap_or_default());
     let mut troubles = snapshot.troubles.clone();
     troubles.extend(without_vpn(snapshot, view.config().open != 0));
+    troubles.extend(scopes::troubles(snapshot));
     if snapshot.bridges.is_empty() && snapshot.cgroups.is_empty() {
         troubles.push(
             "nothing is attached: neither dockerd's cgroup nor a bridge of Docker's is here; is Docker running?"
@@ -159,6 +168,8 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             .iter()
             .map(|cgroup| cgroup.path.display().to_string())
             .collect(),
+        scopes: scopes::facts(snapshot),
+        waiting: scopes::waiting(snapshot),
         rules: snapshot.rulebook.rules().count(),
         addresses: addresses(view)?,
         held: Room {
@@ -185,10 +196,16 @@ impl VpnFact {
 pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
     Outcome::ALL
         .iter()
-        // What waits for its name, or has begun with one, goes on afterwards.
+        // What waits for its name or its scope, or has begun with a name, goes on afterwards; questions are asked.
         .filter(|outcome| {
             outcome.action() == Action::Drop
-                && !matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
+                && !matches!(
+                    outcome,
+                    Outcome::InitialHeld
+                        | Outcome::LateStopped
+                        | Outcome::ScopeUnknown
+                        | Outcome::Relayed
+                )
         })
         .map(|&outcome| (outcome.name().to_owned(), counted.counter(outcome)))
         .filter(|&(_, count)| count > 0)

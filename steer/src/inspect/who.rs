@@ -81,6 +81,9 @@ pub struct AskerFact {
     pub bridge: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// The steered bridges that it is on, and its addresses there.
+    #[serde(skip)]
+    pub(super) places: Vec<(String, Vec<IpAddr>)>,
 }
 
 impl AskerFact {
@@ -92,6 +95,7 @@ impl AskerFact {
             why,
             bridge: None,
             addresses: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -235,6 +239,11 @@ fn on_bridges(snapshot: &Snapshot, links: &[Link], found: &docker::Container) ->
         why: format!("it is on {}", each.collect::<Vec<_>>().join(" and on ")),
         bridge: Some((*bridge).to_owned()),
         addresses: addresses.clone(),
+        places: bridges
+            .iter()
+            .filter(|(bridge, _)| is_attached(bridge))
+            .map(|(bridge, addresses)| ((*bridge).to_owned(), addresses.clone()))
+            .collect(),
     }
 }
 

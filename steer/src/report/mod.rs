@@ -37,6 +37,8 @@ use crate::{
 const NAMES: usize = 4096;
 /// A failure is told again only after that, and counts as over.
 const TROUBLED: Duration = Duration::from_secs(60);
+/// What a scope stops is told again only after that: somebody may try for ever.
+const STOPPED: Duration = Duration::from_secs(600);
 
 /// Other rules were put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,8 @@ pub struct Report {
     steered: u64,
     learned: u64,
     troubles: HashMap<String, Instant>,
+    /// When it was told last what a scope stopped, and how much of it was not told since.
+    stopped: HashMap<&'static str, (Instant, u64)>,
 }
 
 impl Report {
@@ -82,6 +86,7 @@ impl Report {
             steered: 0,
             learned: 0,
             troubles: HashMap::new(),
+            stopped: HashMap::new(),
         }
     }
 
@@ -301,22 +306,34 @@ impl Report {
     }
 
     /// What the counters say that no user should have to look for: packets stopped and events lost.
-    pub fn counters(&self, before: &Stats, now: &Stats) {
+    pub fn counters(&mut self, before: &Stats, now: &Stats) {
         for &outcome in Outcome::ALL {
             let more = now.counter(outcome).wrapping_sub(before.counter(outcome));
-            // What waits for its name, or has begun with one, is told by itself.
-            if more == 0
-                || matches!(outcome, Outcome::InitialHeld | Outcome::LateStopped)
-                || !(outcome.action() == Action::Drop
-                    || matches!(outcome, Outcome::EventLost | Outcome::NamesFull))
-            {
+            if more == 0 {
                 continue;
             }
-            self.say(
-                "warning",
-                format_args!("{more} × {}: {}", outcome.name(), advice(outcome)),
-            );
+            match heed(outcome) {
+                Heed::None => {}
+                Heed::Note => self.stopped(outcome, more),
+                Heed::Warning => self.say(
+                    "warning",
+                    format_args!("{more} × {}: {}", outcome.name(), advice(outcome)),
+                ),
+            }
         }
+    }
+
+    /// What a scope is there to stop.
+    fn stopped(&mut self, outcome: Outcome, more: u64) {
+        let name = outcome.name();
+        let since = self.stopped.get(name).copied();
+        let count = since.map_or(0, |(_, untold)| untold) + more;
+        if let Some((told, _)) = since.filter(|(told, _)| told.elapsed() < STOPPED) {
+            self.stopped.insert(name, (told, count));
+            return;
+        }
+        self.stopped.insert(name, (Instant::now(), 0));
+        self.note(&format!("{count} × {name}: {}", advice(outcome)));
     }
 
     fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
@@ -503,8 +520,43 @@ fn listed(failed: &[(String, Failure)]) -> String {
     text
 }
 
+/// Who should hear of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heed {
+    /// Nobody.
+    None,
+    /// Who looks, once in a while.
+    Note,
+    /// Everybody.
+    Warning,
+}
+
+fn heed(outcome: Outcome) -> Heed {
+    match outcome {
+        // What waits for its name, or has begun with one, is told by itself, and so is who waits long for his scope.
+        Outcome::InitialHeld | Outcome::LateStopped | Outcome::ScopeUnknown => Heed::None,
+        // It is answered.
+        Outcome::Relayed => Heed::None,
+        Outcome::Isolated | Outcome::Blocked => Heed::Note,
+        Outcome::EventLost | Outcome::NamesFull => Heed::Warning,
+        _ if outcome.action() == Action::Drop => Heed::Warning,
+        _ => Heed::None,
+    }
+}
+
 fn advice(outcome: Outcome) -> &'static str {
     match outcome {
+        Outcome::Isolated => {
+            "packets of scopes that would have gone direct were stopped: of connections from before the scope held, which their clients begin \
+             anew; DNS questions that nobody can ask through the VPN, over TCP at Docker's own resolver or to the host where the scope has no \
+             dns; or what is to a link-local address"
+        }
+        Outcome::Blocked => {
+            "flows of scopes whose default is \"block\" began of which no rule speaks; steer explain --from container NAME HOST says of one \
+             why, steer rules add lets one out"
+        }
+        Outcome::ScopeUnknown => "packets of containers of which Docker has not told yet wait",
+        Outcome::Relayed => "DNS questions are asked through the VPN instead",
         Outcome::FlowsFull => {
             "the table of flows is full, and new ones to the VPN are refused until some end"
         }
@@ -547,5 +599,40 @@ mod tests {
              n2.example: there is no such name; and 2 more"
         );
         assert_eq!(listed(&failed[..1]), "n0.example: there is no such name");
+    }
+
+    #[test]
+    fn what_a_scope_stops_is_no_warning_and_is_not_told_every_second() {
+        let told = Outcome::ALL.iter().copied();
+        let noted: Vec<_> = told
+            .clone()
+            .filter(|outcome| heed(*outcome) == Heed::Note)
+            .collect();
+        assert_eq!(noted, [Outcome::Isolated, Outcome::Blocked]);
+        for outcome in [
+            Outcome::Relayed,
+            Outcome::ScopeUnknown,
+            Outcome::InitialHeld,
+        ] {
+            assert_eq!(heed(outcome), Heed::None);
+        }
+        let stopped = told.filter(|it| it.action() == Action::Drop && heed(*it) == Heed::Warning);
+        assert!(stopped.clone().count() > 5);
+        for outcome in stopped {
+            assert_ne!(advice(outcome), "stopped", "{outcome:?}");
+        }
+
+        let file = crate::config::ConfigFile::default();
+        let mut settings = Settings::resolve(file, crate::config::Overrides::default()).unwrap();
+        settings.output = Output::Quiet;
+        let mut report = Report::new(&settings);
+        let mut now = Stats::default();
+        for count in 1..=3 {
+            let before = now;
+            now.scope_blocked += count;
+            report.counters(&before, &now);
+        }
+        let (_, untold) = report.stopped["scope_blocked"];
+        assert_eq!(untold, 2 + 3, "only the first is told at once");
     }
 }

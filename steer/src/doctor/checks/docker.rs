@@ -85,10 +85,18 @@ pub(super) fn cgroup(facts: &Facts) -> Finding {
             let found = "no dockerd or containerd runs in this network namespace";
             let mend = "systemctl start docker    # or name cgroups: [attach] cgroups = [\"system.slice/app.service\"]";
             if bridges(facts).is_empty() {
-                CGROUP.broken(
-                    format!("{found}, and no bridge of Docker's is here"),
-                    "there is nothing to steer: steer run refuses to start",
-                )
+                let found = format!("{found}, and no bridge of Docker's is here");
+                if facts.settings.waits() {
+                    CGROUP.advice(
+                        found,
+                        "there is nothing to steer yet: as there are scopes, steer run waits for Docker",
+                    )
+                } else {
+                    CGROUP.broken(
+                        found,
+                        "there is nothing to steer: steer run refuses to start, unless it is to wait for Docker (--wait, as the service does)",
+                    )
+                }
             } else {
                 CGROUP.advice(found, "image pulls are not steered until it does")
             }

@@ -6,6 +6,7 @@ mod names;
 mod numbers;
 mod others;
 mod rules;
+mod scopes;
 mod system;
 mod vpn;
 
@@ -17,7 +18,7 @@ use super::{
 type Examine = fn(&Facts) -> Finding;
 
 /// Every check with what it does: a check tells one finding.
-const ALL: [(Check, Examine); 29] = [
+const ALL: [(Check, Examine); 31] = [
     (rules::CONFIGURATION, rules::configuration),
     (system::KERNEL, system::kernel),
     (system::BTF, system::btf),
@@ -47,6 +48,8 @@ const ALL: [(Check, Examine); 29] = [
     (others::STEERING, others::steering),
     (rules::LAYERS, rules::layers),
     (rules::BROAD, rules::broad),
+    (scopes::SCOPES, scopes::scopes),
+    (scopes::RESOLVERS, scopes::resolvers),
 ];
 
 /// Every check there is.

@@ -18,7 +18,7 @@ pub(super) const DEFAULT_ROUTE: Check =
 pub(super) const RP_FILTER: Check = Check::new("rp-filter", "the reverse path filter");
 pub(super) const MTU: Check = Check::new("vpn-mtu", "packet sizes of the VPN");
 
-const NO_VPN: &str = "no VPN's interface is known";
+pub(super) const NO_VPN: &str = "no VPN's interface is known";
 /// What WireGuard adds to a packet that it sends over IPv6 (over IPv4: 60).
 const WIREGUARD: u32 = 80;
 /// The least that IPv6 works with (RFC 8200 section 5).

@@ -8,10 +8,17 @@ use crate::{
         DAEMON_JSON,
         facts::{Docker, Looked},
     },
-    host::docker,
+    host::{
+        docker,
+        inventory::{Inventory, inventory},
+    },
 };
 
-pub(super) async fn collect(choice: &DockerChoice, named: Option<&Path>) -> Docker {
+pub(super) async fn collect(
+    choice: &DockerChoice,
+    named: Option<&Path>,
+    has_scopes: bool,
+) -> Docker {
     let socket = docker::socket(choice);
     let networks = match &socket {
         Some(socket) => super::looked(docker::ranges(socket).await),
@@ -20,12 +27,19 @@ pub(super) async fn collect(choice: &DockerChoice, named: Option<&Path>) -> Dock
         }
         None => Err("there is no socket of Docker's at /var/run/docker.sock".to_owned()),
     };
+    let inventory = match (&socket, &networks) {
+        _ if !has_scopes => Err("there are no scopes".to_owned()),
+        (Some(socket), Ok(_)) => super::looked(inventory(socket).await),
+        (_, Err(why)) => Err(why.clone()),
+        (None, Ok(_)) => Ok(Inventory::default()),
+    };
     let arguments = arguments();
     let daemon_json = named
         .or_else(|| config_file(arguments.as_deref()?))
         .unwrap_or(Path::new(DAEMON_JSON));
     Docker {
         socket,
+        inventory,
         networks,
         runs: arguments.is_some(),
         daemon_json: daemon_json.to_owned(),

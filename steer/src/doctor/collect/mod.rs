@@ -3,16 +3,24 @@
 mod docker;
 mod echo;
 mod names;
+mod resolver;
 mod system;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    path::Path,
+};
 
-use super::facts::{Facts, Looked};
+use futures_util::future::join_all;
+
+use super::facts::{Facts, Looked, Resolver};
 use crate::{
     config::{ConfigFile, Overrides, Settings},
     error::sentence,
     host::{cgroup, gauge, link},
-    route::{self, TableId},
+    route::{self, TableId, Vpn},
 };
 
 /// Where to look.
@@ -24,8 +32,8 @@ pub struct Places<'a> {
     pub daemon_json: Option<&'a Path>,
 }
 
-/// Looks at everything, in the network namespace of this process. One echo request goes to the VPN's far end; nothing is
-/// changed.
+/// Looks at everything, in the network namespace of this process. One echo request goes to the VPN's far end, and a question to
+/// each name server that is asked through it; nothing is changed.
 pub async fn collect(places: Places<'_>) -> Facts {
     let (configuration, settings) = configuration(places.config);
     let links = looked(link::list().await);
@@ -34,7 +42,8 @@ pub async fn collect(places: Places<'_>) -> Facts {
     let mut cgroup_notes = Vec::new();
     let cgroups = cgroup::Hierarchy::read()
         .and_then(|hierarchy| hierarchy.resolve(&settings.cgroups, &mut cgroup_notes));
-    let docker = docker::collect(&settings.docker.value, places.daemon_json).await;
+    let has_scopes = !settings.scopes.is_empty();
+    let docker = docker::collect(&settings.docker.value, places.daemon_json, has_scopes).await;
     let mut facts = Facts {
         configuration,
         system: system::collect(&settings.bpffs),
@@ -47,6 +56,7 @@ pub async fn collect(places: Places<'_>) -> Facts {
         survey,
         taken: Err("there is no VPN to look for".to_owned()),
         echo: Err("there is no VPN to ask".to_owned()),
+        resolvers: BTreeMap::new(),
         docker,
         names: names::collect(),
         processes: processes(),
@@ -66,8 +76,30 @@ pub async fn collect(places: Places<'_>) -> Facts {
             Some(target) => echo::ask(&vpn.name, target).await,
             None => Err("nobody is known at its far end who could be asked".to_owned()),
         };
+        facts.resolvers = resolvers(&facts, &vpn).await;
     }
     facts
+}
+
+/// What those say whom a run would ask through the VPN.
+async fn resolvers(facts: &Facts, vpn: &Vpn) -> BTreeMap<IpAddr, Looked<Resolver>> {
+    let networks = facts.docker.networks.iter().flatten();
+    let subnets: Vec<_> = networks.flat_map(|it| &it.subnets).collect();
+    let ask = async |server: IpAddr| {
+        let said = if !vpn.up {
+            Err("the VPN is down".to_owned())
+        } else if subnets.iter().any(|subnet| subnet.contains(server)) {
+            Err("it is a container, and not asked through the VPN".to_owned())
+        } else {
+            resolver::ask(&vpn.name, server).await
+        };
+        (server, said)
+    };
+    let servers = facts.settings.resolvers();
+    join_all(servers.into_iter().map(ask))
+        .await
+        .into_iter()
+        .collect()
 }
 
 fn configuration(named: Option<&Path>) -> (Looked<Option<std::path::PathBuf>>, Settings) {

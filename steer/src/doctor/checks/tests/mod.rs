@@ -1,6 +1,7 @@
 //! Hand-made hosts: one where all is well, and what a change of it comes to.
 
 mod overlap;
+mod scoped;
 mod tunnel;
 
 use std::{
@@ -117,6 +118,7 @@ fn well() -> Facts {
         }),
         taken: Ok(Taken::default()),
         echo: Ok(Echo::Answered("10.8.0.1".parse().unwrap())),
+        resolvers: BTreeMap::new(),
         sysctls: Sysctls {
             ip_forward: Ok(true),
             rp_filter: BTreeMap::from([("all".to_owned(), 0), ("tun0".to_owned(), 1)]),
@@ -124,6 +126,7 @@ fn well() -> Facts {
         },
         docker: Docker {
             socket: Some("/run/docker.sock".into()),
+            inventory: Err("there are no scopes".to_owned()),
             networks: Ok(vec![bridge]),
             runs: true,
             arguments: vec![],

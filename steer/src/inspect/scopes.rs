@@ -1,0 +1,300 @@
+//! What is in each scope, where its ports lead, who waits; and what a scope makes of what begins now.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use steer_common::types::{Address, ScopeEntry, ScopeKey, Verdict};
+
+use super::Snapshot;
+use crate::{
+    config::Scope,
+    datapath::Scopes,
+    host::{Bridge, inventory::Inventory},
+    route::IfIndex,
+    scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign},
+};
+
+/// What a run knows of its scopes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scoped {
+    /// What is in which; none while Docker has not told.
+    pub assignment: Option<Assignment>,
+    /// Who waits because nobody knows in which scope he is, and for how long where that is known.
+    pub waiting: Vec<(ScopeKey, Option<Duration>)>,
+}
+
+/// A scope, and what is in it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeFact {
+    /// What it is about: `network underbridge`.
+    pub scope: String,
+    /// Where the file has it.
+    pub from: String,
+    /// Where goes what no rule speaks of: `vpn`, `direct` or `block`.
+    pub default: String,
+    /// Who is asked its DNS questions; none: whom its containers ask.
+    pub dns: Vec<IpAddr>,
+    /// What becomes of it when steer is stopped: `keep` or `release`.
+    pub on_stop: String,
+    /// Docker's networks where it has containers, and those that it is about.
+    pub networks: Vec<String>,
+    /// The containers in it, by name.
+    pub containers: Vec<String>,
+    /// Its ports.
+    pub forwards: Vec<ForwardFact>,
+}
+
+/// A port of the VPN's address, and where it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardFact {
+    /// As the file has it: `4666/tcp -> torrent:4666`.
+    pub forward: String,
+    /// The container that it leads to.
+    pub container: Option<String>,
+    /// Where that is, in either family.
+    pub to: Vec<SocketAddr>,
+    /// Why it leads nowhere.
+    pub why_not: Option<String>,
+}
+
+/// Somebody of whom nobody knows in which scope he is, so that what he sends waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingFact {
+    /// The bridge.
+    pub bridge: String,
+    /// Docker's network on it, where known.
+    pub network: Option<String>,
+    /// His address; none for all on the bridge.
+    pub address: Option<IpAddr>,
+    /// For how long; none of a run that was killed.
+    pub seconds: Option<u64>,
+}
+
+/// The scopes of a run, in their order.
+pub(super) fn facts(snapshot: &Snapshot) -> Vec<ScopeFact> {
+    let nothing = Assignment::default();
+    let assignment = snapshot.scoped.assignment.as_ref().unwrap_or(&nothing);
+    let scopes = snapshot.settings.scopes.iter().enumerate();
+    scopes
+        .map(|(place, scope)| fact(snapshot, scope, ScopeId(place), assignment))
+        .collect()
+}
+
+fn fact(snapshot: &Snapshot, scope: &Scope, id: ScopeId, assignment: &Assignment) -> ScopeFact {
+    let members = assignment.members.get(id.0);
+    let whole = assignment.bridges.iter();
+    let whole = whole.filter(|(_, of)| **of == BridgeScope::Known(Some(id)));
+    let each = assignment.addresses.iter();
+    let each = each.filter(|(_, of)| **of == Some(id));
+    let bridges: BTreeSet<IfIndex> = whole
+        .map(|(index, _)| *index)
+        .chain(each.map(|((index, _), _)| *index))
+        .collect();
+    let used = bridges.iter().filter_map(|index| {
+        let bridge = snapshot.bridges.iter().find(|it| it.index == *index)?;
+        bridge.network.clone()
+    });
+    let selected = members.iter().flat_map(|it| it.networks.iter().cloned());
+    let networks: BTreeSet<String> = used.chain(selected).collect();
+    let containers = members.iter().flat_map(|it| it.containers.iter().cloned());
+    let forwards = assignment.forwards.iter().filter(|it| it.scope == id);
+    ScopeFact {
+        scope: scope.selector.to_string(),
+        from: scope.origin.to_string(),
+        default: scope.default.to_string(),
+        dns: scope.dns.clone(),
+        on_stop: scope.on_stop.to_string(),
+        networks: networks.into_iter().collect(),
+        containers: containers.collect(),
+        forwards: forwards.map(forward).collect(),
+    }
+}
+
+fn forward(it: &ForwardTo) -> ForwardFact {
+    let target = it.target.as_ref();
+    let port = it.forward.to;
+    let to = target.iter().flat_map(|target| {
+        let v4 = target.v4.map(IpAddr::from);
+        let v6 = target.v6.map(IpAddr::from);
+        v4.into_iter().chain(v6)
+    });
+    ForwardFact {
+        forward: it.forward.to_string(),
+        container: target.ok().map(|target| target.container.clone()),
+        to: to.map(|address| SocketAddr::new(address, port)).collect(),
+        why_not: target.err().map(ToString::to_string),
+    }
+}
+
+/// Who waits.
+pub(super) fn waiting(snapshot: &Snapshot) -> Vec<WaitingFact> {
+    let fact = |(who, since): &(ScopeKey, Option<Duration>)| {
+        let bridge = snapshot.bridges.iter().find(|it| it.index.0 == who.bridge);
+        WaitingFact {
+            bridge: bridge.map_or_else(
+                || format!("interface {}", who.bridge),
+                |bridge| bridge.name.clone(),
+            ),
+            network: bridge.and_then(|bridge| bridge.network.clone()),
+            address: (who.address != Address::default()).then(|| who.address.to_ip()),
+            seconds: since.map(|since| since.as_secs()),
+        }
+    };
+    snapshot.scoped.waiting.iter().map(fact).collect()
+}
+
+/// What of the scopes is not as their user means it, and no matter of Docker's.
+pub(super) fn troubles(snapshot: &Snapshot) -> Option<String> {
+    let is_told = snapshot.scoped.assignment.is_some() || snapshot.settings.scopes.is_empty();
+    (!is_told && !snapshot.bridges.is_empty()).then(|| {
+        "Docker has not said which containers there are, so nobody knows who is in a scope: what is not known already waits; \
+         see that dockerd answers"
+            .to_owned()
+    })
+}
+
+/// Of a killed run: what its programs were told, as far as what Docker has now is the same.
+pub(super) fn left(
+    scopes: &[Scope],
+    inventory: Option<&Inventory>,
+    bridges: &[Bridge],
+    told: &Scopes,
+) -> Scoped {
+    let waiting = told
+        .iter()
+        .filter(|(_, entry)| entry.default == ScopeEntry::UNKNOWN)
+        .map(|(who, _)| (*who, None));
+    Scoped {
+        waiting: waiting.collect(),
+        assignment: inventory.map(|inventory| in_force(scopes, inventory, bridges, told)),
+    }
+}
+
+fn in_force(
+    scopes: &[Scope],
+    inventory: &Inventory,
+    bridges: &[Bridge],
+    told: &Scopes,
+) -> Assignment {
+    let named = |bridge: &Bridge| (bridge.index, bridge.name.clone());
+    let all: Vec<_> = bridges.iter().map(named).collect();
+    let now = assign(scopes, inventory, &all);
+    let is_told = |bridge: IfIndex, address: Option<IpAddr>, of: Option<ScopeId>| {
+        let key = ScopeKey {
+            bridge: bridge.0,
+            zero: 0,
+            address: address.map(Address::from).unwrap_or_default(),
+        };
+        told.get(&key)
+            .is_some_and(|entry| entry.default != ScopeEntry::UNKNOWN && scope_id(entry) == of)
+    };
+    let is_whole = |(index, _): &&(IfIndex, String)| match now.bridges.get(index) {
+        Some(BridgeScope::Known(of)) => is_told(*index, None, *of),
+        Some(BridgeScope::Each) => true,
+        None => false,
+    };
+    let bridges: Vec<_> = all.iter().filter(is_whole).cloned().collect();
+    let mut inventory = inventory.clone();
+    let on: Vec<(String, IfIndex)> = inventory
+        .networks
+        .iter()
+        .filter_map(|network| {
+            let name = network.bridge.as_ref()?;
+            let (index, _) = bridges.iter().find(|(_, it)| it == name)?;
+            Some((network.id.clone(), *index))
+        })
+        .collect();
+    let endpoints = inventory.containers.iter_mut();
+    for endpoint in endpoints.flat_map(|it| &mut it.endpoints) {
+        let Some((_, bridge)) = on.iter().find(|(network, _)| *network == endpoint.network) else {
+            continue;
+        };
+        if now.bridges.get(bridge) == Some(&BridgeScope::Each) {
+            endpoint.addresses.retain(|address| {
+                let of = now.addresses.get(&(*bridge, *address));
+                of.is_some_and(|of| is_told(*bridge, Some(*address), *of))
+            });
+        }
+    }
+    assign(scopes, &inventory, &bridges)
+}
+
+/// Which scope an entry of the programs means.
+pub(super) fn scope_id(entry: &ScopeEntry) -> Option<ScopeId> {
+    usize::try_from(entry.scope)
+        .ok()?
+        .checked_sub(1)
+        .map(ScopeId)
+}
+
+/// What the programs were told of somebody behind a bridge; unknown where they were told nothing.
+pub(super) fn entry(
+    told: impl Fn(&ScopeKey) -> Option<ScopeEntry>,
+    bridge: IfIndex,
+    address: IpAddr,
+) -> ScopeEntry {
+    let bridge = ScopeKey {
+        bridge: bridge.0,
+        ..ScopeKey::default()
+    };
+    let found = match told(&bridge) {
+        Some(each) if each.default == ScopeEntry::EACH => told(&ScopeKey {
+            address: address.into(),
+            ..bridge
+        }),
+        whole => whole,
+    };
+    found.unwrap_or_default()
+}
+
+/// What a scope makes of what begins now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// What becomes of it without a scope.
+    Free,
+    /// It waits, for nobody knows in which scope its sender is.
+    Waits,
+    /// It does not leave the host.
+    Stays,
+    /// What the rule for its address says.
+    Rule,
+    /// It takes the VPN.
+    Vpn,
+    /// It may not leave.
+    Nowhere,
+}
+
+/// What becomes of what begins now, is no question of DNS, and goes to an address of which rules say this: as
+/// [`steer_common::scope::outgoing`] does it.
+pub(super) fn judge(
+    scope: &ScopeEntry,
+    remote: &Address,
+    is_home: bool,
+    verdict: Verdict,
+) -> Judged {
+    let waits = scope.default == ScopeEntry::UNKNOWN;
+    if scope.default == ScopeEntry::FREE {
+        return Judged::Free;
+    }
+    if !remote.is_steerable() {
+        return match remote.is_link_local_v4() {
+            true if waits => Judged::Waits,
+            true => Judged::Nowhere,
+            false => Judged::Stays,
+        };
+    }
+    match (verdict, scope.default) {
+        _ if is_home => Judged::Stays,
+        (_, ScopeEntry::UNKNOWN) => Judged::Waits,
+        (Verdict::NONE, ScopeEntry::BLOCK) => Judged::Nowhere,
+        (Verdict::NONE, _) => Judged::Vpn,
+        _ => Judged::Rule,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+use std::path::Path;
+
+use steer_common::{
+    decide::{Match, Tables},
+    packet::{Packet, Place, TCP},
+    scope,
+    stats::{Action, Outcome},
+    types::{FlowEntry, FlowKey, Origin, Path as FlowPath, Port},
+};
+
+use super::*;
+use crate::{
+    config::{ConfigFile, Overrides, Settings},
+    host::{
+        docker::NetworkOf,
+        inventory::{Container, Endpoint, Network},
+    },
+};
+
+/// Somebody's address, and what the rules say of it.
+struct Told {
+    is_home: bool,
+    verdict: Verdict,
+}
+
+impl Tables for Told {
+    fn held(&self, _: &FlowKey, _: Place) -> Option<FlowEntry> {
+        None
+    }
+    fn left(&self, _: &FlowKey) -> bool {
+        false
+    }
+    fn address(&self, _: &Address) -> Match {
+        Match {
+            verdict: self.verdict,
+            rule: 1,
+        }
+    }
+    fn scope(&self, _: Origin, _: &Address) -> ScopeEntry {
+        ScopeEntry::NONE
+    }
+    fn is_home(&self, _: &Address) -> bool {
+        self.is_home
+    }
+    fn hold(&self, _: &FlowKey, _: FlowPath) -> bool {
+        true
+    }
+    fn leave(&self, _: &FlowKey) {}
+    fn release(&self, _: &FlowKey) {}
+    fn tell(&self, _: &FlowKey, _: &Match, _: u32) {}
+}
+
+#[test]
+fn a_scope_is_judged_as_the_programs_do() {
+    let addresses = ["203.0.113.7", "169.254.1.1", "127.0.0.1", "ff02::1"];
+    let addresses = addresses.map(|it| Address::from(it.parse::<IpAddr>().unwrap()));
+    for default in [ScopeEntry::UNKNOWN, ScopeEntry::VPN, ScopeEntry::BLOCK] {
+        for verdict in [Verdict::NONE, Verdict::VPN, Verdict::DIRECT] {
+            for (remote, is_home) in addresses
+                .into_iter()
+                .flat_map(|it| [(it, false), (it, true)])
+            {
+                let entry = ScopeEntry {
+                    default,
+                    ..ScopeEntry::default()
+                };
+                let packet = Packet {
+                    place: Place::First,
+                    destination_port: Port::new(443),
+                    ..Packet::new(Address::v4([172, 19, 0, 2]), remote, TCP)
+                };
+                let key = FlowKey::of(5, &packet);
+                let done = scope::outgoing(&Told { is_home, verdict }, &entry, &key, &packet);
+                let action = match judge(&entry, &remote, is_home, verdict) {
+                    Judged::Waits => {
+                        assert_eq!(done, Outcome::ScopeUnknown);
+                        Action::Drop
+                    }
+                    Judged::Nowhere => Action::Drop,
+                    Judged::Vpn => Action::Steer,
+                    Judged::Rule if verdict == Verdict::VPN => Action::Steer,
+                    Judged::Rule | Judged::Stays | Judged::Free => Action::Pass,
+                };
+                assert_eq!(
+                    done.action(),
+                    action,
+                    "{default} {verdict:?} {remote:?} {is_home}"
+                );
+            }
+        }
+    }
+    let free = ScopeEntry::NONE;
+    assert_eq!(
+        judge(&free, &addresses[0], false, Verdict::NONE),
+        Judged::Free
+    );
+}
+
+const UNDER: IfIndex = IfIndex(6);
+const WEB: IfIndex = IfIndex(5);
+
+fn settings(text: &str) -> Settings {
+    let file = ConfigFile::parse(Path::new("steer.toml"), text).unwrap();
+    Settings::resolve(file, Overrides::default()).unwrap()
+}
+
+fn network(name: &str) -> Network {
+    Network {
+        name: name.to_owned(),
+        id: format!("id of {name}"),
+        driver: "bridge".to_owned(),
+        bridge: Some(format!("br-{name}")),
+        internal: false,
+        subnets: Vec::new(),
+    }
+}
+
+fn container(name: &str, network: &str, address: &str) -> Container {
+    Container {
+        id: format!("id of {name}"),
+        name: name.to_owned(),
+        labels: Default::default(),
+        running: true,
+        network: NetworkOf::Own,
+        endpoints: vec![Endpoint {
+            network: format!("id of {network}"),
+            addresses: vec![address.parse().unwrap()],
+        }],
+    }
+}
+
+fn bridges() -> Vec<Bridge> {
+    let bridge = |index, name: &str| Bridge {
+        index,
+        name: format!("br-{name}"),
+        network: Some(name.to_owned()),
+    };
+    vec![bridge(WEB, "web"), bridge(UNDER, "under")]
+}
+
+fn docker() -> Inventory {
+    Inventory {
+        networks: vec![network("under"), network("web")],
+        containers: vec![
+            container("torrent", "under", "172.19.0.2"),
+            container("web", "web", "172.18.0.2"),
+        ],
+    }
+}
+
+fn key(bridge: IfIndex, address: Option<&str>) -> ScopeKey {
+    ScopeKey {
+        bridge: bridge.0,
+        zero: 0,
+        address: address.map_or_else(Address::default, |it| it.parse::<IpAddr>().unwrap().into()),
+    }
+}
+
+fn told(default: u32, scope: u32) -> ScopeEntry {
+    ScopeEntry {
+        default,
+        scope,
+        ..ScopeEntry::default()
+    }
+}
+
+const WHOLE: &str = "[[scope]]\nnetwork = \"under\"\ndns = \"1.1.1.1\"\nforward = [\"80/tcp -> torrent\", \"81/tcp -> web\"]\n";
+
+#[test]
+fn of_a_killed_run_counts_what_its_programs_know() {
+    let scopes = settings(WHOLE).scopes;
+    let left = |entries: &[(ScopeKey, ScopeEntry)]| {
+        let told = entries.iter().copied().collect();
+        left(&scopes, Some(&docker()), &bridges(), &told)
+    };
+    let free = (key(WEB, None), told(ScopeEntry::FREE, 0));
+    let known = left(&[free, (key(UNDER, None), told(ScopeEntry::VPN, 1))]);
+    let members = &known.assignment.as_ref().unwrap().members[0];
+    assert!(members.containers.contains("torrent") && members.networks.contains("under"));
+    assert!(known.waiting.is_empty());
+
+    // A network that came since waits, and its container is in no scope yet.
+    let unknown = (key(UNDER, None), ScopeEntry::default());
+    let waits = left(&[free, unknown]);
+    assert_eq!(waits.waiting, [(key(UNDER, None), None)]);
+    let members = &waits.assignment.as_ref().unwrap().members[0];
+    assert!(members.containers.is_empty() && members.networks.is_empty());
+}
+
+#[test]
+fn of_a_killed_run_containers_count_one_by_one() {
+    let scopes = settings("[[scope]]\ncontainer = \"torrent\"\ndns = \"1.1.1.1\"\n").scopes;
+    let left = |entries: &[(ScopeKey, ScopeEntry)]| {
+        let each = told(ScopeEntry::EACH, 0);
+        let all = [(key(UNDER, None), each), (key(WEB, None), each)];
+        let told = all.iter().chain(entries).copied().collect();
+        let left = left(&scopes, Some(&docker()), &bridges(), &told);
+        left.assignment.unwrap().members[0].containers.len()
+    };
+    let torrent = key(UNDER, Some("172.19.0.2"));
+    assert_eq!(left(&[(torrent, told(ScopeEntry::VPN, 1))]), 1);
+    assert_eq!(
+        left(&[(torrent, told(ScopeEntry::FREE, 0))]),
+        0,
+        "by another configuration"
+    );
+    assert_eq!(left(&[]), 0, "it has started since");
+}
+
+#[test]
+fn a_bridge_or_an_address_on_it_tells_the_scope() {
+    let map: Scopes = [
+        (key(WEB, None), told(ScopeEntry::EACH, 0)),
+        (key(WEB, Some("172.18.0.2")), told(ScopeEntry::BLOCK, 2)),
+        (key(UNDER, None), told(ScopeEntry::VPN, 1)),
+    ]
+    .into();
+    let of = |bridge, address: &str| {
+        let found = entry(
+            |key| map.get(key).copied(),
+            bridge,
+            address.parse().unwrap(),
+        );
+        (found.default, scope_id(&found))
+    };
+    assert_eq!(of(UNDER, "10.0.0.1"), (ScopeEntry::VPN, Some(ScopeId(0))));
+    assert_eq!(of(WEB, "172.18.0.2"), (ScopeEntry::BLOCK, Some(ScopeId(1))));
+    assert_eq!(of(WEB, "172.18.0.3"), (ScopeEntry::UNKNOWN, None));
+    assert_eq!(of(IfIndex(9), "10.0.0.1"), (ScopeEntry::UNKNOWN, None));
+}
