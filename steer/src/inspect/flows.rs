@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use steer_common::{
     packet::{TCP, UDP},
-    types::{self, Address, FlowEntry, FlowKey, TICK_SECONDS},
+    types::{Address, FlowEntry, FlowKey, TICK_SECONDS},
 };
 
 use super::{Error, Path, Snapshot, explain, newest_names};
@@ -18,7 +18,6 @@ use crate::{
     engine::sockets,
     events,
     host::{conntrack, docker, link, process},
-    route::Mark,
     rules::Net,
 };
 
@@ -161,7 +160,7 @@ async fn of_bridges(
         known.insert((key.protocol, from, to));
         let octets = tracked.get(&(key.protocol, from, to)).copied().flatten();
         flows.push(Flow {
-            path: if entry.path == types::Path::VPN {
+            path: if entry.path.is_vpn() {
                 Path::Vpn
             } else {
                 Path::Direct
@@ -230,7 +229,6 @@ fn of_processes(
 ) {
     // As the programs have it: of a killed run it may have been a flag.
     let config = view.config();
-    let mark = Mark::new(config.mark, config.mask).unwrap_or(snapshot.settings.routing.mark);
     let sockets = match sockets::connected() {
         Ok(sockets) => sockets,
         Err(errno) => {
@@ -252,7 +250,7 @@ fn of_processes(
     let holders = process::holders(cgroups.values(), &inodes);
     for (protocol, socket) in ours {
         let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
-        let by_vpn = sockets::is_by_vpn(socket, mark);
+        let by_vpn = sockets::is_by_vpn(socket, config);
         found.flows.push(Flow {
             path: if by_vpn { Path::Vpn } else { Path::Direct },
             protocol: events::protocol(*protocol),
