@@ -44,13 +44,33 @@ impl Match {
     }
 }
 
+/// What becomes of a packet, and by which path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// The VPN that it takes; the direct path if it takes none.
+    pub path: Path,
+}
+
+impl From<Outcome> for Course {
+    /// By no VPN.
+    #[inline(always)]
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            path: Path::DIRECT,
+        }
+    }
+}
+
 impl AddrEntry {
-    /// What is known of the address at a time. The VPN wins, so that what must work does.
+    /// What is known of the address at a time. A VPN wins, so that what must work does.
     #[inline(always)]
     pub fn at(&self, now: u64) -> Match {
         if self.vpn_until > now {
             Match {
-                verdict: Verdict::VPN,
+                verdict: self.vpn,
                 rule: self.vpn_rule,
             }
         } else if self.direct_until > now {
@@ -63,30 +83,55 @@ impl AddrEntry {
         }
     }
 
+    /// Makes it that of an address that was not known, with what a name grants.
+    #[inline(always)]
+    pub fn begin(&mut self, matched: &Match, until: u64) {
+        let by_vpn = matched.verdict.is_vpn();
+        let only = |is_it, value| if is_it { value } else { 0 };
+        self.vpn_until = only(by_vpn, until);
+        self.direct_until = only(!by_vpn, until);
+        self.vpn_rule = only(by_vpn, matched.rule);
+        self.direct_rule = only(!by_vpn, matched.rule);
+        self.vpn = matched.verdict;
+        self.zero = 0;
+    }
+
     /// Takes in what a name grants, and says whether that is new: a verdict that the address had not. Nothing ever shortens
-    /// what was granted before.
+    /// what was granted before. Of several VPNs it is the last one's, but a rule that does not say which takes it from none.
     #[inline(always)]
     pub fn learn(&mut self, matched: &Match, until: u64, now: u64) -> bool {
-        let (end, rule) = if matched.verdict == Verdict::VPN {
-            (&mut self.vpn_until, &mut self.vpn_rule)
-        } else {
-            (&mut self.direct_until, &mut self.direct_rule)
-        };
-        let news = *end <= now;
-        *end = until.max(*end);
-        *rule = matched.rule;
+        if !matched.verdict.is_vpn() {
+            let news = self.direct_until <= now;
+            self.direct_until = until.max(self.direct_until);
+            self.direct_rule = matched.rule;
+            return news;
+        }
+        let news = self.vpn_until <= now;
+        self.vpn_until = until.max(self.vpn_until);
+        if news || matched.verdict.named().is_vpn() || !self.vpn.named().is_vpn() {
+            self.vpn = matched.verdict;
+            self.vpn_rule = matched.rule;
+        }
         news
     }
 
-    /// Hash of the suffix whose rule gives the address the other verdict now; zero if none does.
+    /// Hash of the suffix whose rule gives the address another verdict now; zero if none does.
     #[inline(always)]
     pub fn contested_by(&self, verdict: Verdict, now: u64) -> u64 {
-        let (until, rule) = if verdict == Verdict::VPN {
-            (self.direct_until, self.direct_rule)
-        } else {
-            (self.vpn_until, self.vpn_rule)
-        };
-        if until > now { rule } else { 0 }
+        if self.vpn_until > now && self.vpn.number() != verdict.number() {
+            return self.vpn_rule;
+        }
+        if verdict.is_vpn() && self.direct_until > now {
+            return self.direct_rule;
+        }
+        0
+    }
+
+    /// Whether names for different VPNs meet here, or would by this verdict.
+    #[inline(always)]
+    pub fn is_of_another(&self, verdict: Verdict, now: u64) -> bool {
+        let is_other = self.vpn.number() != verdict.number();
+        verdict.is_vpn() && self.vpn_until > now && is_other
     }
 }
 
@@ -203,9 +248,10 @@ pub trait Tables {
     fn held(&self, key: &FlowKey, place: Place) -> Option<FlowEntry>;
     /// Whether a flow without beginnings is known to go direct; it was seen now.
     fn left(&self, key: &FlowKey) -> bool;
-    /// What is known of an address now.
-    fn address(&self, address: &Address) -> Match;
-    /// What becomes of flows of somebody behind a bridge of which no rule speaks.
+    /// What is known of an address now. A verdict for a VPN names it: `vpn`, or where that is the direct path the default
+    /// one, if the rule does not say which.
+    fn address(&self, address: &Address, vpn: Path) -> Match;
+    /// What becomes of flows of somebody behind a bridge of which no rule speaks; its path is a VPN.
     fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry;
     /// Whether an address is the host's own or one of its containers'.
     fn is_home(&self, address: &Address) -> bool;
@@ -215,8 +261,8 @@ pub trait Tables {
     fn leave(&self, key: &FlowKey);
     /// Forgets a flow that has ended.
     fn release(&self, key: &FlowKey);
-    /// Tells user space that a flow begins and takes the VPN, by a rule or by the default of a scope.
-    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32);
+    /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope.
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32);
 }
 
 /// The path of a packet that one behind a bridge sends.
@@ -226,7 +272,7 @@ pub trait Tables {
 /// remembered on both paths.
 /// An error of ICMP goes by the path of the flow that it is about.
 #[inline(always)]
-pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcome {
+pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Course {
     let mut key = FlowKey::of(origin, packet);
     let mut place = packet.place;
     if packet.quoted != 0 && place != Place::Stateless {
@@ -240,48 +286,53 @@ pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Outcom
     }
     let scope = tables.scope(origin, &packet.source);
     if scope.dns != 0 && scope::asks(packet) {
-        return scope::question(tables, &key, place);
+        return scope::question(tables, &key, place, scope.path);
     }
     if scope.default != ScopeEntry::FREE {
         return scope::outgoing(tables, &scope, &key, packet);
     }
     if place == Place::Stateless {
-        return by_address(tables, packet);
+        return by_address(tables, packet, scope.path);
     }
     if packet.quoted == 0 {
-        return begin(tables, &key, place);
+        return begin(tables, &key, place, scope.path);
     }
     if packet.quoted != TCP && tables.left(&key) {
-        return Outcome::Left;
+        return Outcome::Left.into();
     }
-    by_address(tables, packet)
+    by_address(tables, packet, scope.path)
 }
 
 #[inline(always)]
-fn by_address(tables: &impl Tables, packet: &Packet) -> Outcome {
-    match tables.address(&packet.destination).verdict {
-        Verdict::VPN => Outcome::Stateless,
-        _ => Outcome::Left,
+fn by_address(tables: &impl Tables, packet: &Packet, vpn: Path) -> Course {
+    let verdict = tables.address(&packet.destination, vpn).verdict;
+    if !verdict.is_vpn() {
+        return Outcome::Left.into();
+    }
+    Course {
+        outcome: Outcome::Stateless,
+        path: verdict.named(),
     }
 }
 
 /// The path of an unconnected datagram of a process: the key's near side is unspecified.
 #[inline(always)]
-pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Outcome {
+pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Course {
     match kept(tables, key, Place::Unknown) {
         Some(kept) => kept,
-        None => begin(tables, key, Place::Unknown),
+        None => begin(tables, key, Place::Unknown, Path::DIRECT),
     }
 }
 
-/// Notes a flow that comes in to one behind a bridge, so that its replies leave the way it came.
+/// Notes a flow that comes in to one behind a bridge, by a path, so that its replies leave the way it came.
 #[inline(always)]
 pub fn incoming(
     tables: &impl Tables,
     origin: Origin,
     packet: &Packet,
-    by_vpn: bool,
+    path: Path,
 ) -> Option<Outcome> {
+    let by_vpn = path.is_vpn();
     let key = FlowKey {
         origin,
         local: packet.destination,
@@ -316,7 +367,7 @@ pub fn incoming(
         }
         _ => return None,
     }
-    Some(if tables.hold(&key, Path::VPN) {
+    Some(if tables.hold(&key, path) {
         Outcome::CameByVpn
     } else {
         Outcome::FlowsFull
@@ -333,40 +384,48 @@ fn hold_direct(tables: &impl Tables, key: &FlowKey) -> Option<Outcome> {
 
 /// What becomes of a packet whose flow keeps a path.
 #[inline(always)]
-fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Outcome> {
+fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Course> {
     let flow = tables.held(key, place)?;
     if place == Place::First && flow.state == FlowEntry::ENDS {
         tables.release(key);
         return None;
     }
-    Some(if flow.path == Path::DIRECT {
-        Outcome::Left
-    } else {
+    let outcome = if flow.path.is_vpn() {
         Outcome::Held
+    } else {
+        Outcome::Left
+    };
+    Some(Course {
+        outcome,
+        path: flow.path,
     })
 }
 
 #[inline(always)]
-fn begin(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
+fn begin(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path) -> Course {
     if matches!(place, Place::Later | Place::Last) {
-        return Outcome::Left;
+        return Outcome::Left.into();
     }
     // A question and its answer are a whole flow: remembering it would only fill the table.
     let brief = key.remote_port.number() == dns::PORT;
     let remembered = place == Place::Unknown && !brief;
     if remembered && tables.left(key) {
-        return Outcome::Left;
+        return Outcome::Left.into();
     }
-    let matched = tables.address(&key.remote);
-    if matched.verdict == Verdict::VPN {
-        if !tables.hold(key, Path::VPN) {
-            return Outcome::FlowsFull;
+    let matched = tables.address(&key.remote, vpn);
+    if matched.verdict.is_vpn() {
+        let path = matched.verdict.named();
+        if !tables.hold(key, path) {
+            return Outcome::FlowsFull.into();
         }
-        tables.tell(key, &matched, 0);
-        return Outcome::Begun;
+        tables.tell(key, &matched, path, 0);
+        return Course {
+            outcome: Outcome::Begun,
+            path,
+        };
     }
     if remembered {
         tables.leave(key);
     }
-    matched.left_alone()
+    matched.left_alone().into()
 }

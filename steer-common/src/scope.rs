@@ -4,7 +4,7 @@
 //! such flow is held in `FLOWS`, and a packet of no flow there goes nowhere.
 
 use crate::{
-    decide::Tables,
+    decide::{Course, Tables},
     dns,
     packet::{Packet, Place},
     stats::Outcome,
@@ -20,56 +20,63 @@ pub fn outgoing(
     scope: &ScopeEntry,
     key: &FlowKey,
     packet: &Packet,
-) -> Outcome {
-    let remote = &packet.destination;
-    if !remote.is_steerable() {
-        return match remote.is_link_local_v4() {
-            true if scope.default == ScopeEntry::UNKNOWN => Outcome::ScopeUnknown,
-            true => Outcome::Isolated,
-            false => Outcome::Left,
-        };
+) -> Course {
+    if let Some(outcome) = settled(tables, scope, packet) {
+        return outcome.into();
     }
-    let is_home = tables.is_home(remote);
-    if is_home && !asks(packet) {
-        return Outcome::Left;
-    }
-    if scope.default == ScopeEntry::UNKNOWN {
-        return Outcome::ScopeUnknown;
-    }
-    if matches!(packet.place, Place::Later | Place::Last) || packet.quoted != 0 {
-        return Outcome::Isolated;
-    }
-    if is_home {
-        return Outcome::Isolated;
-    }
-    let matched = tables.address(remote);
-    let by_vpn = match (matched.verdict, scope.default) {
-        (Verdict::DIRECT, _) => false,
-        (Verdict::NONE, ScopeEntry::BLOCK) => return Outcome::Blocked,
-        _ => true,
+    let matched = tables.address(&packet.destination, scope.path);
+    let path = match (matched.verdict, scope.default) {
+        (Verdict::DIRECT, _) => Path::DIRECT,
+        (Verdict::NONE, ScopeEntry::BLOCK) => return Outcome::Blocked.into(),
+        (Verdict::NONE, _) => scope.path,
+        (verdict, _) => verdict.named().or(scope.path),
     };
     if packet.place == Place::Stateless {
-        return if by_vpn {
+        let outcome = if path.is_vpn() {
             Outcome::Stateless
         } else {
             Outcome::Left
         };
+        return Course { outcome, path };
     }
-    if !by_vpn {
-        return match hold(tables, key, Path::DIRECT) {
-            Outcome::Begun => Outcome::Direct,
-            full => full,
-        };
+    if !tables.hold(key, path) {
+        return Outcome::FlowsFull.into();
     }
-    let begun = hold(tables, key, Path::VPN);
-    if begun == Outcome::Begun {
-        let scope = match matched.verdict {
-            Verdict::VPN => 0,
-            _ => scope.scope,
-        };
-        tables.tell(key, &matched, scope);
+    if !path.is_vpn() {
+        return Outcome::Direct.into();
     }
-    begun
+    let scope = if matched.verdict.is_vpn() {
+        0
+    } else {
+        scope.scope
+    };
+    tables.tell(key, &matched, path, scope);
+    Course {
+        outcome: Outcome::Begun,
+        path,
+    }
+}
+
+/// What becomes of a packet whose path no rule and no default has a say in.
+#[inline(always)]
+fn settled(tables: &impl Tables, scope: &ScopeEntry, packet: &Packet) -> Option<Outcome> {
+    let remote = &packet.destination;
+    if !remote.is_steerable() {
+        return Some(match remote.is_link_local_v4() {
+            true if scope.default == ScopeEntry::UNKNOWN => Outcome::ScopeUnknown,
+            true => Outcome::Isolated,
+            false => Outcome::Left,
+        });
+    }
+    let is_home = tables.is_home(remote);
+    if is_home && !asks(packet) {
+        return Some(Outcome::Left);
+    }
+    if scope.default == ScopeEntry::UNKNOWN {
+        return Some(Outcome::ScopeUnknown);
+    }
+    let began_before = matches!(packet.place, Place::Later | Place::Last) || packet.quoted != 0;
+    (began_before || is_home).then_some(Outcome::Isolated)
 }
 
 /// Whether a packet is to a name server.
@@ -80,23 +87,16 @@ pub fn asks(packet: &Packet) -> bool {
 
 /// The path of a DNS question where the scope has a resolver of its own: the VPN, whomever it is to.
 #[inline(always)]
-pub fn question(tables: &impl Tables, key: &FlowKey, place: Place) -> Outcome {
-    match place {
-        Place::First => hold(tables, key, Path::VPN),
+pub fn question(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path) -> Course {
+    let outcome = match place {
+        Place::First if tables.hold(key, vpn) => Outcome::Begun,
+        Place::First => return Outcome::FlowsFull.into(),
         // Of a connection that began before, to whom it was to.
-        Place::Later | Place::Last => Outcome::Isolated,
+        Place::Later | Place::Last => return Outcome::Isolated.into(),
         // A datagram's answer is the end of it.
         Place::Unknown | Place::Stateless => Outcome::Stateless,
-    }
-}
-
-#[inline(always)]
-fn hold(tables: &impl Tables, key: &FlowKey, path: Path) -> Outcome {
-    if tables.hold(key, path) {
-        Outcome::Begun
-    } else {
-        Outcome::FlowsFull
-    }
+    };
+    Course { outcome, path: vpn }
 }
 
 /// Whether a flow that comes in on the direct path must be held, or its replies would go nowhere.

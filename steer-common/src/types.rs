@@ -126,8 +126,33 @@ impl Verdict {
     pub const NONE: Self = Self { number: 0 };
     /// The direct path, by a rule.
     pub const DIRECT: Self = Self { number: 1 };
-    /// The VPN, by a rule.
+    /// The VPN, by a rule that does not say which: that of the scope, else the default one.
     pub const VPN: Self = Self { number: 2 };
+
+    /// What the verdict for the VPN with number zero would be.
+    const VPNS: u32 = 16;
+
+    /// A certain VPN, by a rule.
+    #[inline(always)]
+    pub const fn by(vpn: Path) -> Self {
+        Self {
+            number: Self::VPNS + vpn.number,
+        }
+    }
+
+    /// Whether it is for a VPN, whichever.
+    #[inline(always)]
+    pub const fn is_vpn(self) -> bool {
+        self.number >= Self::VPN.number
+    }
+
+    /// The VPN that it names; the direct path where it names none.
+    #[inline(always)]
+    pub const fn named(self) -> Path {
+        Path {
+            number: self.number.saturating_sub(Self::VPNS),
+        }
+    }
 
     /// The number in the maps.
     pub const fn number(self) -> u32 {
@@ -162,7 +187,7 @@ pub struct NetEntry {
 pub const V4_PREFIX: u32 = 96;
 
 /// Value of `ADDRS`, keyed by [`Address`]: which verdicts names gave it, and until when. An address that answers for
-/// names of both verdicts holds both. Times are nanoseconds of the monotonic clock; zero is never.
+/// names of both verdicts holds both, and of several VPNs one. Times are nanoseconds of the monotonic clock; zero is never.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddrEntry {
@@ -174,6 +199,10 @@ pub struct AddrEntry {
     pub vpn_rule: u64,
     /// Hash of the suffix whose rule gave the direct verdict last.
     pub direct_rule: u64,
+    /// The VPN's verdict: which VPN.
+    pub vpn: Verdict,
+    /// Padding.
+    pub zero: u32,
 }
 
 /// Key of `NAMES`: a name that gave an address a verdict.
@@ -280,7 +309,10 @@ pub struct FlowEntry {
     pub zero: u32,
 }
 
-/// The path that a flow keeps.
+/// Most VPNs at once; a power of two.
+pub const VPNS: usize = 8;
+
+/// The path that a flow keeps: the direct one, or a VPN by its number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Path {
@@ -291,8 +323,30 @@ impl Path {
     /// The direct one: by a rule, or as it came in. Flows of a scope are held on it too, for all else there takes the
     /// scope's default.
     pub const DIRECT: Self = Self { number: 0 };
-    /// The VPN.
-    pub const VPN: Self = Self { number: 1 };
+
+    /// A VPN by its number, counted from one to [`VPNS`]; zero is the direct path.
+    #[inline(always)]
+    pub const fn vpn(number: u32) -> Self {
+        Self { number }
+    }
+
+    /// Whether it is a VPN.
+    #[inline(always)]
+    pub const fn is_vpn(self) -> bool {
+        self.number != 0
+    }
+
+    /// The VPN's number, counted from one; zero of the direct path.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+
+    /// This, or where it is the direct path, another.
+    #[inline(always)]
+    pub const fn or(self, other: Self) -> Self {
+        if self.is_vpn() { self } else { other }
+    }
 }
 
 /// Room in `SCOPES`.
@@ -320,8 +374,8 @@ pub struct ScopeEntry {
     pub dns: u32,
     /// Which scope of the configuration, counted from one; zero for none.
     pub scope: u32,
-    /// Padding.
-    pub zero: u32,
+    /// The VPN of its default, and of rules that do not say which; the direct path where it is the default one.
+    pub path: Path,
 }
 
 impl ScopeEntry {
@@ -341,7 +395,7 @@ impl ScopeEntry {
         default: Self::FREE,
         dns: 0,
         scope: 0,
-        zero: 0,
+        path: Path::DIRECT,
     };
 }
 
@@ -427,6 +481,22 @@ pub mod relay {
     pub const NAMES: u32 = 2;
 }
 
+/// A VPN, as [`Config`] has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vpn {
+    /// Its IPv6 address, for unconnected datagrams; unspecified while there is none.
+    pub v6: [u8; 16],
+    /// Its IPv4 address, likewise.
+    pub v4: [u8; 4],
+    /// Index of its interface; zero while there is none.
+    pub ifindex: u32,
+    /// The mark that sends a packet to it; zero if there is no such VPN.
+    pub mark: u32,
+    /// Not zero: while it is down, its flows go direct by the user's choice.
+    pub open: u32,
+}
+
 /// Value of `CONFIG`: what user space tells the programs while they run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -443,20 +513,14 @@ pub struct Config {
     pub heard: u64,
     /// Until then somebody watches what goes to whom (`USAGE`); zero while nobody does.
     pub watched: u64,
-    /// The VPN's IPv6 address, for unconnected datagrams; unspecified while there is none.
-    pub vpn6: [u8; 16],
-    /// The VPN's IPv4 address, likewise.
-    pub vpn4: [u8; 4],
-    /// Index of the VPN's interface; zero while there is none.
-    pub vpn_ifindex: u32,
-    /// The mark that sends a packet to the VPN.
-    pub mark: u32,
+    /// The VPNs, by their numbers: those that there are come first.
+    pub vpns: [Vpn; VPNS],
+    /// The VPN of whatever does not say which.
+    pub default: Path,
     /// The bits of the mark that are steer's.
     pub mask: u32,
     /// Counts on every [`TICK_SECONDS`] while the daemon lives: the age of flows.
     pub tick: u32,
-    /// Not zero: while the VPN is down, its flows go direct by the user's choice.
-    pub open: u32,
     /// Not zero: there are rules for networks in `NETS`.
     pub nets: u32,
     /// Not zero: a connection that turns out to be for the VPN when it goes direct already is stopped and reset.
@@ -470,10 +534,60 @@ pub struct Config {
     pub scopes: u32,
     /// Bits of [`relay`].
     pub relay: u32,
+    /// Padding.
+    pub zero: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
     pub http_ports: [Port; PORTS],
+}
+
+impl Config {
+    /// A VPN by its number; of the direct path, one that is not there.
+    #[inline(always)]
+    pub const fn vpn(&self, path: Path) -> &Vpn {
+        // The mask tells the verifier how far it is; that of the direct path is the last, so it must not be asked for.
+        &self.vpns[path.number.wrapping_sub(1) as usize & (VPNS - 1)]
+    }
+
+    /// The VPN that a verdict for one means, where `vpn` is that of the scope, if it has one.
+    #[inline(always)]
+    pub const fn meant(&self, verdict: Verdict, vpn: Path) -> Path {
+        verdict.named().or(vpn).or(self.default)
+    }
+
+    /// The VPN with an interface; the direct path if none has it.
+    #[inline(always)]
+    pub fn by_interface(&self, ifindex: u32) -> Path {
+        self.find(|vpn| vpn.ifindex != 0 && vpn.ifindex == ifindex)
+    }
+
+    /// The VPN that a packet's mark sends it to; the direct path if that is none's.
+    #[inline(always)]
+    pub fn by_mark(&self, mark: u32) -> Path {
+        self.find(|vpn| mark & self.mask == vpn.mark)
+    }
+
+    /// The VPN with an address; the direct path if none has it.
+    #[inline(always)]
+    pub fn by_address(&self, address: &Address) -> Path {
+        self.find(|vpn| *address == Address::v4(vpn.v4) || *address == Address::new(vpn.v6))
+    }
+
+    #[inline(always)]
+    fn find(&self, is_it: impl Fn(&Vpn) -> bool) -> Path {
+        let mut number = 0;
+        for vpn in &self.vpns {
+            number += 1;
+            if vpn.mark == 0 {
+                break;
+            }
+            if is_it(vpn) {
+                return Path { number };
+            }
+        }
+        Path::DIRECT
+    }
 }
 
 /// Ports of a kind that names are read on.
@@ -536,6 +650,10 @@ pub struct Steered {
     pub remote_port: Port,
     /// The scope whose default it takes ([`ScopeEntry::scope`]); zero if it does by a rule.
     pub scope: u32,
+    /// Which VPN.
+    pub path: Path,
+    /// Padding.
+    pub zero: u32,
 }
 
 /// Event: a container sends of which user space has not said in which scope it is. Told once until it has.
@@ -590,7 +708,7 @@ pub struct Piece {
     pub acknowledgment: u32,
     /// Octets that follow, [`PIECE`] at most.
     pub size: u32,
-    /// Not zero: the flow takes the VPN.
+    /// Not zero: the flow takes a VPN.
     pub by_vpn: u32,
     /// Octets of each datagram of a packet that is several; zero if it is one, or a segment.
     pub datagram: u32,
@@ -637,7 +755,7 @@ layout! {
     Address = 16,
     RuleEntry = 8,
     NetEntry = 16,
-    AddrEntry = 32,
+    AddrEntry = 40,
     NameKey = 24,
     NameEntry = 304,
     FlowKey = 48,
@@ -650,9 +768,10 @@ layout! {
     AskedEntry = 8,
     QueryKey = 48,
     QueryEntry = 16,
-    Config = 184,
+    Vpn = 32,
+    Config = 416,
     Learned = 336,
-    Steered = 64,
+    Steered = 72,
     HelloEntry = 16,
     Late = 376,
     Piece = 88,

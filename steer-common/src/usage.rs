@@ -1,6 +1,9 @@
 //! How much takes each path: sums that are always kept, and by far address while somebody watches.
 
-use crate::{packet::Packet, types::Address};
+use crate::{
+    packet::Packet,
+    types::{Address, Path},
+};
 
 /// Octets and packets, both ways. Octets are those of IP, from its header on; what the kernel handles as one large packet
 /// and cuts up later counts once, with one header.
@@ -98,8 +101,8 @@ impl Traffic {
 pub struct UsageKey {
     /// Index of the bridge that a container is behind; zero for processes.
     pub bridge: u32,
-    /// Not zero: by the VPN.
-    pub by_vpn: u32,
+    /// By which VPN, if by one.
+    pub path: Path,
     /// The container's address; unspecified for processes.
     pub near: Address,
     /// The far side.
@@ -111,8 +114,8 @@ pub struct UsageKey {
 pub struct Way {
     /// Index of the bridge that its container is behind; zero for a process's.
     pub bridge: u32,
-    /// Not zero: by the VPN.
-    pub by_vpn: u32,
+    /// By which VPN, if by one.
+    pub path: Path,
     /// Not zero: it came from afar.
     pub came: u32,
 }
@@ -121,7 +124,7 @@ impl Way {
     /// Which of the [`VOLUMES`] in [`Traffic`] it belongs to.
     #[inline(always)]
     pub const fn index(&self) -> u64 {
-        (if self.bridge != 0 { 2 } else { 0 }) + (if self.by_vpn != 0 { 1 } else { 0 })
+        (if self.bridge != 0 { 2 } else { 0 }) + (if self.path.is_vpn() { 1 } else { 0 })
     }
 
     /// The far side of a packet.
@@ -144,7 +147,7 @@ impl Way {
         };
         UsageKey {
             bridge: self.bridge,
-            by_vpn: self.by_vpn,
+            path: self.path,
             near,
             remote: *self.remote(packet),
         }
@@ -163,16 +166,16 @@ mod tests {
     fn both_ways_of_a_flow_have_one_key() {
         let sent = Packet::new(NEAR, FAR, TCP);
         let came = Packet::new(FAR, NEAR, TCP);
-        for by_vpn in [0, 1] {
+        for path in [Path::DIRECT, Path::vpn(1)] {
             for (bridge, near) in [(7, NEAR), (0, Address::default())] {
                 let out = Way {
                     bridge,
-                    by_vpn,
+                    path,
                     came: 0,
                 };
                 let key = UsageKey {
                     bridge,
-                    by_vpn,
+                    path,
                     near,
                     remote: FAR,
                 };
@@ -196,10 +199,10 @@ mod tests {
         };
         assert_eq!(traffic.direct().bytes(), 2);
         assert_eq!(traffic.vpn().bytes(), 4);
-        let index = |bridge, by_vpn| {
+        let index = |bridge, vpn| {
             let way = Way {
                 bridge,
-                by_vpn,
+                path: Path::vpn(vpn),
                 came: 0,
             };
             way.index()

@@ -8,7 +8,7 @@ use steer_common::{
     packet::{Packet, Place, TCP},
     stats::Outcome,
     tls,
-    types::{FlowKey, HelloEntry, Late, Origin, Port, Verdict, event, piece, source},
+    types::{FlowKey, HelloEntry, Late, Origin, Path, Port, Verdict, event, piece, source},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     maps::{EVENTS, HELLOS, Lesson, Scratch, Slot, config, count},
     names,
     pieces::{self, What},
+    scopes,
     skb::Skb,
     tables::{ANY, Maps},
     turns::{TURNS, repeated, turns},
@@ -221,7 +222,7 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
         ..
     } = scratch;
     let verdict = lesson.matched.verdict;
-    if by_vpn == 0 && verdict != Verdict::VPN {
+    if by_vpn == 0 && !verdict.is_vpn() {
         return PASS;
     }
     lesson.found.address = packet.destination;
@@ -232,8 +233,13 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
     } else {
         lessons::learn_address(slot);
     }
+    if by_vpn != 0 {
+        return PASS;
+    }
     // A rule for networks, or the user's choice while the VPN is down, may send the next try where this one goes.
-    if by_vpn != 0 || (Maps { config }).address(&packet.destination).verdict != Verdict::VPN {
+    let vpn = scopes::vpn(slot, if process == 0 { origin as u32 } else { 0 });
+    let next = (Maps { config }).address(&packet.destination, Path::vpn(vpn));
+    if !next.verdict.is_vpn() {
         return PASS;
     }
     tell_late(packet, lesson, config.reset, process);

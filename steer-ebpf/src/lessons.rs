@@ -5,7 +5,7 @@ use steer_common::{
     decide,
     dns::{self, Message},
     stats::Outcome,
-    types::{AddrEntry, Learned, NameEntry, NameKey, Origin, Verdict, event},
+    types::{Learned, NameEntry, NameKey, Origin, Verdict, event},
 };
 
 use crate::{
@@ -52,17 +52,18 @@ pub extern "C" fn learn_address(slot: u32) -> u32 {
     lesson.by.ttl = lesson.found.ttl;
     lesson.by.until = until;
     let mut contested_by = 0;
+    let mut moved = false;
     let news = if let Some(entry) = ADDRS.get_ptr_mut(&address) {
         // SAFETY: an element of a map stays readable and writable until the program ends. User space removes only what
         // expired long ago, and looks again right before.
         let entry = unsafe { &mut *entry };
         contested_by = entry.contested_by(matched.verdict, now);
+        moved = entry.is_of_another(matched.verdict, now);
         entry.learn(&matched, until, now)
     } else {
-        let mut entry = AddrEntry::default();
-        entry.learn(&matched, until, now);
-        if ADDRS.insert(&address, entry, ANY).is_err() {
-            return if matched.verdict == Verdict::VPN {
+        lesson.fresh.begin(&matched, until);
+        if ADDRS.insert(&address, &lesson.fresh, ANY).is_err() {
+            return if matched.verdict.is_vpn() {
                 FULL
             } else {
                 LEARNED
@@ -70,8 +71,9 @@ pub extern "C" fn learn_address(slot: u32) -> u32 {
         }
         true
     };
-    record(lesson);
-    if news {
+    // Two names for different VPNs may take it from each other for ever: each tells so once.
+    let by_new = record(lesson);
+    if news || moved && by_new {
         if contested_by != 0 {
             count(Outcome::Contested);
         }

@@ -35,7 +35,7 @@ use steer_common::{
     decide,
     packet::{Packet, UDP},
     stats::{Action, Outcome},
-    types::{Address, Config, FlowKey},
+    types::{Config, FlowKey, Path},
     usage::Way,
 };
 
@@ -172,9 +172,14 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
         initials::see(skb, Slot::SOFTIRQ, origin, first)?;
     }
     if outcome.action() != Action::Drop {
+        let path = if by_vpn {
+            Slot::SOFTIRQ.path()?
+        } else {
+            Path::DIRECT
+        };
         let way = Way {
             bridge: skb.ifindex(),
-            by_vpn: u32::from(by_vpn),
+            path,
             came: 0,
         };
         usage::account(skb, Slot::SOFTIRQ, way);
@@ -193,11 +198,8 @@ extern "C" fn outgoing(bridge: u32) -> u32 {
 fn judge(bridge: u32) -> Result<Outcome, Outcome> {
     let config = config()?;
     let packet = &Slot::SOFTIRQ.scratch()?.packet;
-    Ok(decide::outgoing(
-        &Maps { config },
-        u64::from(bridge),
-        packet,
-    ))
+    let course = decide::outgoing(&Maps { config }, u64::from(bridge), packet);
+    Ok(Slot::SOFTIRQ.take(course))
 }
 
 #[inline(always)]
@@ -205,17 +207,17 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     let packet = skb.packet(Slot::SOFTIRQ)?;
     let origin = u64::from(skb.ifindex());
-    let by_vpn = is_vpns(skb.ingress_ifindex(), config);
+    let path = config.by_interface(skb.ingress_ifindex());
     let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
     let mut outcome = Outcome::Left;
     if !answers || packet.protocol != UDP {
-        incoming(skb.ifindex(), u32::from(by_vpn));
+        incoming(skb.ifindex(), path.number());
         outcome = Slot::SOFTIRQ.told()?;
     }
     if outcome.action() != Action::Drop {
         let way = Way {
             bridge: skb.ifindex(),
-            by_vpn: u32::from(by_vpn),
+            path,
             came: 1,
         };
         usage::account(skb, Slot::SOFTIRQ, way);
@@ -223,18 +225,18 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     Ok(outcome)
 }
 
-/// Notes the flow of the packet at hand, which is for one behind a bridge; [`Slot::told`] has the outcome.
+/// Notes the flow of the packet at hand, which came by a path for one behind a bridge; [`Slot::told`] has the outcome.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn incoming(bridge: u32, by_vpn: u32) -> u32 {
-    Slot::SOFTIRQ.tell(note(bridge, by_vpn != 0))
+extern "C" fn incoming(bridge: u32, path: u32) -> u32 {
+    Slot::SOFTIRQ.tell(note(bridge, Path::vpn(path)))
 }
 
 #[inline(always)]
-fn note(bridge: u32, by_vpn: bool) -> Result<Outcome, Outcome> {
+fn note(bridge: u32, path: Path) -> Result<Outcome, Outcome> {
     let config = config()?;
     let packet = &Slot::SOFTIRQ.scratch()?.packet;
-    let noted = decide::incoming(&Maps { config }, u64::from(bridge), packet, by_vpn);
+    let noted = decide::incoming(&Maps { config }, u64::from(bridge), packet, path);
     Ok(noted.unwrap_or(Outcome::Left))
 }
 
@@ -248,7 +250,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         if strays(skb, packet, config) {
             return Err(Outcome::WrongPath);
         }
-        let by_vpn = skb.mark() & config.mask == config.mark;
+        let by_vpn = config.by_mark(skb.mark()).is_vpn();
         hellos::see(skb, slot, cookie, by_vpn)?;
         initials::see(skb, slot, cookie, false)?;
         usage::account(skb, slot, of_process(skb, config, 0));
@@ -271,36 +273,38 @@ fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
 fn of_process(skb: Skb, config: &Config, came: u32) -> Way {
     Way {
         bridge: 0,
-        by_vpn: u32::from(is_vpns(skb.ifindex(), config)),
+        path: config.by_interface(skb.ifindex()),
         came,
     }
 }
 
-#[inline(always)]
-fn is_vpns(interface: u32, config: &Config) -> bool {
-    config.vpn_ifindex != 0 && interface == config.vpn_ifindex
-}
-
-/// Whether a packet that must take the VPN is about to leave by another interface.
+/// Whether a packet that must take a VPN is about to leave by another interface.
 #[inline(always)]
 fn strays(skb: Skb, packet: &Packet, config: &Config) -> bool {
     let out = skb.ifindex();
-    if out == config.vpn_ifindex || out == LOOPBACK || config.open != 0 || config.netns == 0 {
+    if out == LOOPBACK || config.netns == 0 {
         return false;
     }
-    if skb.mark() & config.mask == config.mark {
-        return true;
-    }
-    if packet.protocol != UDP || !is_vpn(&packet.source, config) {
-        return false;
-    }
-    let key = FlowKey::of_datagrams(skb.cookie(), packet.destination, packet.destination_port);
-    maps::FLOWS.get_ptr(&key).is_some()
+    let must = match config.by_mark(skb.mark()) {
+        Path::DIRECT => of_datagram(skb, packet, config),
+        marked => marked,
+    };
+    let vpn = config.vpn(must);
+    must.is_vpn() && out != vpn.ifindex && vpn.open == 0
 }
 
+/// The VPN that a process's packet without a mark must take, as an unconnected datagram.
 #[inline(always)]
-fn is_vpn(address: &Address, config: &Config) -> bool {
-    *address == Address::v4(config.vpn4) || *address == Address::new(config.vpn6)
+fn of_datagram(skb: Skb, packet: &Packet, config: &Config) -> Path {
+    if packet.protocol != UDP || !config.by_address(&packet.source).is_vpn() {
+        return Path::DIRECT;
+    }
+    let key = FlowKey::of_datagrams(skb.cookie(), packet.destination, packet.destination_port);
+    match maps::FLOWS.get_ptr(&key) {
+        // SAFETY: an element of a map stays readable until the program ends.
+        Some(flow) => unsafe { (*flow).path },
+        None => Path::DIRECT,
+    }
 }
 
 #[inline(always)]
@@ -312,15 +316,24 @@ fn classify(ctx: &TcContext, outcome: Outcome) -> i32 {
     count(outcome);
     match outcome.action() {
         Action::Pass => NEXT,
-        Action::Steer => match config() {
-            Ok(config) => {
-                mark(ctx, config, config.mark);
-                NEXT
-            }
+        Action::Steer => match steer(ctx) {
+            Ok(()) => NEXT,
             Err(_) => DROP,
         },
         Action::Drop => DROP,
     }
+}
+
+/// Marks a packet for its VPN; an error if there is no such VPN any more.
+#[inline(always)]
+fn steer(ctx: &TcContext) -> Result<(), Outcome> {
+    let config = config()?;
+    let vpn = config.vpn(Slot::SOFTIRQ.path()?);
+    if vpn.mark == 0 {
+        return Err(Outcome::NoVpn);
+    }
+    mark(ctx, config, vpn.mark);
+    Ok(())
 }
 
 /// What goes direct goes past a VPN that has the default route.

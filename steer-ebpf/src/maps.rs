@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use steer_common::{
-    decide::Match,
+    decide::{Course, Match},
     dns::{Found, Message},
     http::Request,
     opening::Opening,
@@ -17,8 +17,8 @@ use steer_common::{
     tls::Hello,
     types::{
         AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
-        HelloEntry, LISTENERS, Learned, NameEntry, NameKey, NetEntry, Origin, Piece, QueryEntry,
-        QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry, ScopeKey,
+        HelloEntry, LISTENERS, Learned, NameEntry, NameKey, NetEntry, Origin, Path, Piece,
+        QueryEntry, QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry, ScopeKey,
     },
     usage::{self, Traffic, UsageKey, Volume},
 };
@@ -110,6 +110,8 @@ pub struct Scratch {
     /// How far from its beginning the IP header of the packet at hand stands.
     pub ip: slot::Slot,
     pub what: What,
+    /// The VPN that the packet at hand takes, if its outcome has it steered.
+    path: Path,
     outcome: Outcome,
     index: u32,
     users: u64,
@@ -131,6 +133,8 @@ pub struct Lesson {
     /// Hash of the name that the lesson is about.
     pub name: u64,
     pub found: Found,
+    /// Of an address that was not known: here, because the stack is short.
+    pub fresh: AddrEntry,
     pub by: NameEntry,
 }
 
@@ -188,6 +192,23 @@ impl Slot {
         let scratch = self.scratch()?;
         // SAFETY: a reference is valid and aligned, and outcomes alone are written there.
         Ok(unsafe { (&raw const scratch.outcome).read_volatile() })
+    }
+
+    /// Keeps which VPN a packet takes: [`Self::path`] has it again.
+    #[inline(always)]
+    pub fn take(self, course: Course) -> Outcome {
+        if let Ok(scratch) = self.scratch() {
+            scratch.path = course.path;
+        }
+        course.outcome
+    }
+
+    /// The VPN that the packet takes whose outcome has it steered.
+    #[inline(always)]
+    pub fn path(self) -> Result<Path, Outcome> {
+        let scratch = self.scratch()?;
+        // SAFETY: a reference is valid and aligned, and every number is a path.
+        Ok(unsafe { (&raw const scratch.path).read_volatile() })
     }
 
     /// A result as a global function can return it: zero if it is well. [`Self::kept`] has it again.

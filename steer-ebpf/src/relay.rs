@@ -7,7 +7,7 @@ use steer_common::{
     stats::Outcome,
     types::{
         AskedEntry, AskedKey, EMBEDDED as RESOLVER, EmbeddedKey, Origin, Port, QueryEntry,
-        ScopeEntry, Verdict, piece, relay,
+        ScopeEntry, piece, relay,
     },
 };
 
@@ -102,7 +102,7 @@ fn relay(skb: Skb, slot: Slot, origin: Origin, name: u64) -> Result<(), Outcome>
     }
     let config = config()?;
     let by_name = config.relay & relay::NAMES != 0
-        && lesson.matched.verdict == Verdict::VPN
+        && lesson.matched.verdict.is_vpn()
         && initials::is_heard(config);
     let scope = match ASKED.get_ptr(&key(name, message.id())) {
         // SAFETY: an element of a map stays readable until the program ends.

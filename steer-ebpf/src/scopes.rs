@@ -89,6 +89,25 @@ fn give(skb: Skb, slot: Slot) -> Result<(), Outcome> {
     pieces::copy(skb, slot, what)
 }
 
+/// The number of the VPN of the scope of whoever sends the packet at hand from behind a bridge; zero if it has none, and of a
+/// process.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn vpn(slot: u32, bridge: u32) -> u32 {
+    let (Ok(config), Ok(scratch)) = (config(), Slot(slot).scratch()) else {
+        return 0;
+    };
+    if config.scopes == 0 || bridge == 0 {
+        return 0;
+    }
+    let scope = of(ScopeKey {
+        bridge,
+        zero: 0,
+        address: scratch.packet.source,
+    });
+    scope.path.number()
+}
+
 /// Whether the questions of the container at hand are led to a resolver of its scope. Its answers then come from whom it asked,
 /// while with br_netfilter its questions are seen on their way to the resolver.
 #[inline(always)]

@@ -5,10 +5,10 @@ use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
 };
 use steer_common::{
-    decide::{self, Tables as _},
+    decide::{self, Course, Tables as _},
     packet::{TCP, UDP},
     stats::{Action, Outcome},
-    types::{Address, Config, FlowKey, Port, Verdict},
+    types::{Address, Config, FlowKey, Path, Port, Verdict, Vpn},
 };
 
 use crate::{
@@ -132,13 +132,14 @@ pub fn connect6(sock: Sock) -> Result<Outcome, Outcome> {
 #[inline(always)]
 pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
     let maps = Maps { config: config()? };
-    let outcome = datagram(sock, &maps, sock.remote4())?;
+    let Course { outcome, path } = datagram(sock, &maps, sock.remote4())?;
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
-    let vpn = u32::from_ne_bytes(maps.config.vpn4);
+    let chosen = maps.config.vpn(path);
+    let vpn = u32::from_ne_bytes(chosen.v4);
     if vpn == 0 {
-        return without_vpn(maps.config);
+        return without_vpn(chosen);
     }
     // SAFETY: the kernel hands the program a valid context.
     let source = unsafe { (*sock.addr).msg_src_ip4 };
@@ -154,13 +155,14 @@ pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
 #[inline(always)]
 pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
     let maps = Maps { config: config()? };
-    let outcome = datagram(sock, &maps, sock.remote6())?;
+    let Course { outcome, path } = datagram(sock, &maps, sock.remote6())?;
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
-    let vpn = words(&maps.config.vpn6);
+    let chosen = maps.config.vpn(path);
+    let vpn = words(&chosen.v6);
     if vpn == [0; 4] {
-        return without_vpn(maps.config);
+        return without_vpn(chosen);
     }
     // SAFETY: the kernel hands the program a valid context.
     let source = unsafe { (*sock.addr).msg_src_ip6 };
@@ -198,14 +200,16 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
         hellos::connects(sock.cookie(), sock.port());
     }
     let maps = Maps { config };
-    let matched = maps.address(&remote);
+    let matched = maps.address(&remote, Path::DIRECT);
     let before = sock.mark();
     let others = before & !config.mask;
-    if matched.verdict == Verdict::VPN {
-        if !sock.set_mark(others | config.mark) {
+    if matched.verdict.is_vpn() {
+        let path = matched.verdict.named();
+        let mark = config.vpn(path).mark;
+        if mark == 0 || !sock.set_mark(others | mark) {
             return Err(Outcome::NotMarked);
         }
-        maps.tell(&flow(sock, remote), &matched, 0);
+        maps.tell(&flow(sock, remote), &matched, path, 0);
         return Ok(Outcome::Begun);
     }
     if sock.protocol() == UDP && matched.verdict == Verdict::NONE {
@@ -213,28 +217,27 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     }
     // A datagram socket may connect again, to another place; and one may be older than the VPN's default route.
     let direct = others | config.bypass;
-    if before != direct && !sock.set_mark(direct) && before & config.mask == config.mark {
+    if before != direct && !sock.set_mark(direct) && config.by_mark(before).is_vpn() {
         return Err(Outcome::NotMarked);
     }
     Ok(matched.left_alone())
 }
 
 #[inline(always)]
-fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Outcome, Outcome> {
+fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Course, Outcome> {
     if sock.is_elsewhere(maps.config) {
         relay::elsewhere(sock.cookie(), sock.port());
-        return Ok(Outcome::OtherNetns);
+        return Ok(Outcome::OtherNetns.into());
     }
     let key = FlowKey::of_datagrams(sock.cookie(), remote, sock.port());
-    match decide::datagram(maps, &key) {
-        stopped if stopped.action() == Action::Drop => Err(stopped),
-        outcome => {
-            if outcome == Outcome::Unmatched {
-                initials::begins(&key);
-            }
-            Ok(outcome)
-        }
+    let course = decide::datagram(maps, &key);
+    if course.outcome.action() == Action::Drop {
+        return Err(course.outcome);
     }
+    if course.outcome == Outcome::Unmatched {
+        initials::begins(&key);
+    }
+    Ok(course)
 }
 
 #[inline(always)]
@@ -250,8 +253,8 @@ fn flow(sock: Sock, remote: Address) -> FlowKey {
 }
 
 #[inline(always)]
-fn without_vpn(config: &Config) -> Result<Outcome, Outcome> {
-    if config.open != 0 {
+fn without_vpn(vpn: &Vpn) -> Result<Outcome, Outcome> {
+    if vpn.open != 0 {
         Ok(Outcome::Left)
     } else {
         Err(Outcome::NoVpn)

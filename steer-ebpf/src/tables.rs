@@ -30,13 +30,15 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// While the VPN is down and the user lets its flows go direct, they begin as direct ones and stay so.
+    /// While a VPN is down and the user lets its flows go direct, they begin as direct ones and stay so.
     #[inline(always)]
-    fn allowed(&self, matched: Match) -> Match {
-        if self.config.open != 0 && matched.verdict == Verdict::VPN {
-            return Match {
-                verdict: Verdict::DIRECT,
-                ..matched
+    fn allowed(&self, mut matched: Match, vpn: Path) -> Match {
+        if matched.verdict.is_vpn() {
+            let vpn = self.config.meant(matched.verdict, vpn);
+            matched.verdict = if self.config.vpn(vpn).open != 0 {
+                Verdict::DIRECT
+            } else {
+                Verdict::by(vpn)
             };
         }
         matched
@@ -73,7 +75,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn address(&self, address: &Address) -> Match {
+    fn address(&self, address: &Address, vpn: Path) -> Match {
         if self.config.nets != 0
             && address.is_steerable()
             && let Some(nets) = NETSETS.get(0)
@@ -81,25 +83,28 @@ impl Tables for Maps {
             && net.verdict != Verdict::NONE
         {
             let NetEntry { rule, verdict, .. } = *net;
-            return self.allowed(Match { verdict, rule });
+            return self.allowed(Match { verdict, rule }, vpn);
         }
         match ADDRS.get_ptr(address) {
             // SAFETY: as above; the time is taken only for an address that is known.
-            Some(entry) => self.allowed(unsafe { (*entry).at(bpf_ktime_get_ns()) }),
+            Some(entry) => self.allowed(unsafe { (*entry).at(bpf_ktime_get_ns()) }, vpn),
             None => Match::default(),
         }
     }
 
     #[inline(always)]
     fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry {
-        if self.config.scopes == 0 {
-            return ScopeEntry::NONE;
-        }
-        scopes::of(ScopeKey {
-            bridge: origin as u32,
-            zero: 0,
-            address: *address,
-        })
+        let mut scope = if self.config.scopes == 0 {
+            ScopeEntry::NONE
+        } else {
+            scopes::of(ScopeKey {
+                bridge: origin as u32,
+                zero: 0,
+                address: *address,
+            })
+        };
+        scope.path = scope.path.or(self.config.default);
+        scope
     }
 
     #[inline(always)]
@@ -128,7 +133,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32) {
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
         let Some(mut event) = EVENTS.reserve_untyped::<Steered>(0) else {
             count(Outcome::EventLost);
             return;
@@ -143,6 +148,8 @@ impl Tables for Maps {
             local_port: key.local_port,
             remote_port: key.remote_port,
             scope,
+            path,
+            zero: 0,
         });
         event.submit(0);
     }

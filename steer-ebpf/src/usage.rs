@@ -3,6 +3,7 @@
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use steer_common::{
     stats::Outcome,
+    types::Path,
     usage::{VOLUMES, Volume, Way},
 };
 
@@ -19,16 +20,16 @@ use crate::{
 pub fn account(skb: Skb, slot: Slot, way: Way) {
     let size = skb.size();
     // Nothing is lost with a packet that could not be counted.
-    let _ = counted(slot.0, way.bridge, way.by_vpn, way.came, size);
+    let _ = counted(slot.0, way.bridge, way.path.number(), way.came, size);
 }
 
 /// Global, so that the verifier checks it once; zero if it is counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn counted(slot: u32, bridge: u32, by_vpn: u32, came: u32, size: u32) -> u32 {
+extern "C" fn counted(slot: u32, bridge: u32, path: u32, came: u32, size: u32) -> u32 {
     let way = Way {
         bridge,
-        by_vpn,
+        path: Path::vpn(path),
         came,
     };
     u32::from(count(Slot(slot), way, size).is_err())

@@ -113,6 +113,8 @@ pub struct Steered {
     pub remote: (IpAddr, u16),
     /// Hash of the suffix whose rule gave the address its verdict.
     pub rule: u64,
+    /// Which VPN.
+    pub path: types::Path,
     /// The scope whose default it takes, counted from zero, if it is not by a rule.
     pub scope: Option<usize>,
     /// Whose.
@@ -230,6 +232,7 @@ impl From<types::Steered> for Steered {
             local,
             remote: (event.remote.to_ip(), event.remote_port.number()),
             rule: event.rule,
+            path: event.path,
             scope: usize::try_from(event.scope)
                 .unwrap_or_default()
                 .checked_sub(1),

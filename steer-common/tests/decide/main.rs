@@ -7,12 +7,12 @@ use std::{
 
 use proptest::prelude::*;
 use steer_common::{
-    decide::{self, Match, Tables, incoming, outgoing},
+    decide::{self, Course, Match, Tables},
     packet::{Packet, Place, TCP, UDP},
     stats::{Action, Outcome},
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Path, Port, RuleEntry, ScopeEntry,
-        Verdict,
+        VPNS, Verdict,
     },
 };
 
@@ -23,6 +23,9 @@ const CONTAINER: Address = Address::v4([172, 17, 0, 2]);
 const HOST: Address = Address::v4([172, 17, 0, 1]);
 const BRIDGE: u64 = 4;
 const RULE: u64 = 99;
+/// The default one.
+const VPN: Path = Path::vpn(1);
+const OTHER: Path = Path::vpn(VPNS as u32);
 
 #[derive(Default)]
 struct Model {
@@ -45,20 +48,29 @@ impl Tables for Model {
     fn left(&self, key: &FlowKey) -> bool {
         self.direct.borrow().contains(key)
     }
-    fn address(&self, address: &Address) -> Match {
+    fn address(&self, address: &Address, vpn: Path) -> Match {
+        let verdict = self.addresses.borrow().get(address).copied();
+        let verdict = verdict.unwrap_or_default();
+        let config = Config {
+            default: VPN,
+            ..Config::default()
+        };
         Match {
-            verdict: self
-                .addresses
-                .borrow()
-                .get(address)
-                .copied()
-                .unwrap_or_default(),
+            verdict: if verdict.is_vpn() {
+                Verdict::by(config.meant(verdict, vpn))
+            } else {
+                verdict
+            },
             rule: RULE,
         }
     }
     fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry {
         assert_eq!((origin, *address), (BRIDGE, CONTAINER));
-        self.scope.unwrap_or(ScopeEntry::NONE)
+        let scope = self.scope.unwrap_or(ScopeEntry::NONE);
+        ScopeEntry {
+            path: scope.path.or(VPN),
+            ..scope
+        }
     }
     fn is_home(&self, address: &Address) -> bool {
         *address == HOST
@@ -77,8 +89,9 @@ impl Tables for Model {
     fn release(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
     }
-    fn tell(&self, key: &FlowKey, matched: &Match, scope: u32) {
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
         assert_eq!(matched.rule, RULE);
+        assert_eq!(self.flows.borrow()[key].path, path);
         self.told.borrow_mut().push((*key, scope));
     }
 }
@@ -107,6 +120,18 @@ fn reply(protocol: u32, place: Place, port: u16) -> Packet {
         destination_port: packet.source_port,
         ..packet
     }
+}
+
+fn outgoing(model: &Model, origin: Origin, packet: &Packet) -> Outcome {
+    let Course { outcome, path } = decide::outgoing(model, origin, packet);
+    let steered = outcome.action() == Action::Steer;
+    assert_eq!(path.is_vpn(), steered, "{outcome:?} {packet:?}");
+    outcome
+}
+
+fn incoming(model: &Model, origin: Origin, packet: &Packet, by_vpn: bool) -> Option<Outcome> {
+    let path = if by_vpn { VPN } else { Path::DIRECT };
+    decide::incoming(model, origin, packet, path)
 }
 
 fn out(model: &Model, protocol: u32, place: Place) -> Outcome {
@@ -199,7 +224,7 @@ fn flows_are_over_by_protocol_and_state() {
         let entry = E {
             seen,
             state,
-            ..E::new(0, Path::VPN)
+            ..E::new(0, VPN)
         };
         assert_eq!(
             entry.is_over(protocol, tick),

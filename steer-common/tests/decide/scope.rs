@@ -2,13 +2,12 @@
 
 use proptest::prelude::*;
 use steer_common::{
-    decide::incoming,
     packet::{Packet, Place, TCP, UDP},
     stats::{Action, Outcome},
-    types::{Address, ScopeEntry, Verdict},
+    types::{Address, Path, ScopeEntry, Verdict},
 };
 
-use super::{BRIDGE, CONTAINER, HOST, Model, SERVER, outgoing, packet, reply};
+use super::{BRIDGE, CONTAINER, HOST, Model, SERVER, incoming, outgoing, packet, reply};
 
 const ICMP: u32 = 1;
 /// What clouds tell their machines.
@@ -21,7 +20,7 @@ fn scoped(default: u32, dns: u32) -> Model {
             default,
             dns,
             scope: 7,
-            zero: 0,
+            path: Path::DIRECT,
         }),
         ..Model::default()
     }

@@ -11,7 +11,7 @@ use steer_common::{
     dns, suffix,
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, HelloEntry, Learned, NameEntry, NameKey,
-        Origin, QueryEntry, QueryKey, Verdict, event,
+        Origin, QueryEntry, QueryKey, event,
     },
 };
 
@@ -136,7 +136,7 @@ impl Datapath {
         for key in keys {
             replace(&mut names, key, |before: Option<NameEntry>| {
                 let mut entry =
-                    before.filter(|entry| entry.verdict == Verdict::VPN && entry.until > now)?;
+                    before.filter(|entry| entry.verdict.is_vpn() && entry.until > now)?;
                 entry.until = entry.until.max(until);
                 Some(entry)
             })

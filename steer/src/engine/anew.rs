@@ -147,8 +147,9 @@ impl Grants {
     fn beside(&self, seen: &AddrEntry) -> AddrEntry {
         let holds = |verdict, rule| self.by.contains(&Match { verdict, rule });
         let mut sum = self.sum;
-        if holds(Verdict::VPN, seen.vpn_rule) {
-            sum.vpn_rule = seen.vpn_rule;
+        let is_named = |entry: &AddrEntry| entry.vpn.named().is_vpn();
+        if holds(seen.vpn, seen.vpn_rule) && (is_named(seen) || !is_named(&sum)) {
+            (sum.vpn, sum.vpn_rule) = (seen.vpn, seen.vpn_rule);
         }
         if holds(Verdict::DIRECT, seen.direct_rule) {
             sum.direct_rule = seen.direct_rule;
@@ -182,7 +183,7 @@ fn by_rules(rules: &Rulebook, entry: &AddrEntry) -> AddrEntry {
         }
     };
     AddrEntry {
-        vpn_until: until(entry.vpn_until, entry.vpn_rule, Verdict::VPN),
+        vpn_until: until(entry.vpn_until, entry.vpn_rule, entry.vpn),
         direct_until: until(entry.direct_until, entry.direct_rule, Verdict::DIRECT),
         ..*entry
     }
@@ -204,6 +205,7 @@ fn alive(entry: &AddrEntry, now: u64) -> AddrEntry {
     let mut alive = AddrEntry::default();
     if entry.vpn_until > now {
         (alive.vpn_until, alive.vpn_rule) = (entry.vpn_until, entry.vpn_rule);
+        alive.vpn = entry.vpn;
     }
     if entry.direct_until > now {
         (alive.direct_until, alive.direct_rule) = (entry.direct_until, entry.direct_rule);
@@ -213,6 +215,8 @@ fn alive(entry: &AddrEntry, now: u64) -> AddrEntry {
 
 #[cfg(test)]
 mod tests {
+    use steer_common::types::Path;
+
     use super::*;
 
     const VPN: Match = Match {
@@ -258,6 +262,29 @@ mod tests {
         seen.learn(&DIRECT, 20, 0);
         let wanted = grants(&[(VPN, 20)]).beside(&seen);
         assert_eq!(wanted.at(5), VPN);
+    }
+
+    #[test]
+    fn of_several_vpns_it_keeps_the_one_that_it_has() {
+        let by = |vpn, rule| Match {
+            verdict: Verdict::by(Path::vpn(vpn)),
+            rule,
+        };
+        let (us, de) = (by(1, 4), by(2, 5));
+        let mut seen = AddrEntry::default();
+        seen.learn(&de, 20, 0);
+        seen.learn(&us, 20, 0);
+        seen.learn(&VPN, 20, 0);
+        assert_eq!(seen.at(5), us, "the last that was named");
+        for names in [[us, de, VPN], [VPN, de, us]] {
+            let wanted = grants(&names.map(|matched| (matched, 20)));
+            assert_eq!(wanted.beside(&seen).at(5), us);
+        }
+        assert_eq!(grants(&[(de, 20), (VPN, 20)]).beside(&seen).at(5), de);
+        let mut unnamed = AddrEntry::default();
+        unnamed.learn(&VPN, 20, 0);
+        let wanted = grants(&[(VPN, 20), (us, 20)]);
+        assert_eq!(wanted.beside(&unnamed).at(5), us);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString, path::Path, time::Duration};
 
 use nix::sys::inotify::AddWatchFlags;
-use steer_common::types::Config;
+use steer_common::types::{self, Config, VPNS};
 use tokio::time::Instant;
 
 use super::{Engine, Error, service};
@@ -32,6 +32,13 @@ impl Hurry {
         let next = Instant::now() + APART;
         (next < self.until).then_some(Self { next, ..self })
     }
+}
+
+/// As the programs have them.
+pub(super) fn vpns(all: impl IntoIterator<Item = types::Vpn>) -> [types::Vpn; VPNS] {
+    let mut vpns = [types::Vpn::default(); VPNS];
+    vpns.iter_mut().zip(all).for_each(|(to, vpn)| *to = vpn);
+    vpns
 }
 
 /// Leaves out what went away between the look and now, which is told as a change of its own.
@@ -118,14 +125,17 @@ impl Engine {
         self.datapath.set_home(&home)?;
         let up = vpn.as_ref().filter(|vpn| vpn.up);
         let config = Config {
-            vpn_ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),
-            vpn4: up
-                .and_then(|vpn| vpn.v4.first())
-                .map_or([0; 4], |address| address.octets()),
-            vpn6: up
-                .and_then(|vpn| vpn.v6.first())
-                .map_or([0; 16], |address| address.octets()),
-            open: u32::from(up.is_none() && self.settings.on_down == OnDown::Direct),
+            vpns: vpns([types::Vpn {
+                ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),
+                v4: up
+                    .and_then(|vpn| vpn.v4.first())
+                    .map_or([0; 4], |address| address.octets()),
+                v6: up
+                    .and_then(|vpn| vpn.v6.first())
+                    .map_or([0; 16], |address| address.octets()),
+                mark: self.settings.routing.mark.value(),
+                open: u32::from(up.is_none() && self.settings.on_down == OnDown::Direct),
+            }]),
             ..self.config
         };
         if config != self.config {

@@ -14,7 +14,8 @@ impl Engine {
             self.decide_anew()?;
             notes.push(self.datapath.take_stock()?.to_string());
         }
-        if (before.mark, before.mask) != (self.config.mark, self.config.mask) {
+        let marks = |config: &Config| (config.vpns.map(|vpn| vpn.mark), config.mask);
+        if marks(before) != marks(&self.config) {
             notes.push(
                 "the mark is not the killed run's: connections that processes began then lose the VPN"
                     .to_owned(),

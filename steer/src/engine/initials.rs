@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use steer_common::types::{FlowKey, Piece, Verdict};
+use steer_common::types::{FlowKey, Piece};
 
 use super::{Engine, Error};
 use crate::{
@@ -139,7 +139,7 @@ impl Engine {
     fn is_for_vpn(&mut self, sender: &Sender, name: &str) -> Result<bool, Error> {
         let flow = &sender.flow;
         let ruling = self.rulebook.decide(name);
-        let Some(ruling) = ruling.filter(|ruling| ruling.verdict == Verdict::VPN) else {
+        let Some(ruling) = ruling.filter(|ruling| ruling.verdict.is_vpn()) else {
             return Ok(false);
         };
         self.learn_by_hello(flow, name, ruling)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use steer_common::types::{AddrEntry, Address, NameEntry, Path};
+use steer_common::types::{AddrEntry, Address, NameEntry};
 
 use super::{
     Engine, Error, sockets,
@@ -38,13 +38,13 @@ impl Engine {
             .flows()?
             .iter()
             .flatten()
-            .filter(|(key, entry)| entry.path == Path::VPN && !entry.is_over(key.protocol, tick))
+            .filter(|(key, entry)| entry.path.is_vpn() && !entry.is_over(key.protocol, tick))
             .map(|(key, _)| key.remote)
             .filter(|remote| ending.contains(remote))
             .collect();
         if used.len() < ending.len() {
-            let sockets = sockets::remotes(self.settings.routing.mark)
-                .map_err(|errno| Error::Sockets(errno.into()))?;
+            let sockets =
+                sockets::remotes(&self.config).map_err(|errno| Error::Sockets(errno.into()))?;
             used.extend(sockets.into_iter().filter(|remote| ending.contains(remote)));
         }
         if !used.is_empty() {

@@ -37,7 +37,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use steer_common::{
     stats::Stats,
-    types::{Config, PORTS, Port, TICK_SECONDS},
+    types::{self, Config, PORTS, Port, TICK_SECONDS},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -224,7 +224,11 @@ impl Engine {
             tick: inherited.map_or(0, |config| config.tick),
             floor: upkeep::FLOOR,
             grace: upkeep::GRACE,
-            mark: settings.routing.mark.value(),
+            vpns: follow::vpns([types::Vpn {
+                mark: settings.routing.mark.value(),
+                ..types::Vpn::default()
+            }]),
+            default: types::Path::vpn(1),
             mask: settings.routing.mark.mask(),
             reset: u32::from(settings.sni.late == Late::Reset),
             bypass: inherited.map_or(0, |config| config.bypass),

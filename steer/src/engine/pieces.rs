@@ -127,7 +127,7 @@ impl Engine {
         let flow = &piece.flow;
         let key = hello(piece, flow);
         let ruling = self.rulebook.decide(name);
-        let counts = |ruling: &Ruling| ruling.verdict == Verdict::VPN || piece.by_vpn != 0;
+        let counts = |ruling: &Ruling| ruling.verdict.is_vpn() || piece.by_vpn != 0;
         let Some(ruling) = ruling.filter(counts) else {
             return Ok(self.datapath.forget_hello(&key)?);
         };
@@ -174,7 +174,7 @@ impl Engine {
     /// while the VPN is down, may send the next try where this one goes.
     pub(super) fn stays_direct(&self, flow: &FlowKey) -> bool {
         let by_network = self.rulebook.rules().decide_address(flow.remote.to_ip());
-        by_network.is_some() || self.config.open != 0
+        by_network.is_some() || self.config.vpn(self.config.default).open != 0
     }
 
     /// Ends a connection that was stopped, so that its client tries again at once.

@@ -530,7 +530,7 @@ impl Engine {
 
     fn forget_direct_of(&mut self, concerned: impl Fn(IpAddr) -> Option<u32>) -> Result<(), Error> {
         let flows = self.datapath.flows()?;
-        let is_by_vpn = |key: &FlowKey| flows.get(key, 0).is_ok_and(|it| it.path == Path::VPN);
+        let is_by_vpn = |key: &FlowKey| flows.get(key, 0).is_ok_and(|it| it.path.is_vpn());
         let forgotten = conntrack::forget(|connection| {
             let Some(bridge) = concerned(connection.from.ip()) else {
                 return false;
@@ -570,7 +570,7 @@ fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
                 },
                 dns: u32::from(!scope.dns.is_empty()),
                 scope: u32::try_from(number + 1).unwrap_or_default(),
-                zero: 0,
+                path: Path::DIRECT,
             }
         }
     };

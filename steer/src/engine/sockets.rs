@@ -3,13 +3,10 @@
 use nix::{errno::Errno, sys::socket::AddressFamily};
 use steer_common::{
     packet::{TCP, UDP},
-    types::Address,
+    types::{Address, Config},
 };
 
-use crate::{
-    host::sock_diag::{SockDiag, Socket, Sockets},
-    route::Mark,
-};
+use crate::host::sock_diag::{SockDiag, Socket, Sockets};
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_SENT` and `TCP_CLOSE_WAIT`; the first is that of connected datagram sockets too.
 const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 8;
@@ -36,18 +33,18 @@ pub fn connected() -> Result<Vec<(u32, Socket)>, Errno> {
     Ok(found)
 }
 
-/// Whether a socket is connected by the VPN: its mark is set once, when it connects, and leaves no other trace however long
+/// Whether a socket is connected by a VPN: its mark is set once, when it connects, and leaves no other trace however long
 /// it idles.
-pub fn is_by_vpn(socket: &Socket, mark: Mark) -> bool {
+pub fn is_by_vpn(socket: &Socket, config: &Config) -> bool {
     socket
         .mark
-        .is_some_and(|found| found & mark.mask() == mark.value())
+        .is_some_and(|found| config.by_mark(found).is_vpn())
 }
 
-/// The far addresses of those that are connected by the VPN.
-pub(super) fn remotes(mark: Mark) -> Result<Vec<Address>, Errno> {
+/// The far addresses of those that are connected by a VPN.
+pub(super) fn remotes(config: &Config) -> Result<Vec<Address>, Errno> {
     let sockets = connected()?.into_iter();
-    let by_vpn = sockets.filter(|(_, socket)| is_by_vpn(socket, mark));
+    let by_vpn = sockets.filter(|(_, socket)| is_by_vpn(socket, config));
     Ok(by_vpn
         .map(|(_, socket)| socket.remote.ip().into())
         .collect())
@@ -59,7 +56,11 @@ mod tests {
 
     #[test]
     fn only_sockets_with_the_mark_count() {
-        let mark = Mark::new(0x1000, 0x3000).expect("a mark");
+        let mut config = Config {
+            mask: 0x7000,
+            ..Config::default()
+        };
+        (config.vpns[0].mark, config.vpns[1].mark) = (0x1000, 0x3000);
         let socket = |mark| Socket {
             local: "192.0.2.1:40000".parse().unwrap(),
             remote: "203.0.113.7:443".parse().unwrap(),
@@ -69,11 +70,13 @@ mod tests {
         };
         for (number, by_vpn) in [
             (Some(0x1000), true),
-            (Some(0x51ff0), true),
-            (Some(0x3000), false),
+            (Some(0x81ff0), true),
+            (Some(0x3000), true),
+            (Some(0x2000), false),
+            (Some(0x5000), false),
             (None, false),
         ] {
-            assert_eq!(is_by_vpn(&socket(number), mark), by_vpn);
+            assert_eq!(is_by_vpn(&socket(number), &config), by_vpn);
         }
     }
 

@@ -11,10 +11,7 @@ use serde::{Deserialize, Serialize};
 use steer_common::{
     decide::Match,
     suffix::hash_name,
-    types::{
-        AddrEntry, Address, NameEntry, NetEntry, Path as FlowPath, ScopeEntry, ScopeKey, Verdict,
-        source,
-    },
+    types::{AddrEntry, Address, NameEntry, NetEntry, ScopeEntry, ScopeKey, Verdict, source},
 };
 
 use super::{
@@ -385,10 +382,7 @@ impl<'a> Facts<'a> {
         }
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
         let flows = self.view.flows()?;
-        for (flow, _) in flows
-            .iter()
-            .filter(|(_, entry)| entry.path == FlowPath::VPN)
-        {
+        for (flow, _) in flows.iter().filter(|(_, entry)| entry.path.is_vpn()) {
             *held.entry(flow.remote.to_ip()).or_default() += 1;
         }
         let facts = wanted.into_iter().map(|address| {
@@ -420,7 +414,7 @@ impl<'a> Facts<'a> {
         let expires_in = entry
             .filter(|_| matches!(because, Because::Learned | Because::Contested))
             .map(|entry| match matched.verdict {
-                Verdict::VPN => entry.vpn_until,
+                verdict if verdict.is_vpn() => entry.vpn_until,
                 _ => entry.direct_until,
             });
         Ok(AddressFact {
@@ -543,7 +537,7 @@ impl<'a> Facts<'a> {
         let steered = from.is_none_or(|from| from.steered);
         let mark = match fact.path {
             _ if !steered => 0,
-            Path::Vpn | Path::Blocked => config.mark,
+            Path::Vpn | Path::Blocked => config.vpn(config.default).mark,
             Path::Direct => config.bypass,
         };
         let sender = from.and_then(|from| from.sender(is_v4, links));
@@ -912,6 +906,8 @@ mod tests {
                 direct_until,
                 vpn_rule: 1,
                 direct_rule: 2,
+                vpn: Verdict::VPN,
+                zero: 0,
             })
         };
         let net = NetEntry {

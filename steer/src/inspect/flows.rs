@@ -19,7 +19,6 @@ use crate::{
     engine::sockets,
     events,
     host::{conntrack, docker, link, process},
-    route::Mark,
     rules::Net,
 };
 
@@ -162,7 +161,7 @@ async fn of_bridges(
         known.insert((key.protocol, from, to));
         let octets = tracked.get(&(key.protocol, from, to)).copied().flatten();
         flows.push(Flow {
-            path: if entry.path == types::Path::VPN {
+            path: if entry.path.is_vpn() {
                 Path::Vpn
             } else {
                 Path::Direct
@@ -267,7 +266,6 @@ fn of_processes(
 ) {
     // As the programs have it: of a killed run it may have been a flag.
     let config = view.config();
-    let mark = Mark::new(config.mark, config.mask).unwrap_or(snapshot.settings.routing.mark);
     let sockets = match sockets::connected() {
         Ok(sockets) => sockets,
         Err(errno) => {
@@ -289,7 +287,7 @@ fn of_processes(
     let holders = process::holders(cgroups.values(), &inodes);
     for (protocol, socket) in ours {
         let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
-        let by_vpn = sockets::is_by_vpn(socket, mark);
+        let by_vpn = sockets::is_by_vpn(socket, config);
         found.flows.push(Flow {
             path: if by_vpn { Path::Vpn } else { Path::Direct },
             protocol: events::protocol(*protocol),

@@ -66,9 +66,10 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
             daemons: Vec::new(),
         })
         .collect();
+    let vpn = view.config().vpn(view.config().default);
     let vpn = links
         .iter()
-        .find(|link| link.index.0 == view.config().vpn_ifindex)
+        .find(|link| link.index.0 == vpn.ifindex)
         .map(vpn::of);
     let snapshot = Snapshot {
         run: None,

@@ -127,8 +127,8 @@ impl Path {
             None => ways.v4 || ways.v6,
         };
         match (verdict, is_there) {
-            (types::Verdict::VPN, true) => Self::Vpn,
-            (types::Verdict::VPN, false) if !ways.open => Self::Blocked,
+            (verdict, true) if verdict.is_vpn() => Self::Vpn,
+            (verdict, false) if verdict.is_vpn() && !ways.open => Self::Blocked,
             _ => Self::Direct,
         }
     }
@@ -149,10 +149,11 @@ impl Ways {
     fn new(snapshot: &Snapshot, config: &types::Config) -> Self {
         // Of a killed run the programs still have the addresses of a VPN that went since.
         let up = snapshot.run.is_some() || snapshot.vpn.as_ref().is_some_and(|vpn| vpn.up);
+        let vpn = config.vpn(config.default);
         Self {
-            v4: up && config.vpn4 != [0; 4],
-            v6: up && config.vpn6 != [0; 16],
-            open: config.open != 0,
+            v4: up && vpn.v4 != [0; 4],
+            v6: up && vpn.v6 != [0; 16],
+            open: vpn.open != 0,
         }
     }
 }
@@ -207,7 +208,7 @@ impl RuleFact {
 /// The word for a verdict of the maps.
 fn verdict_name(verdict: types::Verdict) -> &'static str {
     match verdict {
-        types::Verdict::VPN => "vpn",
+        verdict if verdict.is_vpn() => "vpn",
         types::Verdict::DIRECT => "direct",
         _ => "none",
     }

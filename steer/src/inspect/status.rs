@@ -128,7 +128,9 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
     let since = snapshot.run.as_ref().map(|run| run.counted);
     let counted = since_start(&view.stats()?, &since.unwrap_or_default());
     let mut troubles = snapshot.troubles.clone();
-    troubles.extend(without_vpn(snapshot, view.config().open != 0));
+    let config = view.config();
+    let is_open = config.vpn(config.default).open != 0;
+    troubles.extend(without_vpn(snapshot, is_open));
     troubles.extend(scopes::troubles(snapshot));
     if snapshot.bridges.is_empty() && snapshot.cgroups.is_empty() {
         troubles.push(
@@ -234,7 +236,7 @@ fn addresses(view: &View) -> Result<Addresses, Error> {
     };
     for (_, entry) in view.addresses()?.iter() {
         match entry.at(now).verdict {
-            Verdict::VPN => {
+            verdict if verdict.is_vpn() => {
                 count.vpn += 1;
                 count.contested += usize::from(entry.direct_until > now);
             }

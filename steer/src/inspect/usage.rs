@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
-use steer_common::{
-    types::Verdict,
-    usage::{Traffic, UsageKey, Volume},
-};
+use steer_common::usage::{Traffic, UsageKey, Volume};
 
 use super::{
     Error, Path, Snapshot, newest_names,
@@ -192,13 +189,13 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
     for (key, volume) in uses {
         let address = key.remote.to_ip();
         let entry = addresses.get(&key.remote)?;
-        let is_contested = entry
-            .is_some_and(|entry| entry.at(now).verdict == Verdict::VPN && entry.direct_until > now);
+        let is_contested =
+            entry.is_some_and(|entry| entry.at(now).verdict.is_vpn() && entry.direct_until > now);
         found.push(Use {
-            path: if key.by_vpn == 0 {
-                Path::Direct
-            } else {
+            path: if key.path.is_vpn() {
                 Path::Vpn
+            } else {
+                Path::Direct
             },
             who: whose(&key),
             bridge: (key.bridge != 0).then(|| bridge(key.bridge)),

@@ -337,7 +337,7 @@ impl Report {
     }
 
     fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
-        let path = if learned.verdict == Verdict::VPN {
+        let path = if learned.verdict.is_vpn() {
             "vpn"
         } else {
             "direct"

@@ -359,7 +359,7 @@ fn flows_of_one_bridge_are_no_flows_of_another() {
         remote_port: Port::new(443),
         protocol: 6,
     };
-    kernel.holds(key, FlowEntry::new(0, Path::VPN));
+    kernel.holds(key, FlowEntry::new(0, Path::vpn(1)));
     assert_eq!(
         flow(&mut kernel, &tcp(CLIENT, 1, SERVER, 443, ACK)),
         (NEXT, 0)

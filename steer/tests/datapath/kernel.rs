@@ -17,12 +17,13 @@ use steer::{
     progress::Unseen,
 };
 use steer_common::{
+    decide::Match,
     stats::{Outcome, Stats},
     suffix::{Key, hash_name},
     types::{
         AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
-        HelloEntry, NameEntry, NameKey, NetEntry, PORTS, Piece, Port, QueryEntry, QueryKey,
-        RuleEntry, ScopeEntry, ScopeKey, V4_PREFIX, Verdict,
+        HelloEntry, NameEntry, NameKey, NetEntry, PORTS, Path, Piece, Port, QueryEntry, QueryKey,
+        RuleEntry, ScopeEntry, ScopeKey, V4_PREFIX, VPNS, Verdict, Vpn,
     },
     usage::{UsageKey, Volume},
 };
@@ -37,6 +38,28 @@ pub const DROP: i32 = 2;
 pub const MARK: u32 = 0x1000;
 /// `lo`, which is what test runs are on.
 pub const VPN_IFINDEX: u32 = 1;
+
+/// Of the second VPN, whose flows nothing goes out by in test runs.
+pub const OTHER_MARK: u32 = 0x3000;
+pub const OTHER_IFINDEX: u32 = 7_777;
+
+/// Two VPNs with those interfaces.
+pub fn vpns(first: u32, second: u32) -> [Vpn; VPNS] {
+    let mut vpns = [Vpn::default(); VPNS];
+    vpns[0] = Vpn {
+        ifindex: first,
+        v4: [10, 8, 0, 2],
+        mark: MARK,
+        ..Vpn::default()
+    };
+    vpns[1] = Vpn {
+        ifindex: second,
+        v4: [10, 9, 0, 2],
+        mark: OTHER_MARK,
+        ..Vpn::default()
+    };
+    vpns
+}
 
 const KEY: Key = Key([3, 4]);
 
@@ -125,9 +148,8 @@ impl Kernel {
             netns: 1,
             floor: 60_000_000_000,
             grace: 0,
-            vpn_ifindex: VPN_IFINDEX,
-            vpn4: [10, 8, 0, 2],
-            mark: MARK,
+            vpns: vpns(VPN_IFINDEX, OTHER_IFINDEX),
+            default: Path::vpn(1),
             mask: 0x3000,
             reset: 1,
             tls_ports: only(443),
@@ -341,16 +363,10 @@ impl Kernel {
     }
 
     pub fn knows(&mut self, address: &str, verdict: Verdict) {
-        let until = |wanted| if verdict == wanted { u64::MAX } else { 0 };
-        self.knows_until(
-            address,
-            AddrEntry {
-                vpn_until: until(Verdict::VPN),
-                direct_until: until(Verdict::DIRECT),
-                vpn_rule: 1,
-                direct_rule: 2,
-            },
-        );
+        let rule = if verdict.is_vpn() { 1 } else { 2 };
+        let mut entry = AddrEntry::default();
+        entry.begin(&Match { verdict, rule }, u64::MAX);
+        self.knows_until(address, entry);
     }
 
     pub fn knows_until(&mut self, address: &str, entry: AddrEntry) {

@@ -13,6 +13,7 @@ mod packet;
 mod scopes;
 mod streams;
 mod usage;
+mod vpns;
 
 use self::kernel::Kernel;
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use steer::{datapath::Scopes, events::Event};
 use steer_common::{
     stats::Outcome,
-    types::{Address, Config, EMBEDDED, EmbeddedKey, ScopeEntry, ScopeKey, Verdict, piece, relay},
+    types::{
+        Address, Config, EMBEDDED, EmbeddedKey, Path, ScopeEntry, ScopeKey, Verdict, piece, relay,
+    },
 };
 
 use crate::{
@@ -33,7 +35,7 @@ fn entry(default: u32) -> ScopeEntry {
         default,
         dns: 1,
         scope: 3,
-        zero: 0,
+        path: Path::DIRECT,
     }
 }
 

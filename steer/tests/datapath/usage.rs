@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use steer_common::{
-    types::{Address, Config, Verdict},
+    types::{Address, Config, Path, Verdict},
     usage::{Traffic, UsageKey, Volume},
 };
 
 use crate::{
     CLIENT, RESOLVER, SERVER, flow,
-    kernel::{DROP, Kernel, VPN_IFINDEX},
+    kernel::{DROP, Kernel, OTHER_IFINDEX, VPN_IFINDEX, vpns},
     packet::{ACK, SYN, ethernet, ipv4, tcp, udp, with_tags},
 };
 
@@ -116,7 +116,7 @@ fn a_processs_packets_are_counted_by_their_interface() {
     assert_eq!(counted(kernel, both), vpn);
     for other in [0, VPN_IFINDEX + 1] {
         kernel.configured(|config| Config {
-            vpn_ifindex: other,
+            vpns: vpns(other, OTHER_IFINDEX),
             ..config
         });
         let direct = Traffic {
@@ -181,9 +181,9 @@ fn who_has_to_do_with_whom_is_counted_while_somebody_watches() {
     });
     some(kernel);
     some(kernel);
-    let key = |bridge, by_vpn, near, remote| UsageKey {
+    let key = |bridge, vpn, near, remote| UsageKey {
         bridge,
-        by_vpn,
+        path: Path::vpn(vpn),
         near,
         remote: address(remote),
     };

@@ -30,7 +30,7 @@ impl Tables for Told {
     fn left(&self, _: &FlowKey) -> bool {
         false
     }
-    fn address(&self, _: &Address) -> Match {
+    fn address(&self, _: &Address, _: FlowPath) -> Match {
         Match {
             verdict: self.verdict,
             rule: 1,
@@ -47,7 +47,7 @@ impl Tables for Told {
     }
     fn leave(&self, _: &FlowKey) {}
     fn release(&self, _: &FlowKey) {}
-    fn tell(&self, _: &FlowKey, _: &Match, _: u32) {}
+    fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32) {}
 }
 
 #[test]
@@ -62,6 +62,7 @@ fn a_scope_is_judged_as_the_programs_do() {
             {
                 let entry = ScopeEntry {
                     default,
+                    path: FlowPath::vpn(1),
                     ..ScopeEntry::default()
                 };
                 let packet = Packet {
@@ -73,7 +74,7 @@ fn a_scope_is_judged_as_the_programs_do() {
                 let done = scope::outgoing(&Told { is_home, verdict }, &entry, &key, &packet);
                 let action = match judge(&entry, &remote, is_home, verdict) {
                     Judged::Waits => {
-                        assert_eq!(done, Outcome::ScopeUnknown);
+                        assert_eq!(done.outcome, Outcome::ScopeUnknown);
                         Action::Drop
                     }
                     Judged::Nowhere => Action::Drop,
@@ -82,7 +83,7 @@ fn a_scope_is_judged_as_the_programs_do() {
                     Judged::Rule | Judged::Stays | Judged::Free => Action::Pass,
                 };
                 assert_eq!(
-                    done.action(),
+                    done.outcome.action(),
                     action,
                     "{default} {verdict:?} {remote:?} {is_home}"
                 );
