@@ -180,10 +180,6 @@ pub(super) const SCOPE: Section = Section {
             expects: "a string: a Compose project such as \"media\"",
         },
         Key {
-            name: "cgroup",
-            expects: "a string: the path of a cgroup such as \"system.slice/app.service\"",
-        },
-        Key {
             name: "default",
             expects: "a string: \"vpn\", \"direct\" or \"block\"",
         },

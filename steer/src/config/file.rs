@@ -52,7 +52,6 @@ pub(super) struct FileScope {
     pub(super) container: Option<Sourced<String>>,
     pub(super) label: Option<Sourced<String>>,
     pub(super) compose: Option<Sourced<String>>,
-    pub(super) cgroup: Option<Sourced<String>>,
     pub(super) default: Option<Sourced<String>>,
     pub(super) dns: Vec<Sourced<String>>,
     pub(super) forward: Vec<Sourced<String>>,
@@ -132,7 +131,6 @@ impl ConfigFile {
                 container: value.container.map(one),
                 label: value.label.map(one),
                 compose: value.compose.map(one),
-                cgroup: value.cgroup.map(one),
                 default: value.default.map(one),
                 dns: value
                     .dns
@@ -255,7 +253,6 @@ struct RawScope {
     container: Option<Spanned<String>>,
     label: Option<Spanned<String>>,
     compose: Option<Spanned<String>>,
-    cgroup: Option<Spanned<String>>,
     default: Option<Spanned<String>>,
     dns: Option<Several>,
     forward: Vec<Spanned<String>>,

@@ -73,7 +73,6 @@ fn scope_json(scope: &Scope) -> Value {
         "container": null,
         "label": null,
         "compose": null,
-        "cgroup": null,
         "default": scope.default.to_string(),
         "dns": scope.dns,
         "forward": forward.collect::<Vec<_>>(),

@@ -150,8 +150,7 @@ impl LogBpf {
 impl Settings {
     /// Whether what is to be steered is waited for: the user says so, or nothing of it may be there before steer is.
     pub fn waits(&self) -> bool {
-        let is_awaited = |scope: &Scope| !matches!(scope.selector, Selector::Cgroup(_));
-        self.flags.wait || self.scopes.iter().any(is_awaited)
+        self.flags.wait || !self.scopes.is_empty()
     }
 
     /// The name servers that are asked through the VPN, each once.

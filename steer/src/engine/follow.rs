@@ -11,7 +11,7 @@ use crate::{
     config::VpnChoice,
     datapath::{self, cgroup_id},
     host::{self, Link, cgroup::Hierarchy, link, vpn},
-    route::{self, OnDown, Vpn, Wanted},
+    route::{self, OnDown, Plan, Vpn, Wanted},
 };
 
 /// Changes of the host come in bursts; they are taken together.
@@ -111,6 +111,7 @@ impl Engine {
             }
         } else {
             changes.iter().for_each(|change| self.report.detail(change));
+            self.tell_obstacles(&plan).await?;
             self.plan = Some(plan);
         }
         let home = host::home(links, |index| self.has_bridge(index));
@@ -136,6 +137,16 @@ impl Engine {
             }
         }
         self.bypass(vpn.as_ref(), &wanted.taken)
+    }
+
+    /// Tells what else drops what is forwarded to containers, once.
+    async fn tell_obstacles(&mut self, plan: &Plan) -> Result<(), Error> {
+        let obstacles = route::obstacles(plan).await?;
+        for obstacle in obstacles.iter().filter(|it| !self.obstacles.contains(it)) {
+            self.report.note(obstacle);
+        }
+        self.obstacles = obstacles;
+        Ok(())
     }
 
     /// Looks for the cgroups again for a while after one went, for a daemon that restarts has a new one, and now and

@@ -152,6 +152,8 @@ struct Engine {
     bypassed: Bypassed,
     /// What was last asked of the routing.
     plan: Option<Plan>,
+    /// What else drops what is forwarded, as it was said last.
+    obstacles: Vec<String>,
     /// When something of it was put back last.
     restored: Option<Instant>,
     /// Why it cannot be told which interface is the VPN's, as it was said last.
@@ -273,6 +275,7 @@ impl Engine {
             sources: BTreeSet::new(),
             bypassed: Bypassed::default(),
             plan: None,
+            obstacles: Vec::new(),
             restored: None,
             unclear: None,
             bridges: Vec::new(),

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{Engine, Error};
 use crate::{
-    config::{DockerChoice, OnStop, Protocol, Scope, Selector, Way},
+    config::{DockerChoice, OnStop, Protocol, Scope, Way},
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
@@ -80,7 +80,7 @@ pub(super) enum Step {
 /// What is known of containers and their scopes.
 #[derive(Debug)]
 pub(super) struct Scoped {
-    /// None where no scope is about containers.
+    /// None where there is no scope.
     events: Option<Events>,
     asking: Option<JoinHandle<Result<Told, String>>>,
     again: bool,
@@ -101,7 +101,7 @@ pub(super) struct Scoped {
 impl Scoped {
     pub(super) fn new(scopes: &[Scope], docker: &DockerChoice) -> Self {
         Self {
-            events: is_of_containers(scopes).then(|| Events::new(docker.clone())),
+            events: (!scopes.is_empty()).then(|| Events::new(docker.clone())),
             asking: None,
             again: false,
             inventory: None,
@@ -169,12 +169,6 @@ impl Scoped {
     }
 }
 
-fn is_of_containers(scopes: &[Scope]) -> bool {
-    scopes
-        .iter()
-        .any(|scope| !matches!(scope.selector, Selector::Cgroup(_)))
-}
-
 fn waits(who: &ScopeKey, bridges: &[Bridge], inventory: Option<&Inventory>) -> String {
     let from = match who.address == Address::default() {
         true => "its containers wait, for Docker has not told whose it is".to_owned(),
@@ -212,9 +206,9 @@ impl Engine {
         let scopes = &self.settings.scopes;
         let named = u32::from(!self.settings.dns_vpn.is_empty()) * relay::NAMES;
         let asks = |scope: &&Scope| scope.default != Way::Direct || !scope.dns.is_empty();
-        let embeds = is_of_containers(scopes) && scopes.iter().any(|scope| asks(&scope));
+        let embeds = scopes.iter().any(|scope| asks(&scope));
         self.config.relay = named | (u32::from(embeds) * relay::EMBEDDED);
-        self.config.scopes = is_of_containers(scopes).into();
+        self.config.scopes = u32::from(!scopes.is_empty());
         self.datapath.configure(&self.config)?;
         if self.config.scopes == 0 {
             return Ok(Vec::new());
@@ -382,7 +376,8 @@ impl Engine {
     }
 
     /// Has routing follow what is known, tells the programs, and lets those go on who waited for it: in this order, for what the
-    /// programs let on must be led where it belongs.
+    /// programs let on must be led where it belongs. Those of whom something else is known now wait meanwhile, for an address
+    /// that one leaves may be the next one's at once.
     async fn assign(&mut self) -> Result<(), Error> {
         let Some(inventory) = &self.scoped.inventory else {
             return Ok(());
@@ -397,6 +392,10 @@ impl Engine {
         let assignment = assign(scopes, inventory, &bridges);
         let now = entries(scopes, &assignment);
         let listeners = listeners(&now, inventory, &self.scoped.resolvers, &bridges);
+        let mut stay = self.scoped.told.clone();
+        stay.retain(|who, entry| now.get(who) == Some(entry));
+        self.datapath.set_scopes(&self.scoped.told, &stay)?;
+        let told = std::mem::replace(&mut self.scoped.told, stay);
         let before = std::mem::replace(&mut self.scoped.assignment, assignment);
         let assignment = &self.scoped.assignment;
         let leads = before.forwards != assignment.forwards
@@ -408,9 +407,9 @@ impl Engine {
         }
         self.datapath.set_scopes(&self.scoped.told, &now)?;
         self.datapath.set_listeners(&listeners)?;
-        let before = std::mem::replace(&mut self.scoped.told, now);
+        self.scoped.told = now;
         if self.started {
-            self.isolate(&before);
+            self.isolate(&told);
         }
 
         if self.started && self.scoped.notes != self.scoped.assignment.notes {

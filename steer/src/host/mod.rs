@@ -19,6 +19,7 @@ pub mod sock_diag;
 pub mod vpn;
 
 use crate::config::Settings;
+use crate::error::sentence;
 use crate::origin::Origin;
 use crate::route::{OnDown, Vpn};
 pub use bridge::Bridge;
@@ -69,7 +70,13 @@ impl Host {
             }
         };
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
-        let networks = docker::networks(&settings.docker, &links, &mut notes).await?;
+        let networks = match docker::networks(&settings.docker, &links, &mut notes).await {
+            Err(error @ HostError::Docker { .. }) if settings.waits() => {
+                notes.push(format!("{}: it is awaited", sentence(&error)));
+                docker::by_name(&links)
+            }
+            networks => networks?,
+        };
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
         let is_vpn = |bridge: &&Bridge| vpn.as_ref().is_some_and(|vpn| vpn.name == bridge.name);
         if let Some(bridge) = bridges.iter().find(is_vpn) {

@@ -11,7 +11,7 @@ use steer_common::types::{Address, ScopeEntry, ScopeKey, Verdict};
 
 use super::Snapshot;
 use crate::{
-    config::{Scope, Selector, Way},
+    config::Scope,
     datapath::Scopes,
     host::{Bridge, inventory::Inventory},
     route::IfIndex,
@@ -148,26 +148,13 @@ pub(super) fn waiting(snapshot: &Snapshot) -> Vec<WaitingFact> {
 }
 
 /// What of the scopes is not as their user means it, and no matter of Docker's.
-pub(super) fn troubles(snapshot: &Snapshot) -> Vec<String> {
-    let mut troubles = Vec::new();
-    let scopes = &snapshot.settings.scopes;
-    let is_cgroup = |scope: &&Scope| matches!(scope.selector, Selector::Cgroup(_));
-    let isolated = scopes.iter().filter(|scope| scope.default != Way::Direct);
-    troubles.extend(isolated.filter(is_cgroup).map(|scope| {
-        format!(
-            "{}: processes are not isolated yet: what the {} sends goes as without the scope",
-            scope.origin, scope.selector
-        )
-    }));
-    let untold = snapshot.scoped.assignment.is_none() && !snapshot.bridges.is_empty();
-    if untold && !scopes.iter().all(|scope| is_cgroup(&scope)) {
-        troubles.push(
-            "Docker has not said which containers there are, so nobody knows who is in a scope: what is not known already waits; \
-             see that dockerd answers"
-                .to_owned(),
-        );
-    }
-    troubles
+pub(super) fn troubles(snapshot: &Snapshot) -> Option<String> {
+    let is_told = snapshot.scoped.assignment.is_some() || snapshot.settings.scopes.is_empty();
+    (!is_told && !snapshot.bridges.is_empty()).then(|| {
+        "Docker has not said which containers there are, so nobody knows who is in a scope: what is not known already waits; \
+         see that dockerd answers"
+            .to_owned()
+    })
 }
 
 /// Of a killed run: what its programs were told, as far as what Docker has now is the same.

@@ -301,15 +301,23 @@ impl fmt::Display for Change {
             }
             Self::SetNft {
                 new: Some(table), ..
-            } => match &table.interface {
-                Some(interface) => write!(
-                    f,
-                    "nft add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{interface}\" masquerade",
-                    table.mark.mask(),
-                    table.mark.value(),
-                ),
-                None => f.write_str("nft add table inet steer"),
-            },
+            } => {
+                match &table.interface {
+                    Some(interface) => write!(
+                        f,
+                        "nft add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{interface}\" masquerade",
+                        table.mark.mask(),
+                        table.mark.value(),
+                    )?,
+                    None => f.write_str("nft add table inet steer")?,
+                }
+                match (table.dns.len(), table.forwards.len()) {
+                    (0, 0) => Ok(()),
+                    (dns, ports) => {
+                        write!(f, " # and rules for DNS: {dns}, forwarded ports: {ports}")
+                    }
+                }
+            }
             Self::Open {
                 program,
                 chain,

@@ -162,27 +162,39 @@ impl Gate {
     }
 }
 
-/// The firewalls of this host in which there is something of Docker's or of steer's.
-pub(super) async fn gates() -> Result<Vec<Gate>, Error> {
-    let mut gates = firewalls().await?;
+/// The firewalls of this host in which there is something of Docker's or of steer's, and why others are not known.
+pub(super) async fn gates() -> (Vec<Gate>, Vec<Error>) {
+    let (mut gates, errors) = firewalls().await;
     gates.retain(|gate| gate.chain.is_some() || !gate.rules.is_empty());
-    Ok(gates)
+    (gates, errors)
 }
 
 /// All firewalls of iptables.
-pub(super) async fn firewalls() -> Result<Vec<Gate>, Error> {
-    let mut gates = Vec::new();
+pub(super) async fn firewalls() -> (Vec<Gate>, Vec<Error>) {
+    let (mut gates, mut errors) = (Vec::new(), Vec::new());
     for family in super::guard::families() {
-        for program in programs(family).await? {
-            let listed = match run(program, &["-S"]).await {
-                Ok(listed) => listed,
-                Err(failure) if failure.is_of_a_missing_program() => continue,
-                Err(failure) => return Err(failure.of_iptables(format!("{program} -S"))),
-            };
-            gates.push(read(program, family, &listed));
+        let programs = match programs(family).await {
+            Ok(programs) => programs,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        for program in programs {
+            let mut listed = run(program, &["-S"]).await;
+            // One rule in any chain that nft has made keeps the table from being listed, but not the chain.
+            if listed.is_err()
+                && let Ok(users) = run(program, &["-S", USERS]).await
+            {
+                listed = Ok(users);
+            }
+            match listed {
+                Ok(listed) => gates.push(read(program, family, &listed)),
+                Err(failure) => errors.push(failure.of_iptables(format!("{program} -S"))),
+            }
         }
     }
-    Ok(gates)
+    (gates, errors)
 }
 
 /// Lets through. `chain` may have gone meanwhile.

@@ -28,6 +28,8 @@ struct Inner {
     newest: Option<IfIndex>,
     sources: BTreeSet<IpAddr>,
     applied: bool,
+    /// What has been told of Docker's firewall.
+    troubles: BTreeSet<String>,
 }
 
 impl Routing {
@@ -61,6 +63,7 @@ impl Routing {
             newest: table.map(|table| table.newest),
             sources,
             applied: false,
+            troubles: BTreeSet::new(),
         })))
     }
 
@@ -111,6 +114,7 @@ pub async fn cleanup(run_dir: &Path, numbers: Numbers) -> Result<Vec<Change>, Er
         newest: None,
         sources: BTreeSet::new(),
         applied: true,
+        troubles: BTreeSet::new(),
     };
     inner.remove().await
 }
@@ -150,9 +154,12 @@ impl Inner {
     async fn apply(&mut self, plan: &Plan) -> Result<Vec<Change>, Error> {
         let netlink = Netlink::connect()?;
         let mut state = self.observe(&netlink, plan).await?;
+        let mut troubles = BTreeSet::new();
         // Firewalls are asked only where they concern steer: that takes several programs.
         if self.ledger.openings() || !plan.openings.is_empty() {
-            state.gates = docker::gates().await?;
+            let (gates, errors) = docker::gates().await;
+            state.gates = gates;
+            troubles.extend(errors.iter().map(ToString::to_string));
         }
         let changes = diff(plan, &state);
         self.ledger.add_numbers(self.numbers)?;
@@ -164,8 +171,10 @@ impl Inner {
                 // The plan is outdated: the next one, which the interface's event brings, knows. Until then the rest
                 // of this one does what a VPN that is down means.
                 Err(error) if error.is_of_a_lost_interface() => tracing::warn!("{error}"),
-                // Docker is at work on its chains, maybe; none of the rest is worth less for it.
-                Err(error) if matches!(change, Change::Open { .. }) => tracing::warn!("{error}"),
+                // Docker is at work on its chains, maybe.
+                Err(error) if matches!(change, Change::Open { .. } | Change::Close { .. }) => {
+                    troubles.insert(error.to_string());
+                }
                 Err(error) => {
                     self.take_back(&netlink, &done).await;
                     return Err(error);
@@ -173,7 +182,14 @@ impl Inner {
             }
         }
         self.ledger.keep_only(self.numbers)?;
-        self.ledger.set_openings(!plan.openings.is_empty())?;
+        // None of the rest is worth less for what Docker's firewall does not take.
+        if troubles.is_empty() {
+            self.ledger.set_openings(!plan.openings.is_empty())?;
+        }
+        for trouble in troubles.difference(&self.troubles) {
+            tracing::warn!("{trouble}");
+        }
+        self.troubles = troubles;
         Ok(done)
     }
 
@@ -191,11 +207,14 @@ impl Inner {
         let mut state = self.observe(&netlink, &nothing).await?;
         let mut done = Vec::new();
         let mut errors = Vec::new();
-        match docker::gates().await {
-            Ok(gates) => state.gates = gates,
-            Err(error) if self.ledger.openings() => errors.push(error),
-            // Somebody else's firewall that iptables cannot list: nothing says that anything in it is ours.
-            Err(error) => tracing::debug!("{error}"),
+        // Without a record of a run there may have been one all the same.
+        if self.ledger.openings() || self.ledger.numbers().is_empty() {
+            let (gates, unknown) = docker::gates().await;
+            state.gates = gates;
+            // Of somebody else's firewall that iptables cannot list nothing says that anything in it is ours.
+            if self.ledger.openings() {
+                errors.extend(unknown);
+            }
         }
         for change in diff(&nothing, &state) {
             match self.execute(&netlink, &change).await {

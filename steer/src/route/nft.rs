@@ -291,6 +291,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::route::{DnsRule, Protocol};
 
     fn table(mark: Mark, interface: Option<&str>) -> NftTable {
         NftTable {
@@ -353,6 +354,45 @@ mod tests {
             owner(&listing(r#"{"meta": {"key": "mark"}}"#, COMMENT)),
             Owner::Steer(table(whole(), Some("wg0")))
         );
+    }
+
+    #[test]
+    fn reads_back_its_lists_and_misses_none_of_their_rules() {
+        let rule = |source: Option<&str>| DnsRule {
+            bridge: "docker0".into(),
+            source: source.map(|source| source.parse().unwrap()),
+            within: vec!["172.17.0.0/16".parse().unwrap()],
+            servers: vec!["172.17.0.9".parse().unwrap(), "fd00::53".parse().unwrap()],
+        };
+        let forward = Forward {
+            protocol: Protocol::Udp,
+            port: 5353,
+            to: "172.17.0.2".parse().unwrap(),
+            to_port: 53,
+            bridge: "docker0".into(),
+        };
+        let of = NftTable {
+            dns: [rule(None), rule(Some("172.17.0.2")), rule(Some("fd00::2"))].into(),
+            forwards: [forward].into(),
+            ..table(Mark::DEFAULT, Some("wg0"))
+        };
+        let added = serde_json::to_value(render(Some(&of))).unwrap();
+        let commands = added["nftables"].as_array().unwrap().iter();
+        let added = commands.filter_map(|command| command.get("add").cloned());
+        let added: Vec<_> = added.collect();
+        let listed = |objects: &[serde_json::Value]| {
+            owner(&serde_json::json!({ "nftables": objects }).to_string())
+        };
+        assert_eq!(listed(&added), Owner::Steer(of));
+        let is_of_the_table = |at: &usize| added[*at].get("table").is_none();
+        for at in (0..added.len()).filter(is_of_the_table) {
+            let mut without = added.clone();
+            let gone = without.remove(at);
+            // Without it there is no VPN, but for it.
+            let masquerades = gone["rule"]["chain"] == CHAIN;
+            let changed = listed(&without) == Owner::SteerChanged;
+            assert!(changed || masquerades, "{gone}");
+        }
     }
 
     #[test]

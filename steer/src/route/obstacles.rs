@@ -17,14 +17,15 @@ const DOCKERS: &str = "docker-bridges";
 /// Looks for them, in the network namespace of this thread, and tells each in a sentence. Nothing is looked for when nothing is forwarded.
 ///
 /// # Errors
-/// The firewalls cannot be listed.
+/// The chains of nftables cannot be listed.
 pub async fn obstacles(plan: &Plan) -> Result<Vec<String>, Error> {
     let Some(vpn) = plan.openings.first().map(|opening| opening.vpn.as_str()) else {
         return Ok(Vec::new());
     };
     let families: BTreeSet<_> = plan.openings.iter().map(docker::Opening::family).collect();
-    let mut found = Vec::new();
-    for gate in docker::firewalls().await? {
+    let (firewalls, unknown) = docker::firewalls().await;
+    let mut found: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+    for gate in firewalls {
         if gate.chain.is_none() && gate.drops && families.contains(&gate.family) {
             let program = gate.program;
             found.push(format!(

@@ -138,7 +138,7 @@ impl<'a> View<'a> {
     /// What the containers on a bridge are in; none while nobody knows.
     fn of_bridge(&self, name: &str) -> Option<BridgeScope> {
         let is_any = |kind: fn(&Selector) -> bool| self.scopes.iter().any(|it| kind(&it.selector));
-        if !is_any(|selector| !matches!(selector, Selector::Cgroup(_))) {
+        if self.scopes.is_empty() {
             return Some(BridgeScope::Known(None));
         }
         let Some(network) = self.inventory.on_bridge(name) else {

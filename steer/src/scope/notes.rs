@@ -43,9 +43,7 @@ fn selects_nothing(view: &View<'_>, selector: &Selector) -> Option<String> {
             },
         );
     }
-    if matches!(selector, Selector::Cgroup(_))
-        || containers.iter().any(|it| select::selects(selector, it))
-    {
+    if containers.iter().any(|it| select::selects(selector, it)) {
         return None;
     }
     let labels = || containers.iter().flat_map(|it| &it.labels);
@@ -141,7 +139,7 @@ fn of_container(view: &View<'_>, container: &Container) -> Vec<String> {
 
 /// Why a container that uses another's network, or the host's, is not in the scope that selects it.
 fn of_guest(view: &View<'_>, container: &Container, meant: ScopeId) -> Option<String> {
-    let host = "uses the host's network, so it is not in the scope; give it a network of Docker's, or select its cgroup";
+    let host = "uses the host's network, so it is not in the scope; give it a network of Docker's";
     let other = match &container.network {
         NetworkOf::Own => return None,
         NetworkOf::Host => return Some(host.to_owned()),

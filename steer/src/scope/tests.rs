@@ -121,7 +121,7 @@ fn names<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
 
 #[test]
 fn scopes_by_network_alone_are_told_by_the_bridge() {
-    let assignment = assigned(&["network = \"und*\"", "cgroup = \"a\"", "network = \"*der\""]);
+    let assignment = assigned(&["network = \"und*\"", "network = \"*der\""]);
     assert_eq!(
         assignment.bridges,
         BTreeMap::from([
@@ -131,12 +131,12 @@ fn scopes_by_network_alone_are_told_by_the_bridge() {
         ])
     );
     assert!(assignment.addresses.is_empty());
-    let [under, cgroup, later] = &assignment.members[..] else {
+    let [under, later] = &assignment.members[..] else {
         panic!()
     };
     assert_eq!(names(&under.networks), ["under"]);
     assert_eq!(names(&under.containers), ["sidecar", "torrent"]);
-    assert_eq!((cgroup, later), (&Members::default(), &Members::default()));
+    assert_eq!(later, &Members::default());
     assert_eq!(assignment.notes, [""; 0]);
 }
 
@@ -147,11 +147,7 @@ fn a_bridge_of_which_docker_has_not_told_is_left_open() {
         (IfIndex(8), "br-aaaaaaaaaaaa".to_owned()),
         (IfIndex(9), "docker0".to_owned()),
     ]);
-    for (written, are_open) in [
-        ("network = \"web\"", true),
-        ("compose = \"media\"", true),
-        ("cgroup = \"a\"", false),
-    ] {
+    for (written, are_open) in [("network = \"web\"", true), ("compose = \"media\"", true)] {
         let known = assign(&scopes(&[written]), &host(), &bridges).bridges;
         let open = [8, 9].map(|index| !known.contains_key(&IfIndex(index)));
         assert_eq!(open, [are_open; 2], "{written}");
@@ -239,7 +235,6 @@ fn what_is_selected_but_is_not_there_is_told_with_what_is() {
             "label = \"steer.paht\"",
             "compose = \"meda\"",
             "compose = \"others\"",
-            "cgroup = \"none\"",
         ],
         |_| {},
     );
@@ -273,7 +268,7 @@ fn who_uses_the_network_of_another_is_where_that_one_is() {
         names(&assignment.members[0].containers),
         ["sidecar", "torrent"]
     );
-    let host = "steer.toml:2: the container \"sidecar\" uses the host's network, so it is not in the scope; give it a network of Docker's, or select its cgroup";
+    let host = "steer.toml:2: the container \"sidecar\" uses the host's network, so it is not in the scope; give it a network of Docker's";
     let on_host = |inventory: &mut Inventory| inventory.containers[2].network = NetworkOf::Host;
     assert_eq!(notes(&["container = \"sidecar\""], on_host), [host]);
     let by_another = |inventory: &mut Inventory| inventory.containers[1].network = NetworkOf::Host;
@@ -452,7 +447,6 @@ fn expected(scopes: &[Scope], container: &Container, network: &Network) -> Optio
                 Selector::Compose(project) => {
                     container.labels.get("com.docker.compose.project") == Some(project)
                 }
-                Selector::Cgroup(_) => false,
             };
             if scope.selector.key() == kind && matches {
                 found = Some(ScopeId(place));
@@ -462,7 +456,7 @@ fn expected(scopes: &[Scope], container: &Container, network: &Network) -> Optio
     found
 }
 
-const WRITTEN: [&str; 12] = [
+const WRITTEN: [&str; 11] = [
     "network = \"a\"",
     "network = \"?\"",
     "network = \"d\"",
@@ -474,7 +468,6 @@ const WRITTEN: [&str; 12] = [
     "label = \"l=w\", default = \"direct\"",
     "compose = \"p\", forward = [\"1/udp -> y1\"]",
     "compose = \"q\"",
-    "cgroup = \"c\"",
 ];
 
 proptest! {
@@ -495,7 +488,7 @@ proptest! {
         let assignment = assign(&scopes, &inventory, &bridges);
 
         let is_each = scopes.iter().any(|it| ["container", "label", "compose"].contains(&it.selector.key()));
-        let is_any = scopes.iter().any(|it| it.selector.key() != "cgroup");
+        let is_any = !scopes.is_empty();
         prop_assert_eq!(assignment.bridges.contains_key(&IfIndex(9)), !is_any);
         prop_assert_eq!(assignment.bridges[&IfIndex(10)], BridgeScope::Known(None));
         let mut left = assignment.addresses.clone();

@@ -154,13 +154,13 @@ fn what_dockers_resolver_asks_on_for_a_scope_is_relayed() {
         ..config
     });
     let embedded = EMBEDDED.to_ip().to_string();
-    let listeners = [(LISTENER, ScopeEntry::VPN), (FREE, ScopeEntry::FREE)];
-    let listeners = listeners.map(|(port, default)| {
+    let listeners = [(LISTENER, entry(ScopeEntry::VPN)), (FREE, ScopeEntry::NONE)];
+    let listeners = listeners.map(|(port, entry)| {
         let key = EmbeddedKey {
             protocol: 17,
             port: port.into(),
         };
-        (key, entry(default))
+        (key, entry)
     });
     kernel.datapath.set_listeners(&listeners.into()).unwrap();
     let asks = |id, name| question(id, name);

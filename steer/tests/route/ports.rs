@@ -2,14 +2,14 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{getsockopt, sockopt};
 use steer::route::{Event, Forward, Numbers, Protocol, Wanted, cleanup, obstacles, plan, watch};
 
 use crate::{
     containers::{BRIDGE, FAR, addresses, ask_tcp, ask_udp, at, bridged, container, serve, wanted},
-    host::Host,
-    netns::{self, Namespace, assert_same, sh, snapshot},
+    host::{Host, MARKED},
+    netns::{self, Namespace, assert_same, set_rp_filter, sh, snapshot, way},
 };
 
 /// The VPN's addresses.
@@ -149,6 +149,14 @@ async fn through_a_firewall(kind: &'static str, internal: bool) -> Result<()> {
     std::mem::forget(routing);
     cleanup(host.run_dir(), Numbers::default()).await?;
     assert_same(&before, &rules(&host)?);
+    let mut routing = host.open().await?;
+    routing.apply(&with).await?;
+    std::mem::forget(routing);
+    std::fs::remove_file(host.run_dir().join("routing.json"))?;
+    cleanup(host.run_dir(), Numbers::default()).await?;
+    // Of what was before that only the record knew.
+    set_rp_filter("vpn0", 1)?;
+    assert_same(&before, &rules(&host)?);
 
     let mut routing = host.open().await?;
     routing.apply(&without).await?;
@@ -233,9 +241,49 @@ fn what_else_drops_is_told() -> Result<()> {
 }
 
 #[test]
+fn a_firewall_that_cannot_be_listed_stops_nothing_else() -> Result<()> {
+    netns::run(async || {
+        let (host, far, _server) = between()?;
+        firewall("-nft", false)?;
+        let with = plan(&with_ports(&host)?);
+        // What nft adds there, iptables cannot list.
+        let foreign = |chain: &str| -> Result<()> {
+            let rule = format!("add rule ip filter {chain} fib daddr type local accept");
+            sh("nft", &rule)?;
+            ensure!(sh("iptables-nft", "-w -S").is_err(), "it lists the rule");
+            Ok(())
+        };
+        let opened =
+            || Ok::<_, anyhow::Error>(sh("nft", "list table ip filter")?.contains("proto-dst"));
+        foreign("FORWARD")?;
+        let mut routing = host.open().await?;
+        routing.apply(&with).await?;
+        let [answer, ..] = answered(&far)?;
+        assert_eq!(answer, seen()[0]);
+        routing.remove().await?;
+        assert!(!opened()?);
+
+        let mut routing = host.open().await?;
+        routing.apply(&with).await?;
+        foreign("DOCKER-USER")?;
+        let error = routing.remove().await.err().context("what is left")?;
+        assert!(error.to_string().contains("iptables-nft -S"), "{error}");
+        assert!(opened()?);
+
+        sh("nft", "flush chain ip filter DOCKER-USER")?;
+        foreign("DOCKER-USER")?;
+        let mut routing = host.open().await?;
+        routing.apply(&with).await?;
+        assert_eq!(way(MARKED)?, "vpn0");
+        assert!(!opened()?);
+        Ok(())
+    })
+}
+
+#[test]
 fn dockers_chain_is_watched() -> Result<()> {
     netns::run(async || {
-        let (host, ..) = between()?;
+        let (host, _far, _server) = between()?;
         firewall("-nft", false)?;
         let with = plan(&with_ports(&host)?);
         let mut routing = host.open().await?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Lab, Ns,
-    exec::{Daemon, Ran, until},
+    exec::{Daemon, Ran, until, within},
 };
 use crate::pace::patience;
 
@@ -216,6 +216,17 @@ impl Lab {
     pub fn container_with(&self, options: &[&str], command: &[&str]) -> Result<Ran> {
         let run = ["run", "--rm", "--pull", "never"];
         self.docker(&[&run, options, &[super::IMAGE], command].concat())
+    }
+
+    /// Does something in a thread of the network namespace of a container that runs.
+    pub fn within_container<T: Send>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T> {
+        let pid = ["inspect", "-f", "{{.State.Pid}}", name];
+        let pid = self.docker(&pid)?.stdout()?;
+        within(&PathBuf::from(format!("/proc/{}/ns/net", pid.trim())), work)
     }
 
     /// Gives the box [`IMAGE`](super::IMAGE) without a pull.

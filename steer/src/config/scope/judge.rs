@@ -2,7 +2,6 @@
 
 use super::{Forward, OnStop, Protocol, Scope, Selector, Way};
 use crate::config::file::FileScope;
-use crate::config::resolve::cgroup_path;
 use crate::config::{ConfigError, DockerChoice, OnDown};
 use crate::origin::{Origin, Sourced};
 use crate::pattern::Pattern;
@@ -47,7 +46,6 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
         ("container", &file.container),
         ("label", &file.label),
         ("compose", &file.compose),
-        ("cgroup", &file.cgroup),
     ];
     let given: Vec<_> = given
         .into_iter()
@@ -57,7 +55,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
         [] => {
             return Err(ConfigError::invalid(
                 &file.origin,
-                "a scope lacks what it is about; write one of network, container, label, compose and cgroup, such as network = \"web\"",
+                "a scope lacks what it is about; write one of network, container, label and compose, such as network = \"web\"",
             ));
         }
         [one] => *one,
@@ -65,7 +63,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
             return Err(ConfigError::invalid(
                 &extra.origin,
                 format!(
-                    "a scope is about one of network, container, label, compose and cgroup; this has {first} and {second}: write a [[scope]] for each"
+                    "a scope is about one of network, container, label and compose; this has {first} and {second}: write a [[scope]] for each"
                 ),
             ));
         }
@@ -99,7 +97,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
                 value: of_key.map(str::to_owned),
             }
         }
-        "compose" => {
+        _ => {
             let is_known = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
             if !value.starts_with(|c: char| c.is_ascii_alphanumeric())
                 || !value.chars().all(is_known)
@@ -109,15 +107,6 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
                 ));
             }
             Selector::Compose(value.clone())
-        }
-        _ => {
-            if value == "auto" {
-                return refuse(
-                    "the cgroup of a scope must be a path such as \"system.slice/app.service\"; \"auto\" is for attach.cgroups"
-                        .to_owned(),
-                );
-            }
-            Selector::Cgroup(cgroup_path(value, origin)?)
         }
     };
     Ok(Sourced::new(selector, origin.clone()))
@@ -274,14 +263,7 @@ fn judge(
     docker: &Sourced<DockerChoice>,
 ) -> Result<(), ConfigError> {
     let refuse = |origin, why: String| Err(ConfigError::invalid(origin, why));
-    let is_cgroup = matches!(scope.selector, Selector::Cgroup(_));
-    if is_cgroup && !scope.forward.is_empty() {
-        return refuse(
-            selector,
-            "nothing need be forwarded to the processes of a cgroup, which have the VPN's address as the host has it; leave forward out".to_owned(),
-        );
-    }
-    if !is_cgroup && docker.value == DockerChoice::Off {
+    if docker.value == DockerChoice::Off {
         return refuse(
             selector,
             format!(
@@ -293,7 +275,7 @@ fn judge(
     if scope.default != Way::Vpn {
         return Ok(());
     }
-    if !is_cgroup && scope.dns.is_empty() {
+    if scope.dns.is_empty() {
         return refuse(
             selector,
             format!(

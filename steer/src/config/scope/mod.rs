@@ -10,7 +10,6 @@ use crate::origin::Origin;
 use crate::pattern::Pattern;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 /// Some containers or processes, and what holds for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +44,6 @@ pub enum Selector {
     },
     /// The containers of this Compose project.
     Compose(String),
-    /// The processes in this cgroup and below it: absolute, or relative to a cgroup2 mount point.
-    Cgroup(PathBuf),
 }
 
 /// Where goes what no rule speaks of.
@@ -112,7 +109,6 @@ impl Selector {
             Self::Container(_) => "container",
             Self::Label { .. } => "label",
             Self::Compose(_) => "compose",
-            Self::Cgroup(_) => "cgroup",
         }
     }
 
@@ -126,7 +122,6 @@ impl Selector {
                 value: Some(value),
             } => format!("{key}={value}"),
             Self::Compose(project) => project.clone(),
-            Self::Cgroup(path) => path.display().to_string(),
         }
     }
 }

@@ -27,9 +27,6 @@ forward = [" 1 / udp ->  a.b_c-d : 65535 "]
 [[scope]]
 compose = "media"
 dns = "1.1.1.1"
-
-[[scope]]
-cgroup = "system.slice/app.service"
 "#;
 
 #[test]
@@ -75,20 +72,12 @@ fn scopes_arrive_in_their_order() {
             label(None),
             Selector::Container(Pattern::new("web-?")),
             Selector::Compose("media".to_owned()),
-            Selector::Cgroup("system.slice/app.service".into()),
         ]
     );
     let ways: Vec<_> = scopes.iter().map(|scope| scope.default).collect();
     assert_eq!(
         ways,
-        [
-            Way::Vpn,
-            Way::Direct,
-            Way::Block,
-            Way::Vpn,
-            Way::Vpn,
-            Way::Vpn
-        ]
+        [Way::Vpn, Way::Direct, Way::Block, Way::Vpn, Way::Vpn]
     );
     assert_eq!(scopes[1].on_stop, OnStop::Release);
     assert_eq!(scopes[3].forward[0].to_string(), "1/udp -> a.b_c-d:65535");
@@ -125,7 +114,7 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         ),
         (
             "[[scope]]\ncolour = \"web\"",
-            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, cgroup, default, dns, forward, on_stop",
+            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, default, dns, forward, on_stop",
         ),
         (
             "[vpn]\nforward = []",
@@ -141,11 +130,11 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         ),
         (
             "\n[[scope]]\ndns = \"1.1.1.1\"",
-            "steer.toml:2: a scope lacks what it is about; write one of network, container, label, compose and cgroup, such as network = \"web\"",
+            "steer.toml:2: a scope lacks what it is about; write one of network, container, label and compose, such as network = \"web\"",
         ),
         (
             "[[scope]]\ncompose = \"media\"\nnetwork = \"web\"",
-            "steer.toml:2: a scope is about one of network, container, label, compose and cgroup; this has network and compose: write a [[scope]] for each",
+            "steer.toml:2: a scope is about one of network, container, label and compose; this has network and compose: write a [[scope]] for each",
         ),
         (
             "[[scope]]\ncontainer = \"/web\"",
@@ -162,14 +151,6 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         (
             "[[scope]]\ncompose = \"My media\"",
             "steer.toml:2: \"My media\" cannot be a Compose project; names such as \"media\" have lower-case letters, digits, hyphens and underscores, and docker compose ls lists them",
-        ),
-        (
-            "[[scope]]\ncgroup = \"a/../b\"",
-            "steer.toml:2: the cgroup a/../b must be written without \"..\"",
-        ),
-        (
-            "[[scope]]\ncgroup = \"auto\"",
-            "steer.toml:2: the cgroup of a scope must be a path such as \"system.slice/app.service\"; \"auto\" is for attach.cgroups",
         ),
         (
             "[[scope]]\nnetwork = \"web\"\ndefault = \"vnp\"",
@@ -204,16 +185,12 @@ fn every_bad_scope_is_named_with_what_was_expected() {
             "steer.toml:5: network web is the scope at steer.toml:1 already; keep one of the two",
         ),
         (
-            "[[scope]]\ncgroup = \"a\"\nforward = [\"1/tcp -> a\"]",
-            "steer.toml:2: nothing need be forwarded to the processes of a cgroup, which have the VPN's address as the host has it; leave forward out",
-        ),
-        (
             "[attach]\ndocker = \"off\"\n[[scope]]\ncompose = \"media\"\ndefault = \"block\"",
             "steer.toml:4: Docker alone knows what is in the scope of compose media, and is not to be asked: attach.docker is \"off\" (steer.toml:2); write \"auto\" there, or leave the scope out",
         ),
         (
-            "[vpn]\non_down = \"direct\"\n[[scope]]\ncgroup = \"a\"",
-            "steer.toml:2: vpn.on_down is \"direct\", which would let out what the scope of cgroup a (steer.toml:3) isolates whenever the VPN is down; write \"block\" here, or default = \"direct\" there",
+            "[vpn]\non_down = \"direct\"\n[[scope]]\nnetwork = \"a\"\ndns = \"1.1.1.1\"",
+            "steer.toml:2: vpn.on_down is \"direct\", which would let out what the scope of network a (steer.toml:3) isolates whenever the VPN is down; write \"block\" here, or default = \"direct\" there",
         ),
     ];
     for (text, sentence) in cases {
@@ -224,7 +201,6 @@ fn every_bad_scope_is_named_with_what_was_expected() {
 #[test]
 fn what_a_scope_can_be_with_other_keys() {
     for text in [
-        "[attach]\ndocker = \"off\"\n[[scope]]\ncgroup = \"a\"",
         "[vpn]\non_down = \"direct\"\n[[scope]]\nnetwork = \"a\"\ndefault = \"direct\"",
         "[[scope]]\nlabel = \"a=\"\ndefault = \"block\"",
     ] {
@@ -234,7 +210,8 @@ fn what_a_scope_can_be_with_other_keys() {
         on_down: Some(OnDown::Direct),
         ..Overrides::default()
     };
-    let refusal = with_flags("[[scope]]\ncgroup = \"a\"", flags).unwrap_err();
+    let text = "[[scope]]\nnetwork = \"a\"\ndns = \"1.1.1.1\"";
+    let refusal = with_flags(text, flags).unwrap_err();
     assert!(refusal.to_string().starts_with("--on-down: "), "{refusal}");
 }
 
@@ -289,7 +266,7 @@ fn what_cannot_be_forwarded_is_told_with_what_can() {
 
 proptest! {
     #[test]
-    fn no_scope_makes_it_panic(text in r#"(\[\[scope\]\]\n|\[scope\]\n|(network|container|label|compose|cgroup|default|dns|forward|on_stop) = ("[^"]{0,9}"|"[0-9]{1,5}/(tcp|udp) ?-> ?[a-c]?:?[0-9]{0,3}"|"1.1.1.1"|"vpn"|"keep"|\["1.1.1.1", 3\]|\["1/tcp -> a"\]|3)\n){0,8}"#) {
+    fn no_scope_makes_it_panic(text in r#"(\[\[scope\]\]\n|\[scope\]\n|(network|container|label|compose|default|dns|forward|on_stop) = ("[^"]{0,9}"|"[0-9]{1,5}/(tcp|udp) ?-> ?[a-c]?:?[0-9]{0,3}"|"1.1.1.1"|"vpn"|"keep"|\["1.1.1.1", 3\]|\["1/tcp -> a"\]|3)\n){0,8}"#) {
         if let Err(error) = settings(&text) {
             prop_assert!(!error.to_string().contains('\n'));
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::list;
 use crate::{
-    config::{Scope, Selector, Way},
+    config::{Scope, Way},
     doctor::{
         facts::{Facts, Resolver},
         finding::{Check, Finding},
@@ -34,21 +34,6 @@ pub(super) fn scopes(facts: &Facts) -> Finding {
         return SCOPES.well("the configuration has none");
     }
     let mut faults = Faults::default();
-    let (cgroups, containers): (Vec<&Scope>, Vec<&Scope>) = scopes
-        .iter()
-        .partition(|scope| matches!(scope.selector, Selector::Cgroup(_)));
-    for scope in cgroups.iter().filter(|scope| scope.default != Way::Direct) {
-        faults.broken.push(format!(
-            "{}: processes are not isolated yet, so what the {} sends goes as without the scope",
-            scope.origin, scope.selector
-        ));
-        faults
-            .mend
-            .insert("# run it in a container, and select that");
-    }
-    if containers.is_empty() {
-        return faults.told("processes alone are selected".to_owned());
-    }
     let inventory = match &facts.docker.inventory {
         Ok(inventory) => inventory,
         Err(why) if why.contains("ermission denied") => return SCOPES.unknown(why),
@@ -128,7 +113,7 @@ impl Faults {
         }
     }
 
-    /// Docker gives containers of such a network no default route, so steer never sees a packet that it could send anywhere.
+    /// Docker 28 gives containers of such a network no default route, and 20.10 drops what they send to anybody outside.
     fn internal(&mut self, scopes: &[Scope], inventory: &Inventory, assignment: &Assignment) {
         let is_internal = |name: &&String| {
             let mut networks = inventory.networks.iter();
@@ -149,7 +134,7 @@ impl Faults {
                 .collect();
             for network in networks {
                 self.broken.push(format!(
-                    "{}: the network {network} is internal, so its containers have no default route and reach nothing outside, by the VPN neither",
+                    "{}: the network {network} is internal, so Docker lets nothing of its containers out, by the VPN neither",
                     scope.origin
                 ));
                 self.mend.insert("docker network rm NAME && docker network create NAME    # without --internal; in Compose without internal: true");
