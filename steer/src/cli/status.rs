@@ -137,9 +137,7 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
     );
     for scope in &status.scopes {
         lines.push(row("scope", self::scope(scope)));
-        if let Some(members) = members(scope) {
-            lines.push(row("", members));
-        }
+        lines.push(row("", members(scope)));
         let forwards = scope.forwards.iter();
         lines.extend(forwards.map(|it| row("forward", forward(it, palette))));
     }
@@ -216,20 +214,17 @@ fn scope(it: &ScopeFact) -> String {
     format!("{}: {default}{dns}{kept} ({})", it.scope, it.from)
 }
 
-/// Who is in it; nothing is known of processes.
-fn members(it: &ScopeFact) -> Option<String> {
-    if it.scope.starts_with("cgroup ") {
-        return None;
-    }
+/// Who is in it.
+fn members(it: &ScopeFact) -> String {
     let on = match it.networks.as_slice() {
         [] => String::new(),
         [one] => format!(" on the network {one}"),
         some => format!(" on the networks {}", list(some)),
     };
-    Some(match it.containers.as_slice() {
+    match it.containers.as_slice() {
         [] => format!("no container{on}"),
         some => format!("{}{on}: {}", counted(some.len(), "container"), list(some)),
-    })
+    }
 }
 
 fn forward(it: &ForwardFact, palette: Palette) -> String {

@@ -26,7 +26,7 @@ use crate::{
     inspect,
     learn::reinject::on_bridge,
     route::{self, DnsRule, Forward, IfIndex},
-    scope::{Assignment, BridgeScope, ScopeId, assign},
+    scope::{Assignment, BridgeScope, ScopeId, assign, may_leave},
 };
 
 /// A container of which Docker does not tell for so long is told of, and then not again for a while.
@@ -140,7 +140,7 @@ impl Scoped {
         let long = self
             .waiting
             .iter()
-            .filter(|(_, it)| it.since.elapsed() >= LONG);
+            .filter(|(who, it)| it.since.elapsed() >= LONG && may_leave(who));
         let known = self.inventory.as_ref();
         long.map(|(who, _)| waits(who, bridges, known)).collect()
     }
@@ -152,6 +152,7 @@ impl Scoped {
             waiting: self
                 .waiting
                 .iter()
+                .filter(|(who, _)| may_leave(who))
                 .map(|(who, it)| (*who, Some(it.since.elapsed())))
                 .collect(),
         }
@@ -262,7 +263,9 @@ impl Engine {
                 .waiting
                 .entry(who)
                 .or_insert_with(Waiting::begin);
-            self.ask_scopes();
+            if may_leave(&who) {
+                self.ask_scopes();
+            }
         }
     }
 
@@ -298,7 +301,7 @@ impl Engine {
         let long = |it: &Waiting| it.since.elapsed() >= LONG;
         for (who, waiting) in self.scoped.waiting.iter_mut().filter(|(_, it)| long(it)) {
             waiting.packets.clear();
-            if !std::mem::replace(&mut waiting.told, true) {
+            if !std::mem::replace(&mut waiting.told, true) && may_leave(who) {
                 let known = self.scoped.inventory.as_ref();
                 self.report.note(&waits(who, &self.bridges, known));
             }
@@ -311,7 +314,9 @@ impl Engine {
         for (who, _) in old {
             self.datapath.forget_waiting(&who)?;
         }
-        self.ask_scopes();
+        if self.scoped.waiting.keys().any(may_leave) {
+            self.ask_scopes();
+        }
         Ok(())
     }
 

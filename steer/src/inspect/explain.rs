@@ -711,7 +711,15 @@ fn why(it: &Explanation) -> String {
             "no rule speaks of it, and {} sends that through the VPN",
             scope(it)
         ),
-        Because::Isolated => format!("{} lets it out nowhere", scope(it)),
+        Because::Isolated => {
+            let fact = it.addresses.first();
+            let is_link_local =
+                fact.is_some_and(|fact| !Address::from(fact.address).is_steerable());
+            match is_link_local {
+                true => format!("it is link-local, and {} lets nothing out there", scope(it)),
+                false => format!("no rule speaks of it, and {} lets nothing else out", scope(it)),
+            }
+        }
         Because::Waits => {
             "nobody knows yet in which scope the container is: what it sends waits until Docker tells of it".to_owned()
         }
@@ -772,6 +780,7 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     }
     match it.because {
         Because::Stays => {}
+        Because::Waits if !it.attended => {}
         Because::Waits => changes.push("docker ps, which says whether dockerd answers".to_owned()),
         Because::Isolated => {
             let fact = it.addresses.first();
@@ -1029,7 +1038,7 @@ mod tests {
                 Because::Isolated,
                 Path::Blocked,
                 scope("block"),
-                "the scope network under lets it out nowhere",
+                "no rule speaks of it, and the scope network under lets nothing else out",
             ),
             (
                 Because::Rule,

@@ -15,7 +15,7 @@ use crate::{
     datapath::Scopes,
     host::{Bridge, inventory::Inventory},
     route::IfIndex,
-    scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign},
+    scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign, may_leave},
 };
 
 /// What a run knows of its scopes.
@@ -166,7 +166,7 @@ pub(super) fn left(
 ) -> Scoped {
     let waiting = told
         .iter()
-        .filter(|(_, entry)| entry.default == ScopeEntry::UNKNOWN)
+        .filter(|(who, entry)| entry.default == ScopeEntry::UNKNOWN && may_leave(who))
         .map(|(who, _)| (*who, None));
     Scoped {
         waiting: waiting.collect(),

@@ -12,6 +12,7 @@ use crate::host::inventory::{Container, Inventory, Network};
 use crate::route::IfIndex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use steer_common::types::{Address, ScopeKey};
 
 /// A scope, by its place in [`Settings::scopes`](crate::config::Settings::scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,11 @@ pub struct Members {
     pub networks: BTreeSet<String>,
     /// The containers with an address in it, by name, and those that use the network of such a one.
     pub containers: BTreeSet<String>,
+}
+
+/// Whether anything of somebody's could leave his network. What is sent from a link-local address cannot, and Docker tells of none.
+pub fn may_leave(who: &ScopeKey) -> bool {
+    who.address == Address::default() || who.address.is_steerable()
 }
 
 /// Puts the steered bridges and the addresses on them into scopes. The inventory must be younger than the bridges, for Docker makes a bridge before it

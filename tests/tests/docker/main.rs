@@ -7,5 +7,6 @@ mod leaks;
 mod published;
 mod pull;
 mod restarts;
+mod scoped;
 mod scopes;
 mod session;

@@ -113,7 +113,7 @@ impl Faults {
         }
     }
 
-    /// Docker gives containers of such a network no default route, so steer never sees a packet that it could send anywhere.
+    /// Docker 28 gives containers of such a network no default route, and 20.10 drops what they send to anybody outside.
     fn internal(&mut self, scopes: &[Scope], inventory: &Inventory, assignment: &Assignment) {
         let is_internal = |name: &&String| {
             let mut networks = inventory.networks.iter();
@@ -134,7 +134,7 @@ impl Faults {
                 .collect();
             for network in networks {
                 self.broken.push(format!(
-                    "{}: the network {network} is internal, so its containers have no default route and reach nothing outside, by the VPN neither",
+                    "{}: the network {network} is internal, so Docker lets nothing of its containers out, by the VPN neither",
                     scope.origin
                 ));
                 self.mend.insert("docker network rm NAME && docker network create NAME    # without --internal; in Compose without internal: true");

@@ -182,7 +182,8 @@ fn of_a_killed_run_counts_what_its_programs_know() {
 
     // A network that came since waits, and its container is in no scope yet.
     let unknown = (key(UNDER, None), ScopeEntry::default());
-    let waits = left(&[free, unknown]);
+    let on_link = (key(WEB, Some("fe80::1")), ScopeEntry::default());
+    let waits = left(&[free, unknown, on_link]);
     assert_eq!(waits.waiting, [(key(UNDER, None), None)]);
     let members = &waits.assignment.as_ref().unwrap().members[0];
     assert!(members.containers.is_empty() && members.networks.is_empty());
