@@ -12,7 +12,7 @@ use steer_common::{
     stats::{Action, Outcome},
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Path, Port, RuleEntry, ScopeEntry,
-        VPNS, Verdict,
+        Verdict,
     },
 };
 
@@ -25,7 +25,6 @@ const BRIDGE: u64 = 4;
 const RULE: u64 = 99;
 /// The default one.
 const VPN: Path = Path::vpn(1);
-const OTHER: Path = Path::vpn(VPNS as u32);
 
 #[derive(Default)]
 struct Model {
