@@ -7,11 +7,11 @@ use std::fmt;
 
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, MapInfo},
+    maps::{Array, HashMap, Map, MapData, MapInfo},
 };
 use steer_common::types::Config;
 
-use super::{Datapath, error::Error, pins::Left};
+use super::{Datapath, error::Error, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
@@ -101,6 +101,18 @@ impl Legacy {
         match self {
             Self::Fit(_, config) => Some(**config),
             Self::None | Self::Unfit(..) => None,
+        }
+    }
+
+    /// In which scopes bridges and containers were; none where nobody was, or that cannot be read any more.
+    pub fn scopes(&self) -> Scopes {
+        let Self::Fit(left, config) = self else {
+            return Scopes::new();
+        };
+        let map = MapData::from_pin(left.pins().map("SCOPES"));
+        match map.and_then(|map| HashMap::try_from(Map::HashMap(map))) {
+            Ok(map) if config.scopes != 0 => map.iter().flatten().collect(),
+            _ => Scopes::new(),
         }
     }
 }

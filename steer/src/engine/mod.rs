@@ -203,6 +203,7 @@ impl Engine {
         let room = Rulebook::room(&settings.rules);
         let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, room)?;
         let inherited = legacy.config();
+        let scoped_before = legacy.scopes();
         let lacks = Lacks::make_do(&mut datapath, &mut host);
         host.notes.extend(lacks.notes(&requirements::kernel()));
         let log = match level {
@@ -326,7 +327,8 @@ impl Engine {
             }
         }
         engine.bridges = host.bridges.clone();
-        engine.isolate_older();
+        // Who was isolated before has let nothing out.
+        engine.isolate(&scoped_before);
         if newest > engine.newest {
             engine.newest = newest;
             engine.follow_vpn(host.vpn.clone(), &host.links).await?;

@@ -204,10 +204,11 @@ impl Engine {
     /// told; containers wait for it.
     pub(super) async fn begin_scopes(&mut self) -> Result<Vec<String>, Error> {
         let scopes = &self.settings.scopes;
-        let named = u32::from(!self.settings.dns_vpn.is_empty()) * relay::NAMES;
-        let asks = |scope: &&Scope| scope.default != Way::Direct || !scope.dns.is_empty();
-        let embeds = scopes.iter().any(|scope| asks(&scope));
-        self.config.relay = named | (u32::from(embeds) * relay::EMBEDDED);
+        let named = !self.settings.dns_vpn.is_empty();
+        let embeds = |scope: &Scope| scope.default != Way::Direct || !scope.dns.is_empty();
+        let embedded = scopes.iter().any(embeds);
+        self.config.relay =
+            (u32::from(named) * relay::NAMES) | (u32::from(embedded) * relay::EMBEDDED);
         self.config.scopes = u32::from(!scopes.is_empty());
         self.datapath.configure(&self.config)?;
         if self.config.scopes == 0 {
@@ -403,7 +404,11 @@ impl Engine {
             || before.bridges != assignment.bridges;
         if leads && self.started {
             let links = self.links.clone();
-            self.follow_vpn(self.seen_vpn.clone(), &links).await?;
+            if let Err(error) = self.follow_vpn(self.seen_vpn.clone(), &links).await {
+                // It is tried again before anybody is let on.
+                self.scoped.assignment = before;
+                return Err(error);
+            }
         }
         self.datapath.set_scopes(&self.scoped.told, &now)?;
         self.datapath.set_listeners(&listeners)?;
@@ -430,11 +435,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// What was there before this run did not wait. Called once all is attached to.
-    pub(super) fn isolate_older(&mut self) {
-        self.isolate(&Scopes::new());
     }
 
     /// Whose questions go to which servers.
@@ -496,7 +496,7 @@ impl Engine {
 
     /// Has the kernel forget the connections of those who are isolated from now on and were not, apart from those on the VPN: an
     /// answer that still comes for one would look like somebody who comes from outside.
-    fn isolate(&mut self, before: &Scopes) {
+    pub(super) fn isolate(&mut self, before: &Scopes) {
         let was_free = |who: &ScopeKey| match before.get(who) {
             Some(entry) => entry.default == ScopeEntry::FREE,
             // What is new has waited, unless it is older than this run.

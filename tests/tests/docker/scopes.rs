@@ -225,7 +225,7 @@ const AT_ONCE: &str = "
 
 #[test]
 fn containers_that_send_at_once_leak_nothing() -> Result<()> {
-    let containers = many("STEER_CONTAINERS", 24)?;
+    let containers = many("STEER_CONTAINERS", 12)?;
     const AT_A_TIME: usize = 8;
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
@@ -424,7 +424,7 @@ fn ports_of_the_vpns_address_lead_to_a_container_of_sid() -> Result<()> {
 
 #[test]
 fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
-    let moment = patience(Duration::from_millis(2500));
+    let moment = patience(Duration::from_secs(2));
     let rounds = many("STEER_ROUNDS", 1)?;
     let mut lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
@@ -546,7 +546,7 @@ fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
 
 #[test]
 fn who_gets_the_address_of_one_that_was_free_is_isolated() -> Result<()> {
-    let rounds = many("STEER_CONTAINERS", 8)?;
+    let rounds = many("STEER_CONTAINERS", 4)?;
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     let steer = lab.steer(&isolated("label = \"steer.path=vpn\""), &QUIET)?;

@@ -226,6 +226,16 @@ fn hosts(patient: &Patient) -> Result<Vec<Host>> {
         ),
         broken("docker-socket", "does not answer at /nonexistent.sock")
             .config("docker = \"off\"", "docker = \"/nonexistent.sock\""),
+        Host::new("scopes", "unknown", "knows who is in a scope").config(
+            "docker = \"off\"",
+            "docker = \"/nonexistent.sock\"\n[[scope]]\nnetwork = \"under\"\ndns = \"198.51.100.53\"",
+        ),
+        broken("scope-resolvers", "no answer through")
+            .config("resolve = false", "resolve = false\nvpn = \"10.200.0.1\"")
+            .network(
+                "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 2 >$it; done",
+                "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 1 >$it; done",
+            ),
         broken("docker-cgroup", "nowhere").config("/steered\"", "/nowhere\""),
         advice("docker-mtu", "\"mtu\": 1400").network(
             format!("{DOCKER0}; ip link set eth0 mtu 1400"),

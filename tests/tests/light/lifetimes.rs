@@ -11,10 +11,10 @@ use steer_tests::{
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The words of an entry of `ADDRS`: until when it takes the VPN, until when direct, and by which rules.
+/// The words of an entry of `ADDRS`: until when it takes the VPN, until when direct, by which rules, and which VPN.
 struct Entry {
     key: String,
-    words: [u64; 4],
+    words: [u64; 5],
 }
 
 impl Entry {
@@ -33,8 +33,15 @@ impl Entry {
             let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
             Ok(digits.unwrap_or_default().parse()?)
         };
-        let names = ["vpn_until", "direct_until", "vpn_rule", "direct_rule"];
-        let mut words = [0; 4];
+        // The last is which VPN, a number of half the size with padding behind it.
+        let names = [
+            "vpn_until",
+            "direct_until",
+            "vpn_rule",
+            "direct_rule",
+            "number",
+        ];
+        let mut words = [0; 5];
         for (place, name) in words.iter_mut().zip(names) {
             *place = word(name)?;
         }
