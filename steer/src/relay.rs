@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::learn::raw::{self, RawSockets};
+use crate::learn::{
+    raw::{self, RawSockets},
+    reinject::complete,
+};
 
 /// Questions that are asked at a time; who asks more asks again.
 const AT_ONCE: usize = 512;
@@ -254,13 +257,9 @@ fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>>
     datagram.extend(size.to_be_bytes());
     datagram.extend([0; 2]);
     datagram.extend(payload);
-    let sum = match raw::checksum(from.ip(), to.ip(), PROTOCOL, &datagram) {
-        // Zero says that there is none (RFC 768).
-        0 => u16::MAX,
-        sum => sum,
-    };
-    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
-    raw::ip_packet(from.ip(), to.ip(), PROTOCOL, &datagram)
+    let mut packet = raw::ip_packet(from.ip(), to.ip(), PROTOCOL, &datagram)?;
+    complete(&mut packet);
+    Some(packet)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     inspect,
     learn::reinject::on_bridge,
     route::{self, DnsRule, Forward, IfIndex},
-    scope::{Assignment, BridgeScope, ScopeId, assign, may_leave},
+    scope::{Assignment, BridgeScope, ScopeId, assign, entry, may_leave, scope_id},
 };
 
 /// A container of which Docker does not tell for so long is told of, and then not again for a while.
@@ -331,16 +331,9 @@ impl Engine {
 
     /// The scope that a container is in, counted from zero.
     pub(super) fn scope_of(&self, who: &ScopeKey) -> Option<usize> {
-        let bridge = ScopeKey {
-            address: Address::default(),
-            ..*who
-        };
-        let told = &self.scoped.told;
-        let entry = match told.get(&bridge)? {
-            each if each.default == ScopeEntry::EACH => told.get(who)?,
-            whole => whole,
-        };
-        usize::try_from(entry.scope).ok()?.checked_sub(1)
+        let told = |who: &ScopeKey| self.scoped.told.get(who).copied();
+        let entry = entry(told, IfIndex(who.bridge), who.address.to_ip());
+        scope_id(&entry).map(|ScopeId(number)| number)
     }
 
     fn ask_scopes(&mut self) {

@@ -223,11 +223,26 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::docker::tests::daemon;
     use super::*;
     use serde_json::{Value, json};
     use tokio::net::UnixListener;
+
+    /// One that runs, with an address on a network whose id is `id of` and the network's name.
+    pub(crate) fn container(name: &str, network: &str, address: &str) -> Container {
+        Container {
+            id: format!("id of {name}"),
+            name: name.to_owned(),
+            labels: HashMap::new(),
+            running: true,
+            network: NetworkOf::Own,
+            endpoints: vec![Endpoint {
+                network: format!("id of {network}"),
+                addresses: vec![address.parse().unwrap()],
+            }],
+        }
+    }
 
     const WEB: &str = "0123456789ab0000";
     const BRIDGE: &str = "ba9876543210ffff";

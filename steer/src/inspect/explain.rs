@@ -27,6 +27,7 @@ use crate::{
     host::{Link, link},
     route::{self, Packet, Way},
     rules::{By, Domain, Subject},
+    scope,
 };
 
 /// Addresses of a name whose routes are asked for; the others go likewise.
@@ -462,7 +463,7 @@ impl<'a> Facts<'a> {
         let of = |bridge: &str, addresses: &[IpAddr]| {
             let link = links.iter().find(|link| link.name == bridge)?;
             let told = |key: &ScopeKey| told.get(key).copied();
-            let entry = scopes::entry(told, link.index, *addresses.first()?);
+            let entry = scope::entry(told, link.index, *addresses.first()?);
             Some((entry, self.asker_scope(&entry)))
         };
         let Some((entry, mut scope)) = from
@@ -488,7 +489,7 @@ impl<'a> Facts<'a> {
 
     fn asker_scope(&self, entry: &ScopeEntry) -> AskerScope {
         let scopes = &self.snapshot.settings.scopes;
-        let scope = scopes::scope_id(entry).and_then(|id| scopes.get(id.0));
+        let scope = scope::scope_id(entry).and_then(|id| scopes.get(id.0));
         AskerScope {
             scope: scope.map(|scope| scope.selector.to_string()),
             from: scope.map(|scope| scope.origin.to_string()),

@@ -13,13 +13,14 @@ use steer_common::{
     types::{self, Address, FlowEntry, FlowKey, ScopeEntry, TICK_SECONDS},
 };
 
-use super::{Error, Path, Snapshot, Ways, explain, newest_names, scopes};
+use super::{Error, Path, Snapshot, Ways, explain, newest_names};
 use crate::{
     datapath::{Scopes, View},
     engine::sockets,
     events,
     host::{conntrack, docker, link, process},
     rules::Net,
+    scope,
 };
 
 /// The answer to `steer flows`.
@@ -194,7 +195,7 @@ async fn of_bridges(
         });
         match (view.config().scopes, link) {
             (0, _) | (_, None) => ScopeEntry::NONE,
-            (_, Some(link)) => scopes::entry(|key| told.get(key).copied(), link.index, address),
+            (_, Some(link)) => scope::entry(|key| told.get(key).copied(), link.index, address),
         }
     };
     let own: HashSet<IpAddr> = links.iter().flat_map(|link| link.addresses()).collect();

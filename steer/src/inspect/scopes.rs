@@ -15,7 +15,7 @@ use crate::{
     datapath::Scopes,
     host::{Bridge, inventory::Inventory},
     route::IfIndex,
-    scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign, may_leave},
+    scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign, may_leave, scope_id},
 };
 
 /// What a run knows of its scopes.
@@ -221,34 +221,6 @@ fn in_force(
         }
     }
     assign(scopes, &inventory, &bridges)
-}
-
-/// Which scope an entry of the programs means.
-pub(super) fn scope_id(entry: &ScopeEntry) -> Option<ScopeId> {
-    usize::try_from(entry.scope)
-        .ok()?
-        .checked_sub(1)
-        .map(ScopeId)
-}
-
-/// What the programs were told of somebody behind a bridge; unknown where they were told nothing.
-pub(super) fn entry(
-    told: impl Fn(&ScopeKey) -> Option<ScopeEntry>,
-    bridge: IfIndex,
-    address: IpAddr,
-) -> ScopeEntry {
-    let bridge = ScopeKey {
-        bridge: bridge.0,
-        ..ScopeKey::default()
-    };
-    let found = match told(&bridge) {
-        Some(each) if each.default == ScopeEntry::EACH => told(&ScopeKey {
-            address: address.into(),
-            ..bridge
-        }),
-        whole => whole,
-    };
-    found.unwrap_or_default()
 }
 
 /// What a scope makes of what begins now.

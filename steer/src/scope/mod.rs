@@ -12,7 +12,7 @@ use crate::host::inventory::{Container, Inventory, Network};
 use crate::route::IfIndex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use steer_common::types::{Address, ScopeKey};
+use steer_common::types::{Address, ScopeEntry, ScopeKey};
 
 /// A scope, by its place in [`Settings::scopes`](crate::config::Settings::scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,34 @@ pub struct Members {
 /// Whether anything of somebody's could leave his network. What is sent from a link-local address cannot, and Docker tells of none.
 pub fn may_leave(who: &ScopeKey) -> bool {
     who.address == Address::default() || who.address.is_steerable()
+}
+
+/// What the programs were told of somebody behind a bridge; unknown where they were told nothing.
+pub fn entry(
+    told: impl Fn(&ScopeKey) -> Option<ScopeEntry>,
+    bridge: IfIndex,
+    address: IpAddr,
+) -> ScopeEntry {
+    let bridge = ScopeKey {
+        bridge: bridge.0,
+        ..ScopeKey::default()
+    };
+    let found = match told(&bridge) {
+        Some(each) if each.default == ScopeEntry::EACH => told(&ScopeKey {
+            address: address.into(),
+            ..bridge
+        }),
+        whole => whole,
+    };
+    found.unwrap_or_default()
+}
+
+/// Which scope an entry of the programs means.
+pub fn scope_id(entry: &ScopeEntry) -> Option<ScopeId> {
+    usize::try_from(entry.scope)
+        .ok()?
+        .checked_sub(1)
+        .map(ScopeId)
 }
 
 /// Puts the steered bridges and the addresses on them into scopes. The inventory must be younger than the bridges, for Docker makes a bridge before it

@@ -218,6 +218,23 @@ impl Lab {
         self.docker(&[&run, options, &[super::IMAGE], command].concat())
     }
 
+    /// Starts a container that does nothing, of [`IMAGE`](super::IMAGE), on a network.
+    pub fn idle_container(&self, name: &str, network: &str) -> Result<()> {
+        let how = [
+            "run",
+            "-d",
+            "--pull",
+            "never",
+            "--name",
+            name,
+            "--network",
+            network,
+        ];
+        self.docker(&[&how[..], &[super::IMAGE, "sleep", "600"]].concat())?
+            .stdout()
+            .map(drop)
+    }
+
     /// Does something in a thread of the network namespace of a container that runs.
     pub fn within_container<T: Send>(
         &self,

@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use steer_tests::{
-    lab::{DockerVersion, IMAGE, Lab, plan::RESOLVER_V4},
+    lab::{DockerVersion, Lab, plan::RESOLVER_V4},
     pace::patience,
 };
 
@@ -24,30 +24,13 @@ fn show(lab: &Lab, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn start(lab: &Lab, name: &str, network: &str) -> Result<()> {
-    let how = [
-        "run",
-        "-d",
-        "--pull",
-        "never",
-        "--name",
-        name,
-        "--network",
-        network,
-        IMAGE,
-        "sleep",
-        "600",
-    ];
-    lab.docker(&how)?.stdout().map(drop)
-}
-
 #[test]
 fn scopes_are_told_by_a_run_and_of_one_that_was_killed() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     lab.docker(&["network", "create", "under"])?.stdout()?;
     for (name, network) in [("torrent", "under"), ("web", "lab"), ("shut", "lab")] {
-        start(&lab, name, network)?;
+        lab.idle_container(name, network)?;
     }
     let config = format!(
         "[rules]\ndirect = [\"v4.direct.example\"]\n
@@ -96,7 +79,7 @@ fn scopes_are_told_by_a_run_and_of_one_that_was_killed() -> Result<()> {
     };
     told("a run goes on", &[])?;
     // Who sends from a link-local address alone, as each with IPv6 does at its start, is no trouble.
-    start(&lab, "fresh", "lab")?;
+    lab.idle_container("fresh", "lab")?;
     thread::sleep(patience(Duration::from_secs(4)));
     let status = asked(&lab, &["status"])?;
     ensure!(
@@ -128,7 +111,7 @@ fn scopes_are_told_by_a_run_and_of_one_that_was_killed() -> Result<()> {
     steer.kill()?;
     told("it was killed", &["--config", &file])?;
     // Who comes now waits, and is told of.
-    start(&lab, "late", "lab")?;
+    lab.idle_container("late", "lab")?;
     lab.docker(&[
         "exec",
         "late",

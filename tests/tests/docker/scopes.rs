@@ -357,17 +357,12 @@ fn forwards_to(version: DockerVersion) -> Result<()> {
     let capture = Capture::begin(&lab)?;
     let mut addresses = Vec::new();
     for round in 0..2 {
-        let run = |name: &str| {
-            let options = ["run", "-d", "--name", name, "--network", "under"];
-            lab.docker(&[&options[..], &[IMAGE, "sleep", "600"]].concat())?
-                .stdout()
-        };
         if round > 0 {
             // It comes back with another address, for this one has it now.
             lab.docker(&["rm", "-f", "torrent"])?.stdout()?;
-            run("other")?;
+            lab.idle_container("other", "under")?;
         }
-        run("torrent")?;
+        lab.idle_container("torrent", "under")?;
         answer(&lab, "torrent", 4666)?;
         let address = [
             "inspect",

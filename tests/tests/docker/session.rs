@@ -90,24 +90,9 @@ fn a_new_user_gets_from_a_fresh_host_to_a_pull_that_works() -> Result<()> {
 fn whoever_would_connect_is_known_by_the_network_it_uses() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
-    let start = |name: &str, network: &str| -> Result<()> {
-        let how = [
-            "run",
-            "-d",
-            "--pull",
-            "never",
-            "--name",
-            name,
-            "--network",
-            network,
-        ];
-        lab.docker(&[&how[..], &[IMAGE, "sleep", "600"]].concat())?
-            .stdout()?;
-        Ok(())
-    };
-    start("web", "lab")?;
-    start("beside", "container:web")?;
-    start("on-host", "host")?;
+    lab.idle_container("web", "lab")?;
+    lab.idle_container("beside", "container:web")?;
+    lab.idle_container("on-host", "host")?;
     let steer = lab.steer("", &["--no-resolve"])?;
     let pid = lab
         .docker(&["inspect", "-f", "{{.State.Pid}}", "web"])?

@@ -11,10 +11,7 @@ use steer_common::{
 use super::*;
 use crate::{
     config::{ConfigFile, Overrides, Settings},
-    host::{
-        docker::NetworkOf,
-        inventory::{Container, Endpoint, Network},
-    },
+    host::inventory::{Network, tests::container},
 };
 
 /// Somebody's address, and what the rules say of it.
@@ -116,20 +113,6 @@ fn network(name: &str) -> Network {
     }
 }
 
-fn container(name: &str, network: &str, address: &str) -> Container {
-    Container {
-        id: format!("id of {name}"),
-        name: name.to_owned(),
-        labels: Default::default(),
-        running: true,
-        network: NetworkOf::Own,
-        endpoints: vec![Endpoint {
-            network: format!("id of {network}"),
-            addresses: vec![address.parse().unwrap()],
-        }],
-    }
-}
-
 fn bridges() -> Vec<Bridge> {
     let bridge = |index, name: &str| Bridge {
         index,
@@ -218,7 +201,7 @@ fn a_bridge_or_an_address_on_it_tells_the_scope() {
     ]
     .into();
     let of = |bridge, address: &str| {
-        let found = entry(
+        let found = crate::scope::entry(
             |key| map.get(key).copied(),
             bridge,
             address.parse().unwrap(),

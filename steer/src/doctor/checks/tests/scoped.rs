@@ -3,7 +3,7 @@ use crate::{
     doctor::facts::Resolver,
     host::{
         docker::NetworkOf,
-        inventory::{Container, Endpoint, Inventory, Network},
+        inventory::{Inventory, Network, tests::container},
     },
 };
 
@@ -17,20 +17,6 @@ fn network(name: &str, bridge: &str) -> Network {
         bridge: Some(bridge.to_owned()),
         internal: false,
         subnets: vec![],
-    }
-}
-
-fn container(name: &str, network: &str, address: &str) -> Container {
-    Container {
-        id: format!("id of {name}"),
-        name: name.to_owned(),
-        labels: Default::default(),
-        running: true,
-        network: NetworkOf::Own,
-        endpoints: vec![Endpoint {
-            network: format!("id of {network}"),
-            addresses: vec![address.parse().unwrap()],
-        }],
     }
 }
 
