@@ -31,7 +31,7 @@ fn by_bpftool() -> Result<()> {
     let bpffs = lab.lab.steer_bpffs();
     let bpffs = bpffs.display();
     for (map, fields) in [
-        ("CONFIG", ["mark", "mask", "vpn_ifindex"]),
+        ("CONFIG", ["vpns", "mask", "default"]),
         ("RULES", ["key", "exact", "below"]),
         ("ADDRS", ["octets", "vpn_until", "vpn_rule"]),
         ("FLOWS", ["origin", "remote_port", "seen"]),
