@@ -582,9 +582,7 @@ impl Config {
 
     #[inline(always)]
     fn find(&self, is_it: impl Fn(&Vpn) -> bool) -> Path {
-        let mut number = 0;
-        for vpn in &self.vpns {
-            number += 1;
+        for (number, vpn) in (1..).zip(&self.vpns) {
             if vpn.mark == 0 {
                 break;
             }

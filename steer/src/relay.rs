@@ -85,6 +85,12 @@ pub struct Relay {
     asking: JoinSet<Result<(), Error>>,
 }
 
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Relay {
     /// Nothing is asked yet.
     pub fn new() -> Self {

@@ -166,13 +166,13 @@ pub enum BuildError {
 /// The user gave both verdicts to the same names, or two VPNs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{origin}: \"{subject}\" is to go {verdict} here and {other_verdict} at {other}; keep one of the two"
+    "{origin}: \"{subject}\" is to go {verdict} here and {other_way} at {other}; keep one of the two"
 )]
 pub struct Conflict {
     subject: String,
-    verdict: String,
+    verdict: Verdict,
     origin: Origin,
-    other_verdict: String,
+    other_way: &'static str,
     other: Origin,
 }
 
@@ -203,12 +203,12 @@ fn settle(
         Ordering::Equal => {
             return Err(Conflict {
                 subject: shown(),
-                verdict: newcomer.verdict.to_string(),
+                verdict: newcomer.verdict,
                 origin: source(&newcomer).at(newcomer.line),
-                other_verdict: if newcomer.verdict == holder.verdict {
-                    "by another VPN".to_owned()
-                } else {
-                    holder.verdict.to_string()
+                other_way: match holder.verdict {
+                    same if same == newcomer.verdict => "by another VPN",
+                    Verdict::Vpn => "vpn",
+                    Verdict::Direct => "direct",
                 },
                 other: source(holder).at(holder.line),
             });

@@ -81,7 +81,9 @@ fn each_has_its_own_way() -> Result<()> {
         assert_eq!(way(OTHER)?, "refused");
         assert_eq!(way(MARKED)?, "vpn0");
         wanted.tunnels[1].on_down = OnDown::Direct;
-        wanted.tunnels[1].vpn.as_mut().map(|vpn| vpn.up = false);
+        if let Some(vpn) = &mut wanted.tunnels[1].vpn {
+            vpn.up = false;
+        }
         routing.apply(&plan(&wanted)).await?;
         assert_eq!(way(OTHER)?, "up0", "as its on_down says");
         ip("link set vpn0 down")?;
