@@ -154,7 +154,13 @@ impl Verdict {
         }
     }
 
+    /// From the number in the maps.
+    pub const fn new(number: u32) -> Self {
+        Self { number }
+    }
+
     /// The number in the maps.
+    #[inline(always)]
     pub const fn number(self) -> u32 {
         self.number
     }
@@ -706,7 +712,7 @@ pub struct Piece {
     pub acknowledgment: u32,
     /// Octets that follow, [`PIECE`] at most.
     pub size: u32,
-    /// Not zero: the flow takes a VPN.
+    /// Not zero: the flow takes a VPN; of a question that is stopped by its name, the number of that one's verdict.
     pub by_vpn: u32,
     /// Octets of each datagram of a packet that is several; zero if it is one, or a segment.
     pub datagram: u32,

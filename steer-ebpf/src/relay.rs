@@ -101,9 +101,9 @@ fn relay(skb: Skb, slot: Slot, origin: Origin, name: u64) -> Result<(), Outcome>
         return Ok(());
     }
     let config = config()?;
-    let by_name = config.relay & relay::NAMES != 0
-        && lesson.matched.verdict.is_vpn()
-        && initials::is_heard(config);
+    let verdict = lesson.matched.verdict;
+    let by_name =
+        config.relay & relay::NAMES != 0 && verdict.is_vpn() && initials::is_heard(config);
     let scope = match ASKED.get_ptr(&key(name, message.id())) {
         // SAFETY: an element of a map stays readable until the program ends.
         Some(asked) if skb.is_of_process() => unsafe { (*asked).scope },
@@ -124,7 +124,7 @@ fn relay(skb: Skb, slot: Slot, origin: Origin, name: u64) -> Result<(), Outcome>
         origin,
         kind: piece::QUESTION,
         first: scope,
-        by_vpn: u32::from(by_name),
+        by_vpn: if by_name { verdict.number() } else { 0 },
     };
     pieces::copy(skb, slot, what)?;
     Err(Outcome::Relayed)

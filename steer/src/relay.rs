@@ -53,6 +53,8 @@ pub struct Question {
     pub server: SocketAddr,
     /// Who answers instead: the first that does.
     pub by: Vec<IpAddr>,
+    /// The mark that sends it to the VPN.
+    pub mark: u32,
 }
 
 /// Why nobody answered.
@@ -81,17 +83,21 @@ pub enum Error {
 /// The questions that are being asked.
 #[derive(Debug)]
 pub struct Relay {
-    mark: u32,
     room: Arc<Semaphore>,
     sockets: Arc<Mutex<RawSockets>>,
     asking: JoinSet<Result<(), Error>>,
 }
 
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Relay {
-    /// Asks by what takes packets with this mark.
-    pub fn new(mark: u32) -> Self {
+    /// Nothing is asked yet.
+    pub fn new() -> Self {
         Self {
-            mark,
             room: Arc::new(Semaphore::new(AT_ONCE)),
             sockets: Arc::default(),
             asking: JoinSet::new(),
@@ -103,10 +109,10 @@ impl Relay {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return;
         };
-        let (mark, sockets) = (self.mark, Arc::clone(&self.sockets));
+        let sockets = Arc::clone(&self.sockets);
         self.asking.spawn(async move {
             let _room = room;
-            let asked = asked(&question, mark).await;
+            let asked = asked(&question, question.mark).await;
             let answer = match &asked {
                 Ok(answer) => answer.clone(),
                 Err(_) => failure(&question.message),

@@ -12,7 +12,7 @@ use steer_common::{
     stats::{Action, Outcome},
     types::{
         AddrEntry, Address, Config, FlowEntry, FlowKey, Origin, Path, Port, RuleEntry, ScopeEntry,
-        Verdict,
+        VPNS, Verdict,
     },
 };
 
@@ -25,6 +25,7 @@ const BRIDGE: u64 = 4;
 const RULE: u64 = 99;
 /// The default one.
 const VPN: Path = Path::vpn(1);
+const OTHER: Path = Path::vpn(VPNS as u32);
 
 #[derive(Default)]
 struct Model {
@@ -336,6 +337,58 @@ fn the_longest_suffix_wins_and_the_name_itself_over_what_is_below() {
         Match::default(),
         "*.name does not speak of the name"
     );
+}
+
+#[test]
+fn a_flow_keeps_the_vpn_that_it_began_on() {
+    let course = |model: &Model, protocol, place| {
+        decide::outgoing(model, BRIDGE, &packet(protocol, place, 443)).path
+    };
+    for (verdict, vpn) in [(Verdict::VPN, VPN), (Verdict::by(OTHER), OTHER)] {
+        for (protocol, first, later) in [
+            (TCP, Place::First, Place::Later),
+            (UDP, Place::Unknown, Place::Unknown),
+        ] {
+            let model = Model::default();
+            model.say(verdict);
+            assert_eq!(course(&model, protocol, first), vpn);
+            for then in [
+                Verdict::NONE,
+                Verdict::DIRECT,
+                Verdict::VPN,
+                Verdict::by(OTHER),
+            ] {
+                model.say(then);
+                assert_eq!(course(&model, protocol, later), vpn, "{then:?}");
+            }
+        }
+    }
+    let model = Model::default();
+    let request = reply(TCP, Place::First, 443);
+    decide::incoming(&model, BRIDGE, &request, OTHER);
+    assert_eq!(course(&model, TCP, Place::Later), OTHER);
+}
+
+#[test]
+fn a_vpn_that_is_named_stands_against_none_but_another() {
+    let by = |verdict, rule| Match { verdict, rule };
+    let (any, first) = (by(Verdict::VPN, 1), by(Verdict::by(VPN), 2));
+    let other = by(Verdict::by(OTHER), 3);
+    let mut entry = AddrEntry::default();
+    entry.begin(&any, 10);
+    assert_eq!(entry.at(5), any);
+    for (matched, holds) in [(first, first), (any, first), (other, other), (any, other)] {
+        assert_eq!(
+            entry.is_of_another(matched.verdict, 5),
+            entry.at(5).verdict != matched.verdict
+        );
+        assert!(!entry.learn(&matched, 10, 5));
+        assert_eq!(entry.at(5), holds);
+    }
+    assert_eq!(entry.contested_by(first.verdict, 5), other.rule);
+    assert_eq!(entry.contested_by(other.verdict, 5), 0);
+    assert!(entry.learn(&any, 20, 10), "what has expired holds nothing");
+    assert_eq!(entry.at(15), any);
 }
 
 #[test]

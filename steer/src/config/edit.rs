@@ -98,7 +98,11 @@ fn remove(document: &mut DocumentMut, name: &str, rule: &str) -> Result<bool, Ed
 }
 
 fn place(array: &Array, rule: &str) -> Option<usize> {
-    array.iter().position(|value| value.as_str() == Some(rule))
+    let text = |value: &Value| {
+        let with_vpn = || value.as_inline_table()?.get("rule")?.as_str();
+        value.as_str().or_else(with_vpn) == Some(rule)
+    };
+    array.iter().position(text)
 }
 
 #[cfg(test)]

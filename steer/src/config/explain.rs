@@ -36,6 +36,14 @@ pub(super) const SCHEMA: [Section; 6] = [
         name: "vpn",
         keys: &[
             Key {
+                name: "name",
+                expects: "a string: a name such as \"us\", by which rules and scopes mean it",
+            },
+            Key {
+                name: "default",
+                expects: "true or false",
+            },
+            Key {
                 name: "interface",
                 expects: "a string: an interface such as \"wg0\", or \"auto\"",
             },
@@ -149,6 +157,10 @@ const LIST: Section = Section {
             expects: "a string: \"vpn\" or \"direct\"",
         },
         Key {
+            name: "vpn",
+            expects: "a string: the name of a VPN such as \"us\"",
+        },
+        Key {
             name: "format",
             expects: "a string such as \"plain\", \"hosts\" or \"adblock\"",
         },
@@ -158,6 +170,24 @@ const LIST: Section = Section {
         },
     ],
 };
+
+/// The keys of a rule with a VPN of its own.
+const RULE: Section = Section {
+    name: "rules.vpn",
+    keys: &[
+        Key {
+            name: "rule",
+            expects: "a string: a rule such as \".example.com\"",
+        },
+        Key {
+            name: "vpn",
+            expects: "a string: the name of a VPN such as \"us\"",
+        },
+    ],
+};
+
+/// The section that may come several times, or once.
+const VPN: &str = "vpn";
 
 /// The keys of each `[[scope]]`.
 pub(super) const SCOPE: Section = Section {
@@ -178,6 +208,10 @@ pub(super) const SCOPE: Section = Section {
         Key {
             name: "compose",
             expects: "a string: a Compose project such as \"media\"",
+        },
+        Key {
+            name: "vpn",
+            expects: "a string: the name of a VPN such as \"us\"",
         },
         Key {
             name: "default",
@@ -229,7 +263,11 @@ fn unknown_key(table: &DeTable<'_>) -> Option<(usize, String)> {
                 found.extend(unknown_keys(keys, section));
                 if section.name == "rules" {
                     found.extend(lists(keys).flat_map(|list| unknown_keys(list, &LIST)));
+                    found.extend(rules(keys).flat_map(|rule| unknown_keys(rule, &RULE)));
                 }
+            }
+            (Some(section), other) if section.name == VPN && is_sections(other) => {
+                found.extend(tables(value).flat_map(|vpn| unknown_keys(vpn, section)));
             }
             (Some(_), other) => {
                 found.push((
@@ -269,6 +307,11 @@ fn unknown_keys(keys: &DeTable<'_>, section: &Section) -> Vec<(usize, String)> {
 /// The tables of `rules.lists`.
 fn lists<'a, 'b>(rules: &'a DeTable<'b>) -> impl Iterator<Item = &'a DeTable<'b>> {
     rules.get("lists").into_iter().flat_map(tables)
+}
+
+/// Those of `rules.vpn`.
+fn rules<'a, 'b>(rules: &'a DeTable<'b>) -> impl Iterator<Item = &'a DeTable<'b>> {
+    rules.get("vpn").into_iter().flat_map(tables)
 }
 
 /// The tables of a list.
@@ -338,15 +381,20 @@ fn home_of(key: &str) -> Option<String> {
 /// The key whose value the error is about.
 fn wrong_type(table: &DeTable<'_>, span: &Range<usize>) -> Option<(usize, String)> {
     let section = |name| table.get(name).and_then(|value| value.get_ref().as_table());
-    let of_a_list = section("rules")
-        .into_iter()
-        .flat_map(lists)
-        .find_map(|list| wrong_value(&LIST, list, span));
+    let of_rules = section("rules").and_then(|keys| {
+        let of_a_list = lists(keys).find_map(|list| wrong_value(&LIST, list, span));
+        of_a_list.or_else(|| rules(keys).find_map(|rule| wrong_value(&RULE, rule, span)))
+    });
+    let of_a_vpn = || {
+        let known = SCHEMA.iter().find(|section| section.name == VPN)?;
+        let mut vpns = table.get(VPN).into_iter().flat_map(tables);
+        vpns.find_map(|vpn| wrong_value(known, vpn, span))
+    };
     let of_a_scope = || {
         let mut scopes = table.get(SCOPE.name).into_iter().flat_map(tables);
         scopes.find_map(|scope| wrong_value(&SCOPE, scope, span))
     };
-    of_a_list.or_else(of_a_scope).or_else(|| {
+    of_rules.or_else(of_a_vpn).or_else(of_a_scope).or_else(|| {
         SCHEMA
             .iter()
             .find_map(|known| wrong_value(known, section(known.name)?, span))

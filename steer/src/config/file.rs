@@ -3,7 +3,8 @@
 use super::{ConfigError, DEFAULT_FILE, explain};
 use crate::origin::{Origin, Sourced};
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -13,13 +14,12 @@ use toml::Spanned;
 /// What a configuration file says, each value with its line and not yet judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigFile {
-    pub(super) interface: Option<Sourced<String>>,
-    pub(super) on_down: Option<Sourced<String>>,
+    pub(super) vpns: Vec<FileVpn>,
     pub(super) cgroups: Option<Vec<Sourced<String>>>,
     pub(super) bridges: Option<Vec<Sourced<String>>>,
     pub(super) docker: Option<Sourced<String>>,
     pub(super) presets: Option<Vec<Sourced<String>>>,
-    pub(super) vpn: Vec<Sourced<String>>,
+    pub(super) vpn: Vec<FileRule>,
     pub(super) direct: Vec<Sourced<String>>,
     pub(super) lists: Vec<FileList>,
     pub(super) resolve: Option<bool>,
@@ -35,11 +35,41 @@ pub struct ConfigFile {
     pub(super) path: Option<Arc<Path>>,
 }
 
+/// A VPN as the file has it, not yet judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileVpn {
+    pub(super) name: Option<Sourced<String>>,
+    pub(super) interface: Option<Sourced<String>>,
+    pub(super) default: Option<Sourced<bool>>,
+    pub(super) on_down: Option<Sourced<String>>,
+    pub(super) origin: Origin,
+}
+
+impl Default for FileVpn {
+    fn default() -> Self {
+        Self {
+            name: None,
+            interface: None,
+            default: None,
+            on_down: None,
+            origin: Origin::Default,
+        }
+    }
+}
+
+/// A rule as the file has it, not yet judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileRule {
+    pub(super) rule: Sourced<String>,
+    pub(super) vpn: Option<Sourced<String>>,
+}
+
 /// A list of rules as the file names it, not yet judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileList {
     pub(super) path: Option<Sourced<String>>,
     pub(super) verdict: Option<Sourced<String>>,
+    pub(super) vpn: Option<Sourced<String>>,
     pub(super) format: Option<Sourced<String>>,
     pub(super) select: Vec<Sourced<String>>,
     pub(super) origin: Origin,
@@ -52,6 +82,7 @@ pub(super) struct FileScope {
     pub(super) container: Option<Sourced<String>>,
     pub(super) label: Option<Sourced<String>>,
     pub(super) compose: Option<Sourced<String>>,
+    pub(super) vpn: Option<Sourced<String>>,
     pub(super) default: Option<Sourced<String>>,
     pub(super) dns: Vec<Sourced<String>>,
     pub(super) forward: Vec<Sourced<String>>,
@@ -114,11 +145,35 @@ impl ConfigFile {
                 .map(|value| sourced(value, at))
                 .collect::<Vec<_>>()
         };
+        let rule = |value: Spanned<RawRule>| {
+            let span = value.span();
+            match value.into_inner() {
+                RawRule::Alone(text) => FileRule {
+                    rule: Sourced::new(text, at(span.start)),
+                    vpn: None,
+                },
+                RawRule::WithVpn(RawRuleWithVpn { rule, vpn }) => FileRule {
+                    rule: one(rule),
+                    vpn: vpn.map(one),
+                },
+            }
+        };
+        let vpn = |value: Spanned<RawVpn>| {
+            let Sourced { value, origin } = sourced(value, at);
+            FileVpn {
+                name: value.name.map(one),
+                interface: value.interface.map(one),
+                default: value.default.map(|value| sourced(value, at)),
+                on_down: value.on_down.map(one),
+                origin,
+            }
+        };
         let list = |value: Spanned<RawList>| {
             let Sourced { value, origin } = sourced(value, at);
             FileList {
                 path: value.path.map(one),
                 verdict: value.verdict.map(one),
+                vpn: value.vpn.map(one),
                 format: value.format.map(one),
                 select: many(value.select),
                 origin,
@@ -131,6 +186,7 @@ impl ConfigFile {
                 container: value.container.map(one),
                 label: value.label.map(one),
                 compose: value.compose.map(one),
+                vpn: value.vpn.map(one),
                 default: value.default.map(one),
                 dns: value
                     .dns
@@ -141,13 +197,12 @@ impl ConfigFile {
             }
         };
         Ok(Self {
-            interface: raw.vpn.interface.map(one),
-            on_down: raw.vpn.on_down.map(one),
+            vpns: raw.vpn.0.into_iter().map(vpn).collect(),
             cgroups: raw.attach.cgroups.map(many),
             bridges: raw.attach.bridges.map(many),
             docker: raw.attach.docker.map(one),
             presets: raw.rules.presets.map(many),
-            vpn: many(raw.rules.vpn),
+            vpn: raw.rules.vpn.into_iter().map(rule).collect(),
             direct: many(raw.rules.direct),
             lists: raw.rules.lists.into_iter().map(list).collect(),
             resolve: raw.dns.resolve,
@@ -180,7 +235,7 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Raw {
-    vpn: RawVpn,
+    vpn: RawVpns,
     attach: RawAttach,
     rules: RawRules,
     dns: RawDns,
@@ -192,8 +247,55 @@ struct Raw {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawVpn {
+    name: Option<Spanned<String>>,
+    default: Option<Spanned<bool>>,
     interface: Option<Spanned<String>>,
     on_down: Option<Spanned<String>>,
+}
+
+/// Several VPNs, or one that stands alone.
+#[derive(Debug, Default)]
+struct RawVpns(Vec<Spanned<RawVpn>>);
+
+impl<'de> Deserialize<'de> for RawVpns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Spanned::<OneOrManyVpns>::deserialize(deserializer)?;
+        let span = value.span();
+        Ok(Self(match value.into_inner() {
+            OneOrManyVpns::One(one) => vec![Spanned::new(span, one)],
+            OneOrManyVpns::Many(many) => many,
+        }))
+    }
+}
+
+#[derive(Debug)]
+enum OneOrManyVpns {
+    One(RawVpn),
+    Many(Vec<Spanned<RawVpn>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrManyVpns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrManyVpns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<OneOrManyVpns, A::Error> {
+                let table = MapAccessDeserializer::new(table);
+                RawVpn::deserialize(table).map(OneOrManyVpns::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, tables: A) -> Result<OneOrManyVpns, A::Error> {
+                let tables = SeqAccessDeserializer::new(tables);
+                Vec::deserialize(tables).map(OneOrManyVpns::Many)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -208,9 +310,46 @@ struct RawAttach {
 #[serde(default, deny_unknown_fields)]
 struct RawRules {
     presets: Option<Vec<Spanned<String>>>,
-    vpn: Vec<Spanned<String>>,
+    vpn: Vec<Spanned<RawRule>>,
     direct: Vec<Spanned<String>>,
     lists: Vec<Spanned<RawList>>,
+}
+
+/// A rule, which may have a VPN of its own.
+#[derive(Debug)]
+enum RawRule {
+    Alone(String),
+    WithVpn(RawRuleWithVpn),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRuleWithVpn {
+    rule: Spanned<String>,
+    vpn: Option<Spanned<String>>,
+}
+
+impl<'de> Deserialize<'de> for RawRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawRule;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, or a table with rule and vpn")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawRule, E> {
+                Ok(RawRule::Alone(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<RawRule, A::Error> {
+                let table = MapAccessDeserializer::new(table);
+                RawRuleWithVpn::deserialize(table).map(RawRule::WithVpn)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -218,6 +357,7 @@ struct RawRules {
 struct RawList {
     path: Option<Spanned<String>>,
     verdict: Option<Spanned<String>>,
+    vpn: Option<Spanned<String>>,
     format: Option<Spanned<String>>,
     select: Vec<Spanned<String>>,
 }
@@ -253,6 +393,7 @@ struct RawScope {
     container: Option<Spanned<String>>,
     label: Option<Spanned<String>>,
     compose: Option<Spanned<String>>,
+    vpn: Option<Spanned<String>>,
     default: Option<Spanned<String>>,
     dns: Option<Several>,
     forward: Vec<Spanned<String>>,

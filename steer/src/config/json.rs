@@ -26,15 +26,22 @@ impl Settings {
             BridgeChoice::Auto => AUTO,
             BridgeChoice::Pattern(pattern) => pattern,
         });
-        json!({
-            "file": self.file.as_ref().map(|file| file.display().to_string()),
-            "vpn": {
-                "interface": match &self.vpn.value {
+        let vpns = self.vpns.iter().enumerate().map(|(place, vpn)| {
+            json!({
+                "name": vpn.name,
+                "interface": match &vpn.interface.value {
                     VpnChoice::Auto => AUTO,
                     VpnChoice::Named(name) => name,
                 },
-                "on_down": self.on_down,
-            },
+                "default": self.default_vpn.0 == place,
+                "on_down": vpn.on_down.value,
+            })
+        });
+        let vpns: Vec<_> = vpns.collect();
+        json!({
+            "file": self.file.as_ref().map(|file| file.display().to_string()),
+            "vpn": vpns[self.default_vpn.0],
+            "vpns": vpns,
             "attach": {
                 "cgroups": cgroups.collect::<Vec<_>>(),
                 "bridges": bridges.collect::<Vec<_>>(),
@@ -55,7 +62,7 @@ impl Settings {
                     Late::Learn => "learn",
                 },
             },
-            "scope": self.scopes.iter().map(scope_json).collect::<Vec<_>>(),
+            "scope": self.scopes.iter().map(|scope| self.scope_json(scope)).collect::<Vec<_>>(),
             "routing": {
                 "mark": self.routing.mark.value(),
                 "mask": self.routing.mark.mask(),
@@ -64,23 +71,24 @@ impl Settings {
             },
         })
     }
-}
 
-fn scope_json(scope: &Scope) -> Value {
-    let forward = scope.forward.iter().map(ToString::to_string);
-    let mut json = json!({
-        "network": null,
-        "container": null,
-        "label": null,
-        "compose": null,
-        "default": scope.default.to_string(),
-        "dns": scope.dns,
-        "forward": forward.collect::<Vec<_>>(),
-        "on_stop": scope.on_stop.to_string(),
-        "from": scope.origin.to_string(),
-    });
-    json[scope.selector.key()] = scope.selector.value().into();
-    json
+    fn scope_json(&self, scope: &Scope) -> Value {
+        let forward = scope.forward.iter().map(ToString::to_string);
+        let mut json = json!({
+            "network": null,
+            "container": null,
+            "label": null,
+            "compose": null,
+            "vpn": scope.vpn.map(|vpn| &self.vpns[vpn.0].name),
+            "default": scope.default.to_string(),
+            "dns": scope.dns,
+            "forward": forward.collect::<Vec<_>>(),
+            "on_stop": scope.on_stop.to_string(),
+            "from": scope.origin.to_string(),
+        });
+        json[scope.selector.key()] = scope.selector.value().into();
+        json
+    }
 }
 
 /// What a list came to.

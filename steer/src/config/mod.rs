@@ -9,6 +9,7 @@ mod rules;
 pub mod sample;
 mod scope;
 mod sni;
+mod vpn;
 
 pub use crate::route::OnDown;
 pub use file::ConfigFile;
@@ -18,9 +19,10 @@ pub use resolve::{Overrides, routing};
 pub use rules::ListSummary;
 pub use scope::{Forward, OnStop, Protocol, Scope, Selector, Way};
 pub use sni::{Late, Sni};
+pub use vpn::VpnSettings;
 
 use crate::origin::{Origin, Sourced};
-use crate::route::Numbers;
+use crate::route::{Numbers, VpnId};
 use crate::rules::{BuildError, RuleSet};
 use std::collections::BTreeSet;
 use std::io;
@@ -38,10 +40,10 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Every file that was read, to be watched for changes.
     pub files: Vec<PathBuf>,
-    /// The VPN's interface.
-    pub vpn: Sourced<VpnChoice>,
-    /// What happens to steered flows while the VPN is down.
-    pub on_down: OnDown,
+    /// The VPNs, at least one.
+    pub vpns: Vec<VpnSettings>,
+    /// That of whatever does not say which.
+    pub default_vpn: VpnId,
     /// The cgroups whose processes are steered.
     pub cgroups: Vec<Sourced<CgroupChoice>>,
     /// The bridges whose containers are steered.
@@ -74,7 +76,7 @@ pub struct Settings {
     flags: Overrides,
 }
 
-/// The VPN's interface.
+/// A VPN's interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VpnChoice {
     /// The one tun, wireguard or ppp device that is up.
@@ -157,6 +159,18 @@ impl Settings {
     pub fn resolvers(&self) -> BTreeSet<IpAddr> {
         let of_scopes = self.scopes.iter().flat_map(|scope| &scope.dns);
         of_scopes.chain(&self.dns_vpn).copied().collect()
+    }
+
+    /// The default one of the VPNs.
+    pub fn vpn(&self) -> &VpnSettings {
+        &self.vpns[self.default_vpn.0]
+    }
+
+    /// The name of a VPN where there are several: of one alone it need not be said which it is.
+    pub fn vpn_name(&self, vpn: VpnId) -> Option<&str> {
+        let several = self.vpns.len() > 1;
+        let vpn = self.vpns.get(vpn.0).filter(|_| several)?;
+        Some(&vpn.name)
     }
 
     /// The default of [`Settings::bpffs`].

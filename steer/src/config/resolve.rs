@@ -5,6 +5,7 @@ use super::{
     Output, Settings, Sni, VpnChoice,
     rules::{self, Rules},
     scope,
+    vpn::Vpns,
 };
 use crate::origin::{Origin, Sourced};
 use crate::progress::{Progress, Unseen};
@@ -94,18 +95,13 @@ impl Settings {
         flags: Overrides,
         progress: &dyn Progress,
     ) -> Result<Self, ConfigError> {
-        let Rules { set, lists, files } = rules::resolve(&file, &flags, progress)?;
+        let vpns = Vpns::resolve(&file.vpns, &flags)?;
+        let Rules { set, lists, files } = rules::resolve(&file, &flags, &vpns, progress)?;
         let routing = routing(&file, &flags)?;
         let sni = Sni::resolve(&file, &flags)?;
         let given = flags.clone();
-        let vpn = one(flags.vpn, "--vpn", file.interface, "auto");
-        let on_down = match (flags.on_down, file.on_down) {
-            (Some(on_down), _) => Sourced::new(on_down, Origin::Flag("--on-down")),
-            (None, Some(value)) => on_down(value)?,
-            (None, None) => Sourced::default_value(OnDown::default()),
-        };
         let docker = docker_choice(one(flags.docker, "--docker", file.docker, "auto"))?;
-        let scopes = scope::resolve(file.scopes, &on_down, &docker)?;
+        let scopes = scope::resolve(file.scopes, &vpns, &docker)?;
         // Others are told of it, who are elsewhere.
         let path = file
             .path
@@ -113,8 +109,8 @@ impl Settings {
         Ok(Self {
             files: path.iter().cloned().chain(files).collect(),
             file: path,
-            vpn: vpn_choice(vpn)?,
-            on_down: on_down.value,
+            vpns: vpns.all,
+            default_vpn: vpns.default,
             cgroups: each(flags.cgroups, "--cgroup", file.cgroups, cgroup_choice)?,
             bridges: each(flags.bridges, "--bridge", file.bridges, bridge_choice)?,
             docker,
@@ -193,7 +189,7 @@ fn each<T>(
     values.into_iter().map(choice).collect()
 }
 
-fn vpn_choice(
+pub(super) fn vpn_choice(
     Sourced { value, origin }: Sourced<String>,
 ) -> Result<Sourced<VpnChoice>, ConfigError> {
     let choice = match value.as_str() {
@@ -206,7 +202,9 @@ fn vpn_choice(
     Ok(Sourced::new(choice, origin))
 }
 
-fn on_down(Sourced { value, origin }: Sourced<String>) -> Result<Sourced<OnDown>, ConfigError> {
+pub(super) fn on_down(
+    Sourced { value, origin }: Sourced<String>,
+) -> Result<Sourced<OnDown>, ConfigError> {
     let on_down = match value.as_str() {
         "block" => OnDown::Block,
         "direct" => OnDown::Direct,
@@ -346,10 +344,18 @@ pub fn routing(file: &ConfigFile, flags: &Overrides) -> Result<Numbers, ConfigEr
         mark,
         table: TableId(table.value),
         priority: Priority(priority.value),
+        vpns: file.vpns.len().max(1),
     };
     numbers.check().map_err(|error| {
         let origin = match error {
             route::Error::SystemTable { .. } => &table.origin,
+            // Nothing of it need be chosen: then it is the VPN that there is no room for.
+            route::Error::NarrowMask { .. }
+                if chosen.authority() == Origin::Default.authority() =>
+            {
+                file.vpns.last().map_or(chosen, |last| &last.origin)
+            }
+            route::Error::NarrowMask { .. } => chosen,
             _ => &priority.origin,
         };
         ConfigError::invalid(origin, error.to_string())

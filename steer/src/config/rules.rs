@@ -1,6 +1,7 @@
 //! The rules of the file, of the flags, of presets and of lists, as one set.
 
-use super::file::FileList;
+use super::file::{FileList, FileRule};
+use super::vpn::Vpns;
 use super::{ConfigError, ConfigFile, Overrides};
 use crate::origin::{Origin, Sourced};
 use crate::progress::Progress;
@@ -35,6 +36,7 @@ pub(super) struct Rules {
 pub(super) fn resolve(
     file: &ConfigFile,
     flags: &Overrides,
+    vpns: &Vpns,
     progress: &dyn Progress,
 ) -> Result<Rules, ConfigError> {
     let mut builder = Builder::default();
@@ -51,8 +53,14 @@ pub(super) fn resolve(
             .map(|value| Sourced::new(value.clone(), Origin::Flag(name)))
             .collect()
     };
+    for FileRule { rule, vpn } in &file.vpn {
+        let vpn = vpn.as_ref().map(|name| vpns.named(name)).transpose()?;
+        builder.add(Rule {
+            vpn,
+            ..parsed(rule.clone(), Verdict::Vpn)?
+        })?;
+    }
     for (verdict, written) in [
-        (Verdict::Vpn, file.vpn.clone()),
         (Verdict::Direct, file.direct.clone()),
         (Verdict::Vpn, flag(&flags.vpn_domains, "--vpn-domain")),
         (
@@ -60,21 +68,14 @@ pub(super) fn resolve(
             flag(&flags.direct_domains, "--direct-domain"),
         ),
     ] {
-        for Sourced { value, origin } in written {
-            let subject = value
-                .parse()
-                .map_err(|error: SubjectError| ConfigError::invalid(&origin, error.to_string()))?;
-            builder.add(Rule {
-                subject,
-                verdict,
-                origin,
-            })?;
+        for rule in written {
+            builder.add(parsed(rule, verdict)?)?;
         }
     }
     for rule in &flags.added {
         builder.add(rule.clone())?;
     }
-    let lists = lists(file, flags)?;
+    let lists = lists(file, flags, vpns)?;
     let size = |list: &Sourced<List>| std::fs::metadata(&list.value.path).map_or(0, |is| is.len());
     progress.begin("reading lists", lists.iter().map(size).sum());
     let (mut summaries, mut files) = (Vec::new(), Vec::new());
@@ -96,7 +97,7 @@ pub(super) fn resolve(
         });
         files.extend(loaded.files);
         for (name, parsed) in loaded.parts {
-            builder.add_list(&name, list.verdict, parsed)?;
+            builder.add_list(&name, list.verdict, list.vpn, parsed)?;
         }
     }
     progress.end();
@@ -107,12 +108,31 @@ pub(super) fn resolve(
     })
 }
 
+fn parsed(
+    Sourced { value, origin }: Sourced<String>,
+    verdict: Verdict,
+) -> Result<Rule, ConfigError> {
+    let subject = value
+        .parse()
+        .map_err(|error: SubjectError| ConfigError::invalid(&origin, error.to_string()))?;
+    Ok(Rule {
+        subject,
+        verdict,
+        vpn: None,
+        origin,
+    })
+}
+
 /// The lists of the file, whose relative paths begin where it is, then those of the flags.
-fn lists(file: &ConfigFile, flags: &Overrides) -> Result<Vec<Sourced<List>>, ConfigError> {
+fn lists(
+    file: &ConfigFile,
+    flags: &Overrides,
+    vpns: &Vpns,
+) -> Result<Vec<Sourced<List>>, ConfigError> {
     let folder = file.path.as_deref().and_then(Path::parent);
     let mut lists = Vec::new();
     for list in &file.lists {
-        lists.push(file_list(list, folder.unwrap_or(Path::new("")))?);
+        lists.push(file_list(list, folder.unwrap_or(Path::new("")), vpns)?);
     }
     for (verdict, paths, flag) in [
         (Verdict::Vpn, &flags.vpn_lists, "--vpn-list"),
@@ -122,6 +142,7 @@ fn lists(file: &ConfigFile, flags: &Overrides) -> Result<Vec<Sourced<List>>, Con
             let list = List {
                 path: path.clone(),
                 verdict,
+                vpn: None,
                 format: None,
                 select: Vec::new(),
             };
@@ -131,7 +152,7 @@ fn lists(file: &ConfigFile, flags: &Overrides) -> Result<Vec<Sourced<List>>, Con
     Ok(lists)
 }
 
-fn file_list(list: &FileList, folder: &Path) -> Result<Sourced<List>, ConfigError> {
+fn file_list(list: &FileList, folder: &Path, vpns: &Vpns) -> Result<Sourced<List>, ConfigError> {
     let Some(path) = list.path.as_ref().filter(|path| !path.value.is_empty()) else {
         return Err(ConfigError::invalid(
             &list.origin,
@@ -153,6 +174,13 @@ fn file_list(list: &FileList, folder: &Path) -> Result<Sourced<List>, ConfigErro
             }
         },
     };
+    if let Some(vpn) = list.vpn.as_ref().filter(|_| verdict == Verdict::Direct) {
+        return Err(ConfigError::invalid(
+            &vpn.origin,
+            "what a list sends direct takes no VPN; leave vpn or the verdict out",
+        ));
+    }
+    let vpn = list.vpn.as_ref().map(|name| vpns.named(name));
     let format = list.format.as_ref().map(|Sourced { value, origin }| {
         value
             .parse()
@@ -166,6 +194,7 @@ fn file_list(list: &FileList, folder: &Path) -> Result<Sourced<List>, ConfigErro
     let read = List {
         path: folder.join(&path.value),
         verdict,
+        vpn: vpn.transpose()?,
         format: format.transpose()?,
         select: select.collect::<Result<_, _>>()?,
     };

@@ -118,8 +118,11 @@ mod tests {
             ..Found::default()
         };
         let settings = settings(&sample(&choices, &found));
-        assert_eq!(settings.vpn.value, VpnChoice::Named("wg0".to_owned()));
-        assert_eq!(settings.on_down, OnDown::Direct);
+        assert_eq!(
+            settings.vpn().interface.value,
+            VpnChoice::Named("wg0".to_owned())
+        );
+        assert_eq!(settings.vpn().on_down.value, OnDown::Direct);
         let rules: Vec<_> = settings
             .rules
             .own()

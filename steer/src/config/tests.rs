@@ -1,5 +1,5 @@
 use super::*;
-use crate::route::{Mark, Priority, TableId};
+use crate::route::{Mark, Priority, TableId, VpnId};
 use crate::rules::Verdict;
 use proptest::prelude::*;
 
@@ -51,8 +51,11 @@ priority = 200
 fn nothing_said_is_the_defaults() {
     let settings = Settings::resolve(ConfigFile::default(), Overrides::default()).unwrap();
     assert_eq!(settings.file, None);
-    assert_eq!(settings.vpn, Sourced::default_value(VpnChoice::Auto));
-    assert_eq!(settings.on_down, OnDown::Block);
+    assert_eq!(
+        settings.vpn().interface,
+        Sourced::default_value(VpnChoice::Auto)
+    );
+    assert_eq!(settings.vpn().on_down.value, OnDown::Block);
     assert_eq!(
         settings.cgroups,
         [Sourced::default_value(CgroupChoice::Auto)]
@@ -91,10 +94,10 @@ fn the_file_arrives_with_its_lines() {
     };
     assert_eq!(settings.file, std::path::absolute("steer.toml").ok());
     assert_eq!(
-        settings.vpn,
+        settings.vpn().interface,
         Sourced::new(VpnChoice::Named("wg0".to_owned()), at(3))
     );
-    assert_eq!(settings.on_down, OnDown::Direct);
+    assert_eq!(settings.vpn().on_down.value, OnDown::Direct);
     assert_eq!(
         settings.cgroups,
         [
@@ -115,7 +118,8 @@ fn the_file_arrives_with_its_lines() {
         Numbers {
             mark: Mark::new(0x100, 0xff00).unwrap(),
             table: TableId(100),
-            priority: Priority(200)
+            priority: Priority(200),
+            vpns: 1,
         }
     );
     assert!(!settings.resolve);
@@ -156,10 +160,10 @@ fn flags_win_over_the_file() {
     };
     let settings = with_flags(EVERYTHING, flags).unwrap();
     assert_eq!(
-        settings.vpn,
+        settings.vpn().interface,
         Sourced::new(VpnChoice::Named("tun0".to_owned()), Origin::Flag("--vpn"))
     );
-    assert_eq!(settings.on_down, OnDown::Block);
+    assert_eq!(settings.vpn().on_down.value, OnDown::Block);
     assert_eq!(
         settings.cgroups,
         [Sourced::new(
@@ -222,7 +226,7 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "[vpn]\n\ncolour = 1",
-            "steer.toml:3: unknown key \"colour\" in [vpn]; the keys there are interface, on_down",
+            "steer.toml:3: unknown key \"colour\" in [vpn]; the keys there are name, default, interface, on_down",
         ),
         (
             "[vpn]\ntable = 100",
@@ -249,8 +253,8 @@ fn every_bad_line_is_named_with_what_was_expected() {
             "steer.toml:1: vpn is a section: write [vpn] on a line of its own, not the string \"wg0\"",
         ),
         (
-            "[[vpn]]\ninterface = \"wg0\"",
-            "steer.toml:1: vpn is a section: write [vpn] on a line of its own, not a list",
+            "[[dns]]\nresolve = true",
+            "steer.toml:1: dns is a section: write [dns] on a line of its own, not a list",
         ),
         (
             "[vpn]\ninterface = 3",
@@ -322,7 +326,7 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "[rules]\nlists = [{ file = \"x\" }]",
-            "steer.toml:2: unknown key \"file\" in [rules.lists]; the keys there are path, verdict, format, select",
+            "steer.toml:2: unknown key \"file\" in [rules.lists]; the keys there are path, verdict, vpn, format, select",
         ),
         (
             "[[rules.lists]]\npath = \"x\"\nselct = []",
@@ -634,4 +638,111 @@ proptest! {
             prop_assert!(!error.to_string().contains('\n'));
         }
     }
+}
+
+/// Two VPNs, and what means them.
+const SEVERAL: &str = r#"
+[[vpn]]
+name = "us"
+interface = "tun1"
+[[vpn]]
+name = "de"
+interface = "wg0"
+default = true
+on_down = "direct"
+
+[[scope]]
+network = "underbridge"
+vpn = "us"
+dns = "1.1.1.1"
+
+[rules]
+presets = []
+vpn = [".docker.io", { rule = ".netflix.com", vpn = "us" }, { rule = "x.example" }]
+"#;
+
+#[test]
+fn several_vpns_arrive_in_their_order() {
+    let settings = settings(SEVERAL).unwrap();
+    let vpns = settings.vpns.iter().map(|vpn| {
+        let VpnChoice::Named(interface) = &vpn.interface.value else {
+            panic!("{vpn:?}");
+        };
+        (vpn.name.as_str(), interface.as_str(), vpn.on_down.value)
+    });
+    let wanted = [("us", "tun1", OnDown::Block), ("de", "wg0", OnDown::Direct)];
+    assert_eq!(vpns.collect::<Vec<_>>(), wanted);
+    assert_eq!(settings.default_vpn, VpnId(1));
+    assert_eq!(settings.routing.vpns, 2);
+    assert_eq!(settings.scopes[0].vpn, Some(VpnId(0)));
+    let by = |name| settings.rules.decide(name).unwrap();
+    for (name, vpn) in [
+        ("a.docker.io", None),
+        ("www.netflix.com", Some(VpnId(0))),
+        ("x.example", None),
+    ] {
+        assert_eq!((by(name).verdict, by(name).vpn), (Verdict::Vpn, vpn));
+    }
+    let one =
+        self::settings("[vpn]\nname = \"us\"\n[rules]\nvpn = [{ rule = \"a\", vpn = \"us\" }]\n");
+    assert_eq!(one.unwrap().vpns[0].name, "us");
+}
+
+#[test]
+fn vpns_that_cannot_be_are_refused() {
+    let first = "[[vpn]]\nname = \"us\"\ninterface = \"tun1\"\n";
+    for (text, why) in [
+        (
+            "[[vpn]]\nname = \"us\"\ninterface = \"tun2\"\n",
+            "steer.toml:4: \"us\" is the name of the VPN at steer.toml:1 already; give each its own",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"tun1\"\n",
+            "steer.toml:6: tun1 is the interface of the VPN at steer.toml:1 already; keep one of the two",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"auto\"\n",
+            "steer.toml:6: \"auto\" is for one VPN alone; name the interface of each, such as \"wg0\"",
+        ),
+        (
+            "[[vpn]]\ninterface = \"wg0\"\n",
+            "steer.toml:4: this VPN lacks its name, by which rules and scopes mean it; write name = \"us\"",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterfaces = \"wg0\"\n",
+            "steer.toml:6: unknown key \"interfaces\" in [vpn]; did you mean \"interface\"?",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = 7\n",
+            "steer.toml:6: vpn.interface must be a string: an interface such as \"wg0\", or \"auto\"; this is the number 7",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[rules]\nvpn = [{ rule = \"a\", vpn = \"dr\" }]\n",
+            "steer.toml:8: there is no VPN \"dr\"; did you mean \"de\"?",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[rules]\nvpn = [\"a\", { rule = \"a\", vpn = \"de\" }]\n",
+            "steer.toml:8: \"a\" is to go vpn here and by another VPN at steer.toml:8; keep one of the two",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[rules]\nlists = [{ path = \"x\", verdict = \"direct\", vpn = \"de\" }]\n",
+            "steer.toml:8: what a list sends direct takes no VPN; leave vpn or the verdict out",
+        ),
+        (
+            "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[[vpn]]\nname = \"c\"\ninterface = \"wg1\"\n",
+            "steer.toml:7: the mask 0x3000 has no room for the marks of 3 VPNs: set [routing] mask to more bits, of which mark is one, for example mask = 0x7000",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{first}{text}")), why);
+    }
+    let more = format!("{first}[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n");
+    let flags = Overrides {
+        vpn: Some("tun0".to_owned()),
+        ..Overrides::default()
+    };
+    let error = with_flags(&more, flags).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--vpn: it is not clear which VPN it replaces"),
+        "{error}"
+    );
 }

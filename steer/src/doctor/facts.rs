@@ -134,7 +134,7 @@ impl Facts {
     /// The VPN's interface, as a run would choose it.
     pub fn choice(&self) -> Option<Result<vpn::Choice, HostError>> {
         let links = self.links.as_ref().ok()?;
-        Some(vpn::choose(&self.settings.vpn, links))
+        Some(vpn::choose(&self.settings.vpn().interface, links))
     }
 
     /// The same, if it is there.

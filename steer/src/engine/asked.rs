@@ -151,7 +151,7 @@ impl Engine {
             }),
             settings: self.settings.clone(),
             rulebook: self.rulebook.clone(),
-            vpn: self.seen_vpn.clone(),
+            vpn: self.seen_vpn().cloned(),
             bridges: self.bridges.clone(),
             cgroups: self.cgroups.clone(),
             scoped: self.scoped.seen(),
@@ -188,6 +188,7 @@ impl Engine {
             let rule = Rule {
                 subject,
                 verdict,
+                vpn: None,
                 origin: Origin::Added,
             };
             added.push(Added { rule, until });

@@ -1,4 +1,4 @@
-//! What is steered and not the VPN's goes past a VPN that has the host's default route.
+//! What is steered and not the VPNs' goes past a VPN that has the host's default route.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,23 @@ use crate::route::{self, Family, IfIndex, Mark, Taken, Vpn};
 /// What there is to go past.
 #[derive(Debug, Default)]
 pub(super) struct Bypassed {
-    /// Families whose default route the VPN has had. What is steered goes past it from then on, also while the VPN is gone,
+    /// Families whose default route a VPN has had. What is steered goes past it from then on, also while the VPN is gone,
     /// so that what begins meanwhile keeps its path when it is back.
     families: BTreeSet<Family>,
+    /// Which VPNs have had it.
+    by: BTreeSet<IfIndex>,
     /// What was said of it last.
     told: Option<String>,
 }
 
 impl Bypassed {
-    /// Looks what the VPN has taken of the host's routing besides what steer gives it.
-    pub(super) async fn look(&mut self, vpn: Option<&Vpn>) -> Result<Taken, Error> {
+    /// Looks what VPNs have taken of the host's routing besides what steer gives them.
+    pub(super) async fn look(&mut self, vpns: &[Option<Vpn>]) -> Result<Taken, Error> {
         // Without a VPN all default routes are others'.
-        let index = vpn.map_or(IfIndex(0), |vpn| vpn.index);
-        let taken = route::taken(index).await?;
+        let indices: Vec<_> = vpns.iter().flatten().map(|vpn| vpn.index).collect();
+        let taken = route::taken(&indices).await?;
         self.families.extend(&taken.families);
+        self.by.extend(&taken.by);
         Ok(Taken {
             families: self.families.clone(),
             ..taken
@@ -37,8 +40,8 @@ impl Bypassed {
 }
 
 impl Engine {
-    /// Has the programs mark what goes past the VPN, once there is a way, and says so.
-    pub(super) fn bypass(&mut self, vpn: Option<&Vpn>, taken: &Taken) -> Result<(), Error> {
+    /// Has the programs mark what goes past the VPNs, once there is a way, and says so.
+    pub(super) fn bypass(&mut self, vpns: &[Option<Vpn>], taken: &Taken) -> Result<(), Error> {
         let mark = self.settings.routing.mark.bypass();
         let used = mark.filter(|_| !taken.families.is_empty());
         let config = Config {
@@ -49,9 +52,9 @@ impl Engine {
             self.config = config;
             self.datapath.configure(&self.config)?;
         }
-        let note = vpn
-            .filter(|vpn| vpn.up && !taken.families.is_empty())
-            .map(|vpn| note(&vpn.name, mark, taken));
+        let had = |vpn: &&Vpn| vpn.up && self.bypassed.by.contains(&vpn.index);
+        let had = vpns.iter().flatten().find(had);
+        let note = had.map(|vpn| note(&vpn.name, mark, taken));
         if note.is_some() && note != self.bypassed.told {
             self.bypassed.told = note;
             if self.started {
@@ -126,6 +129,7 @@ mod tests {
                 .iter()
                 .map(|&(family, name)| route(family, name))
                 .collect(),
+            by: [IfIndex(7)].into(),
         };
         note("tun0", Mark::DEFAULT.bypass(), &taken)
     }

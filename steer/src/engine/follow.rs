@@ -3,15 +3,13 @@
 use std::{collections::BTreeSet, ffi::OsString, path::Path, time::Duration};
 
 use nix::sys::inotify::AddWatchFlags;
-use steer_common::types::{self, Config, VPNS};
 use tokio::time::Instant;
 
-use super::{Engine, Error, service};
+use super::{Engine, Error, vpns::FollowedVpn};
 use crate::{
-    config::VpnChoice,
     datapath::{self, cgroup_id},
-    host::{self, Link, cgroup::Hierarchy, link, vpn},
-    route::{self, OnDown, Plan, Vpn, Wanted},
+    host::{self, Link, cgroup::Hierarchy, link},
+    route::{self, Plan, Vpn, Wanted},
 };
 
 /// Changes of the host come in bursts; they are taken together.
@@ -32,13 +30,6 @@ impl Hurry {
         let next = Instant::now() + APART;
         (next < self.until).then_some(Self { next, ..self })
     }
-}
-
-/// As the programs have them.
-pub(super) fn vpns(all: impl IntoIterator<Item = types::Vpn>) -> [types::Vpn; VPNS] {
-    let mut vpns = [types::Vpn::default(); VPNS];
-    vpns.iter_mut().zip(all).for_each(|(to, vpn)| *to = vpn);
-    vpns
 }
 
 /// Leaves out what went away between the look and now, which is told as a change of its own.
@@ -62,15 +53,20 @@ impl Engine {
     /// Looks at the interfaces anew. Says whether there are new bridges, so that a second look is due.
     pub(super) async fn follow_links(&mut self) -> Result<bool, Error> {
         let links = link::list().await?;
-        let chosen = vpn::choose(&self.vpn, &links);
-        let unclear = chosen.as_ref().err().map(ToString::to_string);
-        let vpn = chosen.ok().and_then(vpn::Choice::found);
+        let mut unclear = None;
+        let mut vpns = Vec::new();
+        for vpn in &self.vpns {
+            vpns.push(vpn.choose(&links).unwrap_or_else(|error| {
+                unclear.get_or_insert(error.to_string());
+                None
+            }));
+        }
         self.links.clone_from(&links);
         let attached = self.attach_named(&links);
         let assigned = self.assign_anew().await;
         let kept = self.keep_attached();
         self.newest = self.newest.max(self.looked_at(&links));
-        let followed = self.follow_vpn(vpn, &links).await;
+        let followed = self.follow_vpns(&vpns, &links).await;
         if unclear != self.unclear {
             unclear.iter().for_each(|why| self.report.note(why));
             self.unclear = unclear;
@@ -83,28 +79,22 @@ impl Engine {
         Ok(news)
     }
 
-    /// Brings routes and programs to what the VPN is like now.
-    pub(super) async fn follow_vpn(
+    /// Brings routes and programs to what the VPNs are like now.
+    pub(super) async fn follow_vpns(
         &mut self,
-        vpn: Option<Vpn>,
+        vpns: &[Option<Vpn>],
         links: &[Link],
     ) -> Result<(), Error> {
-        if let Some(vpn) = &vpn {
-            // From now on by its name: another device that comes up does not take over.
-            self.vpn.value = VpnChoice::Named(vpn.name.clone());
+        for (known, vpn) in self.vpns.iter_mut().zip(vpns) {
+            known.see(vpn.clone(), links);
         }
-        self.seen_vpn.clone_from(&vpn);
-        let others = vpn::of_others(vpn.as_ref(), links);
-        self.sources = route::sources(&self.sources, vpn.as_ref(), &others);
         let steered = links.iter().filter(|link| self.has_bridge(link.index));
         let wanted = Wanted {
-            vpn: vpn.clone(),
-            sources: self.sources.clone(),
-            on_down: self.settings.on_down,
+            tunnels: self.vpns.iter().map(FollowedVpn::tunnel).collect(),
             networks: steered.flat_map(|link| link.networks.clone()).collect(),
             dns: self.dns_rules(links),
             forwards: self.forwards(),
-            taken: self.bypassed.look(vpn.as_ref()).await?,
+            taken: self.bypassed.look(vpns).await?,
             newest: self.newest,
             numbers: self.settings.routing,
         };
@@ -123,30 +113,8 @@ impl Engine {
         }
         let home = host::home(links, |index| self.has_bridge(index));
         self.datapath.set_home(&home)?;
-        let up = vpn.as_ref().filter(|vpn| vpn.up);
-        let config = Config {
-            vpns: vpns([types::Vpn {
-                ifindex: vpn.as_ref().map_or(0, |vpn| vpn.index.0),
-                v4: up
-                    .and_then(|vpn| vpn.v4.first())
-                    .map_or([0; 4], |address| address.octets()),
-                v6: up
-                    .and_then(|vpn| vpn.v6.first())
-                    .map_or([0; 16], |address| address.octets()),
-                mark: self.settings.routing.mark.value(),
-                open: u32::from(up.is_none() && self.settings.on_down == OnDown::Direct),
-            }]),
-            ..self.config
-        };
-        if config != self.config {
-            self.config = config;
-            self.datapath.configure(&self.config)?;
-            if self.started {
-                self.report.vpn(vpn.as_ref(), self.settings.on_down);
-                service::vpn(up.is_some(), self.settings.on_down == OnDown::Direct);
-            }
-        }
-        self.bypass(vpn.as_ref(), &wanted.taken)
+        self.tell_vpns()?;
+        self.bypass(vpns, &wanted.taken)
     }
 
     /// Tells what else drops what is forwarded to containers, once.

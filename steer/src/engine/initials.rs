@@ -143,7 +143,7 @@ impl Engine {
             return Ok(false);
         };
         self.learn_by_hello(flow, name, ruling)?;
-        if self.stays_direct(flow) {
+        if self.stays_direct(flow, sender.process, ruling.verdict) {
             return Ok(false);
         }
         let stopped = self.settings.sni.late == config::Late::Reset;

@@ -4,11 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use steer_common::{
     decide::Match,
-    suffix::hash_name,
-    types::{Address, Verdict, source},
+    types::{Address, source},
 };
 
-use super::{Engine, Error};
+use super::{Engine, Error, Ruling};
 use crate::{
     datapath::Lesson,
     events::STEER,
@@ -113,10 +112,10 @@ impl Engine {
     /// Grants the addresses of a name what an answer with them would. Says how many there are.
     fn teach(&mut self, resolved: &Resolved) -> Result<usize, Error> {
         let name = resolved.name.as_str();
-        let matched = Match {
-            verdict: Verdict::VPN,
-            rule: hash_name(&self.config.key, name),
+        let Some(Ruling { verdict, rule }) = self.rulebook.decide(name) else {
+            return Ok(0);
         };
+        let matched = Match { verdict, rule };
         let mut count = 0;
         for &(ip, ttl) in &resolved.addresses {
             let learned = self.learn(&Lesson {

@@ -24,10 +24,10 @@ pub mod sockets;
 mod stage;
 mod terminal;
 mod upkeep;
+mod vpns;
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     path::Path,
     sync::Arc,
@@ -37,7 +37,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use steer_common::{
     stats::Stats,
-    types::{self, Config, PORTS, Port, TICK_SECONDS},
+    types::{Config, PORTS, Port, TICK_SECONDS},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -60,24 +60,24 @@ use self::{
     scopes::Scoped,
     stage::Stage,
     terminal::Terminal,
+    vpns::FollowedVpn,
 };
 pub use self::{
     error::Error,
     rulebook::{Rulebook, Ruling},
 };
 use crate::{
-    config::{Late, Settings, VpnChoice},
+    config::{Late, Settings},
     control,
     datapath::{self, Datapath, Pins},
     error::sentence,
     events::Event,
     host::{Bridge, Cgroup, Host, Link, requirements},
     instance::{Instance, Name},
-    origin::Sourced,
     progress::Progress,
     relay::Relay,
     report::Report,
-    route::{self, Change, IfIndex, Numbers, Plan, Routing, Vpn, Watch},
+    route::{self, Change, IfIndex, Numbers, Plan, Routing, VpnId, Watch},
 };
 
 /// Docker makes a bridge before it tells of the network, so a second look follows.
@@ -144,11 +144,7 @@ struct Engine {
     counted: Stats,
     /// Whether the start is over: what it did is told as a whole.
     started: bool,
-    vpn: Sourced<VpnChoice>,
-    /// As it was seen last.
-    seen_vpn: Option<Vpn>,
-    /// The VPN's addresses, or those that it had last.
-    sources: BTreeSet<IpAddr>,
+    vpns: Vec<FollowedVpn>,
     bypassed: Bypassed,
     /// What was last asked of the routing.
     plan: Option<Plan>,
@@ -225,11 +221,8 @@ impl Engine {
             tick: inherited.map_or(0, |config| config.tick),
             floor: upkeep::FLOOR,
             grace: upkeep::GRACE,
-            vpns: follow::vpns([types::Vpn {
-                mark: settings.routing.mark.value(),
-                ..types::Vpn::default()
-            }]),
-            default: types::Path::vpn(1),
+            vpns: vpns::nowhere(&settings),
+            default: settings.default_vpn.path(),
             mask: settings.routing.mark.mask(),
             reset: u32::from(settings.sni.late == Late::Reset),
             bypass: inherited.map_or(0, |config| config.bypass),
@@ -261,7 +254,7 @@ impl Engine {
             events,
             pieces,
             initials: Initials::new(),
-            relay: Relay::new(settings.routing.mark.value()),
+            relay: Relay::new(),
             scoped: Scoped::new(&settings.scopes, &settings.docker.value),
             links: host.links.clone(),
             contested: None,
@@ -275,9 +268,7 @@ impl Engine {
             report,
             counted,
             started: false,
-            vpn: settings.vpn.clone(),
-            seen_vpn: None,
-            sources: BTreeSet::new(),
+            vpns: settings.vpns.iter().map(FollowedVpn::new).collect(),
             bypassed: Bypassed::default(),
             plan: None,
             obstacles: Vec::new(),
@@ -302,10 +293,12 @@ impl Engine {
         let newest = engine.looked_at(&host.links);
         // What came while nobody ran waits until it is attached to.
         engine.newest = engine.routing.newest().unwrap_or(newest);
-        engine.sources = engine.routing.sources();
+        for (place, vpn) in engine.vpns.iter_mut().enumerate() {
+            vpn.sources = engine.routing.sources(VpnId(place));
+        }
         engine.bridges = host.bridges.clone();
         host.notes.extend(engine.begin_scopes().await?);
-        engine.follow_vpn(host.vpn.clone(), &host.links).await?;
+        engine.follow_vpns(&host.vpns, &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
 
         Stage::Cgroups.begin()?;
@@ -331,7 +324,7 @@ impl Engine {
         engine.isolate(&scoped_before);
         if newest > engine.newest {
             engine.newest = newest;
-            engine.follow_vpn(host.vpn.clone(), &host.links).await?;
+            engine.follow_vpns(&host.vpns, &host.links).await?;
         }
         engine.datapath.detach_others()?;
         if let Some(before) = inherited {

@@ -132,7 +132,7 @@ impl Engine {
             return Ok(self.datapath.forget_hello(&key)?);
         };
         self.learn_by_hello(flow, name, ruling)?;
-        if piece.by_vpn != 0 || self.stays_direct(flow) {
+        if piece.by_vpn != 0 || self.stays_direct(flow, piece.process != 0, ruling.verdict) {
             return Ok(self.datapath.forget_hello(&key)?);
         }
         let late = Late {
@@ -172,9 +172,10 @@ impl Engine {
 
     /// Whether a flow of the VPN's goes direct all the same. As in the programs: a rule for networks, or the user's choice
     /// while the VPN is down, may send the next try where this one goes.
-    pub(super) fn stays_direct(&self, flow: &FlowKey) -> bool {
+    pub(super) fn stays_direct(&self, flow: &FlowKey, process: bool, verdict: Verdict) -> bool {
         let by_network = self.rulebook.rules().decide_address(flow.remote.to_ip());
-        by_network.is_some() || self.config.vpn(self.config.default).open != 0
+        let vpn = self.vpn_of(flow, process, verdict);
+        by_network.is_some() || self.config.vpn(vpn).open != 0
     }
 
     /// Ends a connection that was stopped, so that its client tries again at once.

@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use steer_common::types::{Address, Piece, ScopeKey};
+use steer_common::types::{Address, Path, Piece, Verdict};
 
 use super::{Engine, Error};
-use crate::{config::Way, relay::Question};
+use crate::{
+    config::{Scope, Way},
+    relay::Question,
+    route::VpnId,
+};
 
 impl Engine {
     /// Has a question asked that was stopped.
@@ -19,23 +23,38 @@ impl Engine {
             client: end(flow.local, flow.local_port),
             server: end(flow.remote, flow.remote_port),
             by: self.answerers(piece).to_vec(),
+            mark: self.config.vpn(self.asks_by(piece)).mark,
         });
         Ok(())
+    }
+
+    /// The VPN that they are asked by: that of whoever asks, or that of the name.
+    fn asks_by(&self, piece: &Piece) -> Path {
+        let scope = self.asking_scope(piece);
+        let of_scope = scope.and_then(|scope| scope.vpn);
+        let of_scope = of_scope.map_or(Path::DIRECT, VpnId::path);
+        let has_servers = scope.is_some_and(|scope| !scope.dns.is_empty());
+        let verdict = match piece.by_vpn {
+            number if number != 0 && !has_servers => Verdict::new(number),
+            _ => Verdict::VPN,
+        };
+        self.config.meant(verdict, of_scope)
+    }
+
+    fn asking_scope(&self, piece: &Piece) -> Option<&Scope> {
+        let number = match piece.first {
+            0 if piece.process == 0 => self.scope_of_flow(&piece.flow),
+            0 => None,
+            number => usize::try_from(number).unwrap_or_default().checked_sub(1),
+        };
+        self.settings.scopes.get(number?)
     }
 
     /// Who is asked: by a scope's own resolvers what its containers ask, also while it is not known whose question it is.
     fn answerers(&self, piece: &Piece) -> &[IpAddr] {
         let scopes = &self.settings.scopes;
-        let whose = match piece.first {
-            0 if piece.process == 0 => self.scope_of(&ScopeKey {
-                bridge: piece.flow.origin as u32,
-                zero: 0,
-                address: piece.flow.local,
-            }),
-            0 => None,
-            number => usize::try_from(number).unwrap_or_default().checked_sub(1),
-        };
-        if let Some(scope) = whose.and_then(|number| scopes.get(number)) {
+        let whose = self.asking_scope(piece);
+        if let Some(scope) = whose.filter(|scope| !scope.dns.is_empty()) {
             return &scope.dns;
         }
         if piece.by_vpn != 0 {

@@ -244,8 +244,7 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
         sourced.iter().map(|sourced| &sourced.value).collect()
     }
     let differs = [
-        ("vpn.interface", old.vpn.value != new.vpn.value),
-        ("vpn.on_down", old.on_down != new.on_down),
+        ("[vpn]", !same_vpns(old, new)),
         (
             "attach.cgroups",
             values(&old.cgroups) != values(&new.cgroups),
@@ -263,6 +262,12 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
+}
+
+fn same_vpns(old: &Settings, new: &Settings) -> bool {
+    let mut pairs = old.vpns.iter().zip(&new.vpns);
+    let same = old.vpns.len() == new.vpns.len() && old.default_vpn == new.default_vpn;
+    same && pairs.all(|(old, new)| old.means(new))
 }
 
 fn same_scopes(old: &[Scope], new: &[Scope]) -> bool {

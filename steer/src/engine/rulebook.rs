@@ -142,7 +142,7 @@ impl Rulebook {
 
     fn ruling(&self, judgement: &Judgement<'_>) -> Ruling {
         Ruling {
-            verdict: judgement.verdict.into(),
+            verdict: judgement.kernel(),
             rule: rule_hash(&self.key, judgement.by),
         }
     }
@@ -174,6 +174,7 @@ mod tests {
         let rules = rules.iter().map(|&(text, verdict)| Rule {
             subject: text.parse().unwrap(),
             verdict,
+            vpn: None,
             origin: Origin::Flag("--vpn-domain"),
         });
         Rulebook::new(Arc::new(RuleSet::compile(rules).unwrap()), None).unwrap()

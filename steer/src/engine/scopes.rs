@@ -25,7 +25,7 @@ use crate::{
     },
     inspect,
     learn::reinject::on_bridge,
-    route::{self, DnsRule, Forward, IfIndex},
+    route::{self, DnsRule, Forward, IfIndex, VpnId},
     scope::{Assignment, BridgeScope, ScopeId, assign, entry, may_leave, scope_id},
 };
 
@@ -330,6 +330,15 @@ impl Engine {
     }
 
     /// The scope that a container is in, counted from zero.
+    pub(super) fn scope_of_flow(&self, flow: &FlowKey) -> Option<usize> {
+        self.scope_of(&ScopeKey {
+            bridge: flow.origin as u32,
+            zero: 0,
+            address: flow.local,
+        })
+    }
+
+    /// The same of a container.
     pub(super) fn scope_of(&self, who: &ScopeKey) -> Option<usize> {
         let told = |who: &ScopeKey| self.scoped.told.get(who).copied();
         let entry = entry(told, IfIndex(who.bridge), who.address.to_ip());
@@ -397,7 +406,7 @@ impl Engine {
             || before.bridges != assignment.bridges;
         if leads && self.started {
             let links = self.links.clone();
-            if let Err(error) = self.follow_vpn(self.seen_vpn.clone(), &links).await {
+            if let Err(error) = self.follow_vpns(&self.seen_vpns(), &links).await {
                 // It is tried again before anybody is let on.
                 self.scoped.assignment = before;
                 return Err(error);
@@ -440,6 +449,7 @@ impl Engine {
                 source,
                 within: link.networks.clone(),
                 servers: scope.dns.clone(),
+                vpn: scope.vpn.unwrap_or(self.settings.default_vpn),
             })
         };
         let assignment = &self.scoped.assignment;
@@ -454,11 +464,15 @@ impl Engine {
         whole.chain(each).collect()
     }
 
-    /// What comes to the VPN's address for containers.
+    /// What comes to the VPNs' addresses for containers.
     pub(super) fn forwards(&self) -> Vec<Forward> {
         let found = self.scoped.assignment.forwards.iter();
-        let there = found.filter_map(|it| Some((&it.forward, it.target.as_ref().ok()?)));
-        let each = there.flat_map(|(forward, target)| {
+        let there = found.filter_map(|it| {
+            let scope = self.settings.scopes.get(it.scope.0)?;
+            let vpn = scope.vpn.unwrap_or(self.settings.default_vpn);
+            Some((&it.forward, it.target.as_ref().ok()?, vpn))
+        });
+        let each = there.flat_map(|(forward, target, vpn)| {
             let name = self.bridges.iter().find(|it| it.index == target.bridge);
             let v4 = target.v4.map(IpAddr::from);
             let v6 = target.v6.map(IpAddr::from);
@@ -472,6 +486,7 @@ impl Engine {
                     to,
                     to_port: forward.to,
                     bridge: name?.name.clone(),
+                    vpn,
                 })
             })
         });
@@ -568,7 +583,7 @@ fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
                 },
                 dns: u32::from(!scope.dns.is_empty()),
                 scope: u32::try_from(number + 1).unwrap_or_default(),
-                path: Path::DIRECT,
+                path: scope.vpn.map_or(Path::DIRECT, VpnId::path),
             }
         }
     };

@@ -20,14 +20,19 @@ pub(super) fn stopping() {
     ]);
 }
 
-/// What the VPN is like.
-pub(super) fn vpn(up: bool, direct: bool) {
-    let status = match (up, direct) {
-        (true, _) => "steering",
-        (false, false) => "the VPN is down: what must take it is blocked until it is back",
-        (false, true) => "the VPN is down: what should take it goes direct until it is back",
+/// What the VPNs are like: which is down, by its name where there are several, and whether its flows go direct.
+pub(super) fn vpn(down: Option<(Option<&str>, bool)>) {
+    let Some((name, direct)) = down else {
+        return tell(&[NotifyState::Status("steering")]);
     };
-    tell(&[NotifyState::Status(status)]);
+    let name = name.map_or_else(String::new, |name| format!(" {name}"));
+    let meanwhile = if direct {
+        "should take it goes direct"
+    } else {
+        "must take it is blocked"
+    };
+    let status = format!("the VPN{name} is down: what {meanwhile} until it is back");
+    tell(&[NotifyState::Status(&status)]);
 }
 
 /// Who does not listen misses nothing that matters here.

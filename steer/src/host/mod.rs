@@ -36,8 +36,8 @@ use std::path::PathBuf;
 pub struct Host {
     /// The interfaces.
     pub links: Vec<Link>,
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<Vpn>,
+    /// The VPNs' interfaces, as far as they are there.
+    pub vpns: Vec<Option<Vpn>>,
     /// The cgroups whose processes are steered; none of them lies below another.
     pub cgroups: Vec<Cgroup>,
     /// The bridges whose containers are steered.
@@ -56,19 +56,22 @@ impl Host {
     pub async fn discover(settings: &Settings) -> Result<Self, HostError> {
         let links = link::list().await?;
         let mut notes = Vec::new();
-        let vpn = match vpn::choose(&settings.vpn, &links)? {
-            vpn::Choice::Found(vpn) => Some(vpn),
-            vpn::Choice::Awaited(why) => {
-                let meanwhile = match settings.on_down {
-                    OnDown::Block => "is blocked",
-                    OnDown::Direct => "goes direct, as on_down says,",
-                };
-                notes.push(format!(
-                    "{why}. Until it comes, what the rules send there {meanwhile}"
-                ));
-                None
-            }
-        };
+        let mut vpns = Vec::new();
+        for vpn in &settings.vpns {
+            vpns.push(match vpn::choose(&vpn.interface, &links)? {
+                vpn::Choice::Found(vpn) => Some(vpn),
+                vpn::Choice::Awaited(why) => {
+                    let meanwhile = match vpn.on_down.value {
+                        OnDown::Block => "is blocked",
+                        OnDown::Direct => "goes direct, as on_down says,",
+                    };
+                    notes.push(format!(
+                        "{why}. Until it comes, what the rules send there {meanwhile}"
+                    ));
+                    None
+                }
+            });
+        }
         let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
         let networks = match docker::networks(&settings.docker, &links, &mut notes).await {
             Err(error @ HostError::Docker { .. }) if settings.waits() => {
@@ -78,7 +81,10 @@ impl Host {
             networks => networks?,
         };
         let bridges = bridge::resolve(&settings.bridges, &links, &networks, &mut notes)?;
-        let is_vpn = |bridge: &&Bridge| vpn.as_ref().is_some_and(|vpn| vpn.name == bridge.name);
+        let is_vpn = |bridge: &&Bridge| {
+            let mut there = vpns.iter().flatten();
+            there.any(|vpn| vpn.name == bridge.name)
+        };
         if let Some(bridge) = bridges.iter().find(is_vpn) {
             return Err(HostError::VpnIsSteered {
                 name: bridge.name.clone(),
@@ -94,7 +100,7 @@ impl Host {
         }
         Ok(Self {
             links,
-            vpn,
+            vpns,
             cgroups,
             bridges,
             netns: netns::cookie(),

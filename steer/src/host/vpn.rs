@@ -62,7 +62,7 @@ pub fn choose(choice: &Sourced<VpnChoice>, links: &[Link]) -> Result<Choice, Hos
     }
 }
 
-/// The addresses of interfaces that are up and not the VPN's. One that is down may be the VPN's, which is not known then.
+/// The addresses of interfaces that are up and not this VPN's. One that is down may be the VPN's, which is not known then.
 pub fn of_others(vpn: Option<&Vpn>, links: &[Link]) -> BTreeSet<IpAddr> {
     let is_other = |link: &&Link| link.up && vpn.is_none_or(|vpn| vpn.index != link.index);
     links

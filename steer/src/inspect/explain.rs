@@ -335,7 +335,7 @@ impl<'a> Facts<'a> {
             if matched.verdict != Verdict::NONE {
                 let written = rulebook.rules_of(hash);
                 let found = written.iter().find(|(subject, judgement)| {
-                    Verdict::from(judgement.verdict) == matched.verdict && covers(subject, whole)
+                    judgement.kernel() == matched.verdict && covers(subject, whole)
                 });
                 facts.push(match found {
                     Some((subject, judgement)) => RuleFact::new(subject, judgement),

@@ -193,7 +193,7 @@ impl RuleFact {
         let written = rulebook.rules_of(hash);
         let found = written
             .iter()
-            .find(|(_, judgement)| types::Verdict::from(judgement.verdict) == verdict);
+            .find(|(_, judgement)| judgement.kernel() == verdict);
         found.map_or_else(
             || Self {
                 rule: format!("{hash:016x}"),

@@ -156,7 +156,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             .as_ref()
             .map(|file| file.display().to_string()),
         vpn: snapshot.vpn.as_ref().map(VpnFact::of),
-        on_down: snapshot.settings.on_down,
+        on_down: snapshot.settings.vpn().on_down.value,
         bridges: snapshot
             .bridges
             .iter()

@@ -25,6 +25,7 @@ mod tests {
         let rules = patterns.into_iter().map(|(pattern, verdict)| Rule {
             subject: pattern.parse().expect("a pattern"),
             verdict,
+            vpn: None,
             origin: Origin::Flag("--vpn-domain"),
         });
         RuleSet::compile(rules).expect("rules")
@@ -47,6 +48,7 @@ mod tests {
         let rule = |subject: &str, origin| Rule {
             subject: subject.parse().expect("a pattern"),
             verdict: Verdict::Vpn,
+            vpn: None,
             origin,
         };
         let list = Origin::List {

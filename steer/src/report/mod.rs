@@ -176,18 +176,19 @@ impl Report {
         );
     }
 
-    /// The VPN is another than before: up, down, with other addresses.
-    pub fn vpn(&self, vpn: Option<&Vpn>, on_down: OnDown) {
+    /// A VPN is another than before: up, down, with other addresses. It has a name where there are several.
+    pub fn vpn(&self, name: Option<&str>, vpn: Option<&Vpn>, on_down: OnDown) {
+        let name = name.map_or_else(String::new, |name| format!("{name} "));
         match (vpn.filter(|vpn| vpn.up), on_down) {
-            (Some(vpn), _) => self.say("vpn", format_args!("{} is up", vpn.name)),
+            (Some(vpn), _) => self.say("vpn", format_args!("{name}{} is up", vpn.name)),
             (None, OnDown::Block) => self.say(
                 "vpn",
-                format_args!("is down: what must take it is blocked until it is back"),
+                format_args!("{name}is down: what must take it is blocked until it is back"),
             ),
             (None, OnDown::Direct) => self.say(
                 "vpn",
                 format_args!(
-                    "is down: what should take it goes direct until it is back, as on_down says"
+                    "{name}is down: what should take it goes direct until it is back, as on_down says"
                 ),
             ),
         }

@@ -5,7 +5,7 @@ use crate::config::{
 };
 use crate::host::{Bridge, Cgroup, Host, link};
 use crate::origin::Origin;
-use crate::route::Vpn;
+use crate::route::{Vpn, VpnId};
 use crate::rules::{RuleSet, Verdict};
 use crate::words::counted;
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ pub(super) const COLUMN: usize = 9;
 
 /// What a configuration comes to before any host is looked at, without line ends.
 pub fn configured(settings: &Settings) -> Vec<String> {
-    let vpn = match &settings.vpn.value {
-        VpnChoice::Auto => "auto: the one tun, wireguard or ppp device that is up",
-        VpnChoice::Named(name) => name,
-    };
-    let mut lines = vec![row(
-        "vpn",
-        format!("{vpn}; when down: {}", on_down(settings)),
-    )];
+    let vpns = settings.vpns.iter().enumerate().map(|(place, vpn)| {
+        let interface = match &vpn.interface.value {
+            VpnChoice::Auto => "auto: the one tun, wireguard or ppp device that is up",
+            VpnChoice::Named(name) => name,
+        };
+        of_vpn(settings, VpnId(place), interface, "when down")
+    });
+    let mut lines: Vec<_> = vpns.collect();
     lines.extend(settings.cgroups.iter().map(|choice| match &choice.value {
         CgroupChoice::Auto => row("cgroup", "auto: dockerd's and containerd's".to_owned()),
         CgroupChoice::Path(path) => row("cgroup", path.display().to_string()),
@@ -43,14 +43,12 @@ pub fn configured(settings: &Settings) -> Vec<String> {
 
 /// The lines that tell the user what a run does, without line ends.
 pub fn summary(settings: &Settings, host: &Host) -> Vec<String> {
-    let on_down = on_down(settings);
-    let mut lines = vec![row(
-        "vpn",
-        match &host.vpn {
-            Some(it) => format!("{}; when down: {on_down}", vpn(it)),
-            None => format!("awaited; meanwhile: {on_down}"),
-        },
-    )];
+    let vpns = host.vpns.iter().enumerate();
+    let vpns = vpns.map(|(place, found)| match found {
+        Some(it) => of_vpn(settings, VpnId(place), &vpn(it), "when down"),
+        None => of_vpn(settings, VpnId(place), "awaited", "meanwhile"),
+    });
+    let mut lines: Vec<_> = vpns.collect();
     lines.extend(host.cgroups.iter().map(|it| row("cgroup", cgroup(it))));
     lines.extend(host.bridges.iter().map(|it| row("bridge", bridge(it))));
     lines.extend(settings.scopes.iter().map(scope));
@@ -101,11 +99,17 @@ fn rules(settings: &Settings) -> Vec<String> {
         .collect()
 }
 
-fn on_down(settings: &Settings) -> &'static str {
-    match settings.on_down {
+/// A VPN, by its name where there are several.
+fn of_vpn(settings: &Settings, id: VpnId, what: &str, when: &str) -> String {
+    let name = settings.vpn_name(id);
+    let name = name.map_or_else(String::new, |name| format!("{name} "));
+    let is_default = settings.vpns.len() > 1 && id == settings.default_vpn;
+    let default = if is_default { "; the default one" } else { "" };
+    let down = match settings.vpns[id.0].on_down.value {
         OnDown::Block => "blocked",
         OnDown::Direct => "direct",
-    }
+    };
+    row("vpn", format!("{name}{what}; {when}: {down}{default}"))
 }
 
 fn way(verdict: Verdict) -> &'static str {
@@ -241,13 +245,13 @@ mod tests {
         };
         let host = Host {
             links: Vec::new(),
-            vpn: Some(Vpn {
+            vpns: vec![Some(Vpn {
                 name: "wg0".to_owned(),
                 index: IfIndex(4),
                 up: true,
                 v4: vec!["10.8.0.2".parse().unwrap()],
                 v6: vec!["fd00::2".parse().unwrap()],
-            }),
+            })],
             cgroups: vec![Cgroup {
                 path: "/sys/fs/cgroup/system.slice/docker.service".into(),
                 id: 7,

@@ -302,14 +302,18 @@ impl fmt::Display for Change {
             Self::SetNft {
                 new: Some(table), ..
             } => {
-                match &table.interface {
-                    Some(interface) => write!(
+                let mut masquerades = table.tunnels().peekable();
+                if masquerades.peek().is_none() {
+                    f.write_str("nft add table inet steer")?;
+                }
+                for (place, (mark, interface)) in masquerades.enumerate() {
+                    let begin = if place == 0 { "nft " } else { "; " };
+                    write!(
                         f,
-                        "nft add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{interface}\" masquerade",
-                        table.mark.mask(),
-                        table.mark.value(),
-                    )?,
-                    None => f.write_str("nft add table inet steer")?,
+                        "{begin}add rule inet steer postrouting meta mark and {:#x} == {:#x} oifname \"{interface}\" masquerade",
+                        mark.mask(),
+                        mark.value(),
+                    )?;
                 }
                 match (table.dns.len(), table.forwards.len()) {
                     (0, 0) => Ok(()),

@@ -31,7 +31,7 @@ use super::{
         to_the_host,
     },
     keep,
-    plan::{Family, Mark, NftTable},
+    plan::{Family, Mark, NftTable, VpnId},
 };
 use crate::rules::Net;
 
@@ -70,6 +70,8 @@ pub struct DnsRule {
     /// The servers; the first of a family gets the questions of that family. Where there is none they are refused, so that
     /// clients turn to the other family. Servers that are containers ask whom they like.
     pub servers: Vec<IpAddr>,
+    /// The VPN that they take.
+    pub vpn: VpnId,
 }
 
 impl DnsRule {
@@ -100,6 +102,7 @@ pub(super) struct Group<'a> {
     pub(super) bridge: &'a str,
     pub(super) within: &'a [Net],
     pub(super) servers: &'a [IpAddr],
+    pub(super) vpn: VpnId,
     /// None for all.
     pub(super) sources: Vec<IpAddr>,
 }
@@ -115,13 +118,15 @@ pub(super) fn groups(rules: &BTreeSet<DnsRule>) -> Vec<Group<'_>> {
             rule.bridge.as_str(),
             rule.within.as_slice(),
             rule.servers.as_slice(),
+            rule.vpn,
         );
         groups.entry(key).or_default().extend(rule.source);
     }
-    let group = |((_, bridge, within, servers), sources)| Group {
+    let group = |((_, bridge, within, servers, vpn), sources)| Group {
         bridge,
         within,
         servers,
+        vpn,
         sources,
     };
     groups.into_iter().map(group).collect()
@@ -204,7 +209,9 @@ pub(super) fn rules(table: &NftTable) -> Vec<(String, Vec<Statement<'static>>)> 
             }
         }
         let others = || group.others().into_iter();
-        for rule in others().chain(group.translations(table.mark)) {
+        let mark = table.mark.of(group.vpn);
+        let translations = mark.map(|mark| group.translations(mark));
+        for rule in others().chain(translations.into_iter().flatten()) {
             add(&asks(number), rule);
         }
         for rule in others().chain(group.refusals()) {

@@ -60,6 +60,7 @@ impl Opening {
             to,
             to_port,
             bridge,
+            vpn: _,
         } = &self.forward;
         let (vpn, what) = (&self.vpn, if self.answers { "answers of " } else { "" });
         format!(
@@ -76,6 +77,7 @@ impl Opening {
             to,
             to_port,
             bridge,
+            vpn: _,
         } = &self.forward;
         let (from, by, which, at, direction) = if self.answers {
             (bridge, &self.vpn, "-s", "--sport", "REPLY")
@@ -365,6 +367,7 @@ mod tests {
             to: to.parse().unwrap(),
             to_port: 80,
             bridge: "br-0643904d72d9".into(),
+            vpn: crate::route::VpnId::default(),
         }
     }
 

@@ -21,6 +21,19 @@ pub enum Error {
         /// Bits compared.
         mask: u32,
     },
+    /// There are more VPNs than marks.
+    #[error(
+        "the mask {:#x} has no room for the marks of {vpns} VPNs: set [routing] mask to more bits, of which mark is one, for example \
+         mask = {:#x}",
+        mark.mask(),
+        mark.wider(*vpns)
+    )]
+    NarrowMask {
+        /// The first one's.
+        mark: Mark,
+        /// How many there are.
+        vpns: usize,
+    },
     /// A table that is the system's.
     #[error(
         "routing table {} is the system's own: set [routing] table to a free number, for example 7350",

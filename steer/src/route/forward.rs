@@ -4,7 +4,7 @@
 //! attaches them while steer does not run. So what comes from a bridge that is newer than all that steer has looked at is not
 //! forwarded; clients send again. Between bridges, and to the host itself, packets go as ever.
 //!
-//! **They ask for segments that fit through the VPN**: servers learn of its smaller MTU by ICMP from its far end alone, which
+//! **They ask for segments that fit through their VPN**: servers learn of its smaller MTU by ICMP from its far end alone, which
 //! many a VPN does not send.
 
 use nftables::{
@@ -40,11 +40,9 @@ pub(super) fn chain(table: &'static str) -> Chain<'static> {
 pub(super) fn rules(
     table: &NftTable,
 ) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
-    let clamp = table.interface.as_deref().map(clamp);
-    [hold(table.newest)]
-        .into_iter()
-        .chain(clamp)
-        .map(|rule| (CHAIN, rule))
+    let mut rules = vec![hold(table.newest)];
+    rules.extend(table.tunnels().map(|(_, vpn)| clamp(vpn)));
+    rules.into_iter().map(|rule| (CHAIN, rule))
 }
 
 /// Kernels number interfaces as they come, from 1 on. Said as a range, for nftables 0.6 takes greater for less.

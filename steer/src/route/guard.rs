@@ -1,6 +1,11 @@
 //! Applies plans, and puts the host back on every way out.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+    thread,
+};
 
 use super::{
     Change, Error,
@@ -10,7 +15,7 @@ use super::{
     message::{SeenRoute, SeenRule},
     netlink::{Netlink, has_ipv6},
     nft::{self, Owner},
-    plan::{Family, IfIndex, NftTable, Numbers, Plan, Priority, Selector, TableId},
+    plan::{Family, IfIndex, NftTable, Numbers, Plan, Priority, Selector, TableId, VpnId},
     rp_filter,
 };
 
@@ -26,7 +31,8 @@ struct Inner {
     ledger: Ledger,
     numbers: Numbers,
     newest: Option<IfIndex>,
-    sources: BTreeSet<IpAddr>,
+    /// By the table of their VPN.
+    sources: BTreeMap<TableId, BTreeSet<IpAddr>>,
     applied: bool,
     /// What has been told of Docker's firewall.
     troubles: BTreeSet<String>,
@@ -39,15 +45,16 @@ impl Routing {
         let numbers = numbers.check()?;
         let ledger = Ledger::open(run_dir)?;
         let netlink = Netlink::connect()?;
-        let mut sources = BTreeSet::new();
+        let mut sources: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for family in families() {
             let rules = netlink.rules(family).await?;
             check_rules(numbers, &rules)?;
             let ours = rules.iter().filter_map(|seen| seen.ours.as_ref());
-            sources.extend(ours.filter_map(|rule| match rule.selector {
-                Selector::From(address) => Some(address),
-                Selector::Mark(_) | Selector::MarkTo(..) => None,
-            }));
+            for rule in ours {
+                if let Selector::From(address) = rule.selector {
+                    sources.entry(rule.table).or_default().insert(address);
+                }
+            }
             for table in numbers.tables() {
                 check_routes(&netlink.routes(family, table).await?)?;
             }
@@ -72,10 +79,14 @@ impl Routing {
         self.0.as_ref().and_then(|inner| inner.newest)
     }
 
-    /// The addresses that a run that was killed took for the VPN's.
-    pub fn sources(&self) -> BTreeSet<IpAddr> {
+    /// The addresses that a run that was killed took for a VPN's.
+    pub fn sources(&self, vpn: VpnId) -> BTreeSet<IpAddr> {
         let inner = self.0.as_ref();
-        inner.map_or_else(BTreeSet::new, |inner| inner.sources.clone())
+        let of = |inner: &Inner| {
+            let table = inner.numbers.table_of(vpn);
+            inner.sources.get(&table).cloned()
+        };
+        inner.and_then(of).unwrap_or_default()
     }
 
     /// Brings the host to the plan and returns what had to be changed: nothing when all is there already. To be
@@ -112,7 +123,7 @@ pub async fn cleanup(run_dir: &Path, numbers: Numbers) -> Result<Vec<Change>, Er
         ledger,
         numbers,
         newest: None,
-        sources: BTreeSet::new(),
+        sources: BTreeMap::new(),
         applied: true,
         troubles: BTreeSet::new(),
     };
@@ -253,8 +264,8 @@ impl Inner {
                 .filter_map(|seen| seen.ours);
             state.rules.extend(rules.filter(|rule| {
                 numbers.iter().any(|numbers| {
-                    let leads =
-                        rule.table == TableId::MAIN || numbers.tables().contains(&rule.table);
+                    let is_ours = |table| table == rule.table;
+                    let leads = rule.table == TableId::MAIN || numbers.tables().any(is_ours);
                     numbers.owns(rule.priority) && leads
                 })
             }));
@@ -374,8 +385,7 @@ pub(super) fn clash(
             first: numbers.priority,
         });
     }
-    let ours = [Some(numbers.mark), numbers.mark.bypass()];
-    let taken = ours.into_iter().flatten().find(|ours| {
+    let taken = numbers.marks().find(|ours| {
         mark.is_some_and(|(value, mask)| {
             mask & ours.mask() != 0 && value & ours.mask() == ours.value()
         })

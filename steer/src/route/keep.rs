@@ -104,6 +104,7 @@ pub(super) fn rules(
     table: &NftTable,
 ) -> impl Iterator<Item = (&'static str, Vec<Statement<'static>>)> + use<> {
     let (mark, arrivals) = (table.mark, arrivals(table));
+    let notes = notes(mark, table.interfaces.len());
     CHAINS.into_iter().flat_map(move |(name, task, _, hook)| {
         let arrivals = match hook {
             NfHook::Prerouting => &arrivals[..],
@@ -112,8 +113,8 @@ pub(super) fn rules(
         let rules = match task {
             Task::LookBack => arrivals.iter().map(|it| it.look_back(mark)).collect(),
             Task::Forget => arrivals.iter().map(|it| it.forget(mark)).collect(),
-            Task::Note => passed(arrivals, note(mark)),
-            Task::Restore => passed(arrivals, restore(mark)),
+            Task::Note => passed(arrivals, note(mark, &notes)),
+            Task::Restore => passed(arrivals, restore(mark, &notes)),
         };
         rules.into_iter().map(move |rule| (name, rule))
     })
@@ -126,15 +127,15 @@ struct Arrival {
 }
 
 fn arrivals(table: &NftTable) -> Vec<Arrival> {
-    let arrival = |interface: &String, mark: Mark| Arrival {
-        interface: interface.clone(),
+    let arrival = |interface: &str, mark: Mark| Arrival {
+        interface: interface.to_owned(),
         mark: mark.value(),
     };
-    let vpn = table.interface.iter().map(|it| arrival(it, table.mark));
+    let vpns = table.tunnels().map(|(mark, it)| arrival(it, mark));
     let bypass = table.mark.bypass();
     let uplinks = table.uplinks.iter();
     let past = uplinks.filter_map(|it| Some(arrival(it, bypass?)));
-    vpn.chain(past).collect()
+    vpns.chain(past).collect()
 }
 
 impl Arrival {
@@ -176,27 +177,27 @@ struct Note {
     connection: u32,
 }
 
-/// What can be. Of who was asked from outside only that he answers past the VPN: what came by it is answered by its default
-/// route.
-fn notes(mark: Mark) -> Vec<Note> {
+/// What can be, with so many VPNs. Of who was asked from outside only that he answers past a VPN: what came by one is answered
+/// by its default route. That is not noted where the mask has a VPN's mark in the place of the note's.
+fn notes(mark: Mark, vpns: usize) -> Vec<Note> {
     let note = |direction, packet, connection| Note {
         direction,
         packet,
         connection,
     };
-    let mut notes = vec![note(ORIGINAL, mark.value(), mark.value())];
-    if let Some(bypass) = mark.bypass().map(Mark::value) {
-        notes.push(note(ORIGINAL, bypass, bypass));
-        notes.push(note(REPLY, bypass, mark.value() | bypass));
+    let marks = mark.first(vpns).chain(mark.bypass()).map(Mark::value);
+    let mut notes: Vec<_> = marks.map(|mark| note(ORIGINAL, mark, mark)).collect();
+    if let (Some(bypass), Some(answers)) = (mark.bypass(), mark.answers(vpns)) {
+        notes.push(note(REPLY, bypass.value(), answers));
     }
     notes
 }
 
-fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
+fn note(mark: Mark, notes: &[Note]) -> Vec<Vec<Statement<'static>>> {
     let is =
         |of, operator, value| compared(bits(of, mark.mask()), operator, Expression::Number(value));
     let mut rules = vec![vec![is(packet, Operator::EQ, 0), Statement::Return(None)]];
-    rules.extend(notes(mark).into_iter().map(|note| {
+    rules.extend(notes.iter().map(|note| {
         vec![
             is(packet, Operator::EQ, note.packet),
             goes(note.direction),
@@ -206,14 +207,14 @@ fn note(mark: Mark) -> Vec<Vec<Statement<'static>>> {
     rules
 }
 
-fn restore(mark: Mark) -> Vec<Vec<Statement<'static>>> {
+fn restore(mark: Mark, notes: &[Note]) -> Vec<Vec<Statement<'static>>> {
     let is =
         |of, operator, value| compared(bits(of, mark.mask()), operator, Expression::Number(value));
     let mut rules = vec![vec![
         is(connection, Operator::EQ, 0),
         Statement::Return(None),
     ]];
-    for note in notes(mark) {
+    for note in notes {
         let noted = is(connection, Operator::EQ, note.connection);
         rules.push(vec![
             noted.clone(),

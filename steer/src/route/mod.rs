@@ -7,14 +7,16 @@
 //!
 //! ```no_run
 //! # async fn example(vpn: Option<steer::route::Vpn>) -> Result<(), steer::route::Error> {
-//! use steer::route::{IfIndex, Numbers, OnDown, Routing, Taken, Vpn, Wanted, plan};
+//! use steer::route::{IfIndex, Numbers, OnDown, Routing, Taken, Tunnel, Vpn, Wanted, plan};
 //!
 //! let numbers = Numbers::default();
 //! let mut routing = Routing::open("/run/steer".as_ref(), numbers).await?;
 //! let wanted = Wanted {
-//!     sources: vpn.iter().flat_map(Vpn::addresses).collect(),
-//!     vpn,
-//!     on_down: OnDown::Block,
+//!     tunnels: vec![Tunnel {
+//!         sources: vpn.iter().flat_map(Vpn::addresses).collect(),
+//!         vpn,
+//!         on_down: OnDown::Block,
+//!     }],
 //!     networks: Vec::new(),
 //!     dns: Vec::new(),
 //!     forwards: Vec::new(),
@@ -65,8 +67,8 @@ pub use self::{
     obstacles::obstacles,
     plan::{
         Family, Hop, IfIndex, Interface, Mark, NftTable, Numbers, OnDown, PROTOCOL, Plan, Priority,
-        Route, Rule, Selector, TableId, Taken, Target, UNREACHABLE_METRIC, Vpn, Wanted, addresses,
-        plan, sources,
+        Route, Rule, Selector, TableId, Taken, Target, Tunnel, UNREACHABLE_METRIC, Vpn, VpnId,
+        Wanted, addresses, plan, sources,
     },
     ports::{Forward, Protocol},
     survey::{KnownRoute, KnownRule, Survey, survey},

@@ -13,6 +13,8 @@ use super::{
     program::{self, Failure},
     record,
 };
+use steer_common::types;
+
 use nftables::{
     batch::Batch,
     expr::{Expression, MetaKey},
@@ -29,8 +31,8 @@ const PRIORITY: i32 = 100;
 const SIGNATURE: &str = "steer: ";
 /// On the rule that masquerades.
 const COMMENT: &str = "steer: what takes the VPN gets the address of the VPN";
-/// What the comment of the others begins with, before mark, mask and the newest interface. Counts on when they change.
-const OTHERS: &str = "steer: rules 5 for ";
+/// What the comment of the others begins with, before mark, mask, the newest interface and how many VPNs there are. Counts on when they change.
+const OTHERS: &str = "steer: rules 6 for ";
 
 /// The table `inet steer` as it is: `None` when there is none, and whose it is otherwise.
 pub(super) async fn observe() -> Result<Option<Owner>, Error> {
@@ -113,9 +115,8 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
         for chain in chains(table) {
             batch.add(NfListObject::Chain(chain));
         }
-        if let Some(interface) = &table.interface {
-            let expression = masquerade(table.mark, interface);
-            batch.add(rule(CHAIN, expression, COMMENT.into()));
+        for (mark, interface) in table.tunnels() {
+            batch.add(rule(CHAIN, masquerade(mark, interface), COMMENT.into()));
         }
         for (chain, expression) in others(table) {
             batch.add(rule(chain, expression, comment(table).into()));
@@ -132,10 +133,9 @@ fn render(table: Option<&NftTable>) -> Nftables<'static> {
 fn others(
     table: &NftTable,
 ) -> impl Iterator<Item = (Cow<'static, str>, Vec<Statement<'static>>)> + use<> {
-    let interface = table.interface.as_deref();
-    let forwards = interface.into_iter().flat_map(|vpn| {
-        let rule = |forward: &Forward| (dns::TRANSLATE.into(), forward.rule(vpn));
-        table.forwards.iter().map(rule)
+    let forwards = table.forwards.iter().filter_map(|forward: &Forward| {
+        let vpn = table.interfaces.get(forward.vpn.0)?.as_ref()?;
+        Some((dns::TRANSLATE.into(), forward.rule(vpn)))
     });
     let forwards: Vec<_> = forwards.collect();
     let dns = dns::rules(table).into_iter();
@@ -148,8 +148,9 @@ fn others(
 
 /// On those rules: what they were made of.
 fn comment(table: &NftTable) -> String {
-    let (mark, newest) = (table.mark, table.newest);
-    format!("{OTHERS}{:#x} {:#x} {newest}", mark.value(), mark.mask())
+    let (mark, newest, vpns) = (table.mark, table.newest, table.interfaces.len());
+    let (value, mask) = (mark.value(), mark.mask());
+    format!("{OTHERS}{value:#x} {mask:#x} {newest} {vpns}")
 }
 
 /// The inverse of [`comment`], without the interfaces and the lists.
@@ -157,11 +158,13 @@ fn commented(comment: &str) -> Option<NftTable> {
     let mut numbers = comment.strip_prefix(OTHERS)?.split(' ');
     let mut hex = || u32::from_str_radix(numbers.next()?.strip_prefix("0x")?, 16).ok();
     let mark = Mark::new(hex()?, hex()?).ok()?;
+    let newest = IfIndex(numbers.next()?.parse().ok()?);
+    let vpns: usize = numbers.next()?.parse().ok()?;
     let table = NftTable {
-        interface: None,
+        interfaces: vec![None; mark.first(vpns.min(types::VPNS)).count()],
         uplinks: BTreeSet::new(),
         mark,
-        newest: IfIndex(numbers.next()?.parse().ok()?),
+        newest,
         dns: BTreeSet::new(),
         forwards: BTreeSet::new(),
     };
@@ -255,15 +258,18 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
     }
     let lists = record.iter().map(|rule| rule.comment.as_deref());
     (table.dns, table.forwards) = record::read(lists)?;
-    table.interface = match masquerading[..] {
-        [] => None,
-        [rule] => Some(interface(table.mark, &rule.expr)?),
-        _ => return None,
-    };
+    for rule in masquerading {
+        let name = named(rule.expr.get(1..)?)?;
+        let mut marks = table.mark.first(table.interfaces.len());
+        let place = marks.position(|mark| masquerade(mark, name) == *rule.expr)?;
+        if table.interfaces[place].replace(name.to_owned()).is_some() {
+            return None;
+        }
+    }
     let looked_back = rules.iter().filter(|rule| rule.chain == keep::LOOK_BACK);
     for rule in looked_back {
         let name = named(&rule.expr)?;
-        if table.interface.as_deref() != Some(name) {
+        if table.tunnels().all(|(_, interface)| interface != name) {
             table.uplinks.insert(name.to_owned());
         }
     }
@@ -280,22 +286,16 @@ fn parse(objects: &[NfObject<'_>]) -> Option<NftTable> {
     (missing.is_empty() && there == wanted).then_some(table)
 }
 
-/// By which interface what has the mark is masqueraded, by a rule that does just that.
-fn interface(mark: Mark, expr: &[Statement<'_>]) -> Option<String> {
-    let name = named(expr.get(1..)?)?;
-    (masquerade(mark, name) == expr).then(|| name.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
 
     use super::*;
-    use crate::route::{DnsRule, Protocol};
+    use crate::route::{DnsRule, Protocol, VpnId};
 
     fn table(mark: Mark, interface: Option<&str>) -> NftTable {
         NftTable {
-            interface: interface.map(str::to_owned),
+            interfaces: vec![interface.map(str::to_owned), None],
             uplinks: BTreeSet::from(["eth0".to_owned()]),
             mark,
             newest: IfIndex(57),
@@ -363,6 +363,7 @@ mod tests {
             source: source.map(|source| source.parse().unwrap()),
             within: vec!["172.17.0.0/16".parse().unwrap()],
             servers: vec!["172.17.0.9".parse().unwrap(), "fd00::53".parse().unwrap()],
+            vpn: VpnId(usize::from(source.is_some())),
         };
         let forward = Forward {
             protocol: Protocol::Udp,
@@ -370,8 +371,10 @@ mod tests {
             to: "172.17.0.2".parse().unwrap(),
             to_port: 53,
             bridge: "docker0".into(),
+            vpn: VpnId(1),
         };
         let of = NftTable {
+            interfaces: vec![Some("wg0".to_owned()), Some("tun0".to_owned())],
             dns: [rule(None), rule(Some("172.17.0.2")), rule(Some("fd00::2"))].into(),
             forwards: [forward].into(),
             ..table(Mark::DEFAULT, Some("wg0"))

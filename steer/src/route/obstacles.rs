@@ -1,11 +1,12 @@
 //! What of other firewalls drops that is forwarded to containers, where steer has no place to let it through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::{
-    Error, docker,
+    Error,
+    docker::{self, Gate},
     nft::TABLE,
     plan::{Family, Plan},
     program,
@@ -19,12 +20,30 @@ const DOCKERS: &str = "docker-bridges";
 /// # Errors
 /// The chains of nftables cannot be listed.
 pub async fn obstacles(plan: &Plan) -> Result<Vec<String>, Error> {
-    let Some(vpn) = plan.openings.first().map(|opening| opening.vpn.as_str()) else {
+    let mut vpns: BTreeMap<&str, BTreeSet<Family>> = BTreeMap::new();
+    for opening in &plan.openings {
+        vpns.entry(&opening.vpn)
+            .or_default()
+            .insert(opening.family());
+    }
+    if vpns.is_empty() {
         return Ok(Vec::new());
-    };
-    let families: BTreeSet<_> = plan.openings.iter().map(docker::Opening::family).collect();
+    }
     let (firewalls, unknown) = docker::firewalls().await;
     let mut found: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+    let arguments = ["--json", "list", "chains"];
+    let chains = program::run("nft", arguments, "")
+        .await
+        .map_err(|failure| failure.of_nft("nft list chains".into()))?;
+    for (vpn, families) in vpns {
+        found.extend(of_docker(&firewalls, vpn, &families));
+        found.extend(of_nft(&chains, vpn, &families));
+    }
+    Ok(found)
+}
+
+fn of_docker(firewalls: &[Gate], vpn: &str, families: &BTreeSet<Family>) -> Vec<String> {
+    let mut found = Vec::new();
     for gate in firewalls {
         if gate.chain.is_none() && gate.drops && families.contains(&gate.family) {
             let program = gate.program;
@@ -34,12 +53,7 @@ pub async fn obstacles(plan: &Plan) -> Result<Vec<String>, Error> {
             ));
         }
     }
-    let arguments = ["--json", "list", "chains"];
-    let chains = program::run("nft", arguments, "")
-        .await
-        .map_err(|failure| failure.of_nft("nft list chains".into()))?;
-    found.extend(of_nft(&chains, vpn, &families));
-    Ok(found)
+    found
 }
 
 #[derive(Deserialize)]

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use serde::{Deserialize, Serialize};
+use steer_common::types;
 
 use super::{DnsRule, Error, Forward, Opening};
 use crate::rules::Net;
@@ -53,7 +54,7 @@ impl Mark {
         self.mask
     }
 
-    /// The mark of packets that go direct where the VPN has taken the default route: the lowest bit of the mask that is
+    /// The mark of packets that go direct where a VPN has taken the default route: the lowest bit of the mask that is
     /// not the mark's. `None` if there is no such bit.
     pub const fn bypass(self) -> Option<Self> {
         let rest = self.mask & !self.value;
@@ -65,11 +66,67 @@ impl Mark {
             mask: self.mask,
         })
     }
+
+    /// The mark of a VPN, where this is the first one's; `None` if the mask has no room for so many.
+    ///
+    /// They are the other numbers that the mask can hold, from the smallest on, and at last [`Self::answers`].
+    pub fn of(self, vpn: VpnId) -> Option<Self> {
+        let Some(place) = vpn.0.checked_sub(1) else {
+            return Some(self);
+        };
+        let bypass = self.bypass().map(Self::value);
+        let answers = bypass.map(|bypass| self.value | bypass);
+        // The numbers within the mask, in their order.
+        let next = |last: &u32| match last.wrapping_sub(self.mask) & self.mask {
+            0 => None,
+            next => Some(next),
+        };
+        let numbers = iter::successors(next(&0), next);
+        let free = numbers.filter(|number| {
+            *number != self.value && Some(*number) != bypass && Some(*number) != answers
+        });
+        let value = free.chain(answers).nth(place)?;
+        Some(Self { value, ..self })
+    }
+
+    /// The marks of so many VPNs, as far as there are.
+    pub(super) fn first(self, count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map_while(move |place| self.of(VpnId(place)))
+    }
+
+    /// A mask with room for so many: with as many more bits as it takes, above those that it has.
+    pub(super) fn wider(self, count: usize) -> u32 {
+        let mut wider = self;
+        while wider.first(count).count() < count && wider.mask != u32::MAX {
+            let above = 1u32.checked_shl(u32::BITS - wider.mask.leading_zeros());
+            wider.mask |= above.unwrap_or(1 << wider.mask.trailing_ones());
+        }
+        wider.mask
+    }
+
+    /// What the marks of connections that came in and are answered past a VPN say: both bits. `None` if there is no bypass,
+    /// or if one of so many VPNs has that number.
+    pub(super) fn answers(self, count: usize) -> Option<u32> {
+        let both = self.value | self.bypass()?.value;
+        let used = self.first(count).any(|mark| mark.value == both);
+        (!used).then_some(both)
+    }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
+/// A VPN by its place among those that there are, counted from zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VpnId(pub usize);
+
+impl VpnId {
+    /// Its number in the programs' tables.
+    pub fn path(self) -> types::Path {
+        types::Path::vpn(u32::try_from(self.0 + 1).unwrap_or_default())
     }
 }
 
@@ -126,12 +183,19 @@ pub struct Interface {
 /// The numbers that make steer's routing state its own: `[routing]` in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// Mark of the packets that take the VPN.
+    /// Mark of the packets that take the first VPN.
     pub mark: Mark,
-    /// The first of the [`Numbers::tables`] that are steer's alone: the VPN's.
+    /// The first of the [`Numbers::tables`] that are steer's alone: the first VPN's.
     pub table: TableId,
     /// First of the [`Numbers::PRIORITIES`] rule priorities that are steer's alone.
     pub priority: Priority,
+    /// How many VPNs there are.
+    #[serde(default = "one")]
+    pub vpns: usize,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl Default for Numbers {
@@ -140,6 +204,7 @@ impl Default for Numbers {
             mark: Mark::DEFAULT,
             table: TableId(7350),
             priority: Priority(7350),
+            vpns: one(),
         }
     }
 }
@@ -148,15 +213,43 @@ impl Numbers {
     /// How many rule priorities are reserved, from [`Numbers::priority`] on.
     pub const PRIORITIES: u32 = 20;
 
-    /// The routing tables that are steer's: the one that leads to the VPN, and the one after it, that leads past it.
-    pub const fn tables(&self) -> [TableId; 2] {
-        [self.table, TableId(self.table.0.wrapping_add(1))]
+    /// The routing tables that are steer's: the one that leads to the first VPN, the one after it, that leads past them, and
+    /// behind that one for each other VPN.
+    pub fn tables(self) -> impl Iterator<Item = TableId> {
+        let first = self.table.0;
+        let count = u32::try_from(self.vpns.max(1)).unwrap_or(u32::MAX);
+        (0..=count).map(move |place| TableId(first.wrapping_add(place)))
     }
 
-    /// Refuses tables that are the system's (0, 253 to 255) and priorities behind the main table's 32766.
+    /// The table that leads to a VPN.
+    pub fn table_of(&self, vpn: VpnId) -> TableId {
+        match u32::try_from(vpn.0).unwrap_or(u32::MAX) {
+            0 => self.table,
+            place => TableId(self.table.0.wrapping_add(1).wrapping_add(place)),
+        }
+    }
+
+    /// The table that leads past them.
+    pub const fn table_past(&self) -> TableId {
+        TableId(self.table.0.wrapping_add(1))
+    }
+
+    /// The marks that are steer's: the VPNs', and that of what goes past them.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> + use<> {
+        self.mark.first(self.vpns).chain(self.mark.bypass())
+    }
+
+    /// Refuses tables that are the system's (0, 253 to 255), priorities behind the main table's 32766, and a mask without
+    /// room for all VPNs.
     pub fn check(self) -> Result<Self, Error> {
+        if self.mark.first(self.vpns).count() < self.vpns {
+            return Err(Error::NarrowMask {
+                mark: self.mark,
+                vpns: self.vpns,
+            });
+        }
         let is_system = |table: &TableId| matches!(table.0, 0 | 253..=255);
-        if let Some(table) = self.tables().into_iter().find(is_system) {
+        if let Some(table) = self.tables().find(is_system) {
             return Err(Error::SystemTable { table });
         }
         let first = self.priority.0;
@@ -192,7 +285,7 @@ impl Numbers {
     }
 }
 
-/// The VPN's interface as the host has it now.
+/// A VPN's interface as the host has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vpn {
     /// Name of the interface.
@@ -227,7 +320,7 @@ pub fn addresses(v4: &[Ipv4Addr], v6: &[Ipv6Addr]) -> impl Iterator<Item = IpAdd
     v4.chain(v6.iter().copied().map(IpAddr::from))
 }
 
-/// What becomes of flows that must take the VPN while it is down or absent.
+/// What becomes of flows that must take a VPN while it is down or absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDown {
@@ -238,39 +331,48 @@ pub enum OnDown {
     Direct,
 }
 
-/// The default route, as the VPN and others have it.
+/// The default route, as VPNs and others have it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Taken {
-    /// The families of which packets without a mark take the VPN.
+    /// The families of which packets without a mark take a VPN.
     pub families: BTreeSet<Family>,
-    /// The main table's default routes that do not lead to the VPN.
+    /// The main table's default routes that do not lead to a VPN.
     pub others: Vec<Route>,
+    /// The interfaces of the VPNs that they take.
+    pub by: BTreeSet<IfIndex>,
 }
 
 impl Taken {
-    /// The default routes past the VPN, of the families that it has taken.
+    /// The default routes past them, of the families that they have taken.
     pub fn past(&self) -> impl Iterator<Item = &Route> {
         let taken = |route: &&Route| self.families.contains(&route.family);
         self.others.iter().filter(taken)
     }
 }
 
+/// A VPN, as it is and as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tunnel {
+    /// Its interface, or `None` when that is not there.
+    pub vpn: Option<Vpn>,
+    /// The addresses that packets of its own come from: those that it has, or had last.
+    pub sources: BTreeSet<IpAddr>,
+    /// What it means that it is down or absent.
+    pub on_down: OnDown,
+}
+
 /// Everything that a [`Plan`] depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The VPN, or `None` when its interface is not there.
-    pub vpn: Option<Vpn>,
-    /// The addresses that packets of the VPN's come from: those that it has, or had last.
-    pub sources: BTreeSet<IpAddr>,
-    /// What a VPN that is down or absent means.
-    pub on_down: OnDown,
+    /// The VPNs; there are as many as [`Numbers::vpns`].
+    pub tunnels: Vec<Tunnel>,
     /// The networks of the containers.
     pub networks: Vec<Net>,
     /// Whose questions of DNS go where.
     pub dns: Vec<DnsRule>,
-    /// What comes to the VPN's address for containers.
+    /// What comes to a VPN's address for containers.
     pub forwards: Vec<Forward>,
-    /// What the VPN has taken besides, for what is steered and not the VPN's to go past it.
+    /// What VPNs have taken besides, for what is steered and not theirs to go past them.
     pub taken: Taken,
     /// The newest interface that may be one of their bridges and was looked at: what comes from newer ones waits.
     pub newest: IfIndex,
@@ -477,11 +579,12 @@ impl fmt::Display for Route {
 /// What steer's nft table does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NftTable {
-    /// Name of the VPN's interface: marked packets that leave by it get its address, for both families.
-    pub interface: Option<String>,
-    /// Names of the interfaces that what goes past the VPN leaves by.
+    /// Names of the VPNs' interfaces, as far as they are there: packets with a VPN's mark that leave by its interface get its
+    /// address, for both families.
+    pub interfaces: Vec<Option<String>>,
+    /// Names of the interfaces that what goes past the VPNs leaves by.
     pub uplinks: BTreeSet<String>,
-    /// Mark of the packets.
+    /// Mark of the packets of the first VPN.
     pub mark: Mark,
     /// What comes from a bridge that is newer than this interface is not forwarded.
     pub newest: IfIndex,
@@ -489,6 +592,17 @@ pub struct NftTable {
     pub dns: BTreeSet<DnsRule>,
     /// What comes by the VPN to its address for containers.
     pub forwards: BTreeSet<Forward>,
+}
+
+impl NftTable {
+    /// The VPNs whose interfaces are there: their marks, and the names of those.
+    pub(super) fn tunnels(&self) -> impl Iterator<Item = (Mark, &str)> {
+        let marks = self.mark.first(self.interfaces.len());
+        let interfaces = self.interfaces.iter().map(Option::as_deref);
+        marks
+            .zip(interfaces)
+            .filter_map(|(mark, name)| Some((mark, name?)))
+    }
 }
 
 /// The routing state that is wanted. Nothing else may be steer's.
@@ -530,9 +644,7 @@ pub fn sources(
 /// for a packet, `unreachable` refuses it or, with [`OnDown::Direct`], the lookup goes on to the main table.
 pub fn plan(wanted: &Wanted) -> Plan {
     let Wanted {
-        vpn,
-        sources,
-        on_down,
+        tunnels,
         networks,
         dns,
         forwards,
@@ -540,8 +652,62 @@ pub fn plan(wanted: &Wanted) -> Plan {
         newest,
         numbers,
     } = wanted;
+    let mut plan = Plan::default();
+    for (place, tunnel) in tunnels.iter().enumerate() {
+        let id = VpnId(place);
+        if let Some(mark) = numbers.mark.of(id) {
+            lead(tunnel, mark, numbers.table_of(id), numbers, &mut plan);
+        }
+    }
+    let interface = |id: VpnId| tunnels.get(id.0)?.vpn.as_ref();
+    // Without its VPN nothing comes by it.
+    let forwards = forwards
+        .iter()
+        .filter_map(|it| Some((it, interface(it.vpn)?)));
+    plan.nft = Some(NftTable {
+        interfaces: tunnels
+            .iter()
+            .map(|tunnel| Some(tunnel.vpn.as_ref()?.name.clone()))
+            .collect(),
+        uplinks: BTreeSet::new(),
+        mark: numbers.mark,
+        newest: *newest,
+        dns: dns.iter().map(DnsRule::sorted).collect(),
+        forwards: forwards
+            .clone()
+            .map(|(forward, _)| forward.clone())
+            .collect(),
+    });
+    plan.openings = forwards
+        .flat_map(|(forward, vpn)| Opening::both(forward, &vpn.name))
+        .collect();
+    // A container's packets have their mark before the kernel checks that the way back to it is the one that they came by,
+    // and that goes by the mark as well, with `src_valid_mark` (wg-quick) and in the rules of firewalls.
+    for mark in numbers.mark.first(tunnels.len()) {
+        plan.rules.extend(networks.iter().map(|&net| Rule {
+            family: Family::of(net.address()),
+            priority: numbers.back_rule(),
+            selector: Selector::MarkTo(mark, net),
+            table: TableId::MAIN,
+            passes_over: None,
+        }));
+    }
+    bypass(taken, numbers, &mut plan);
+    // The same network twice would be the same rule twice.
+    plan.rules.sort_unstable();
+    plan.rules.dedup();
+    plan.routes.sort_unstable();
+    plan
+}
+
+/// What has a VPN's mark, or comes from its address, goes by its table alone.
+fn lead(tunnel: &Tunnel, mark: Mark, table: TableId, numbers: &Numbers, plan: &mut Plan) {
+    let Tunnel {
+        vpn,
+        sources,
+        on_down,
+    } = tunnel;
     let vpn = vpn.as_ref();
-    let table = numbers.table;
     let has_address = |family| {
         vpn.is_some_and(|vpn| match family {
             Family::V4 => !vpn.v4.is_empty(),
@@ -553,12 +719,11 @@ pub fn plan(wanted: &Wanted) -> Plan {
     // family that the VPN has.
     let refuse = *on_down == OnDown::Block || Family::BOTH.into_iter().any(usable);
 
-    let mut plan = Plan::default();
     for family in Family::BOTH {
         plan.rules.push(Rule {
             family,
             priority: numbers.mark_rule(),
-            selector: Selector::Mark(numbers.mark),
+            selector: Selector::Mark(mark),
             table,
             passes_over: None,
         });
@@ -594,46 +759,15 @@ pub fn plan(wanted: &Wanted) -> Plan {
     if let Some(vpn) = vpn.filter(|vpn| !vpn.v4.is_empty()) {
         plan.loose_rp_filter.insert(vpn.interface());
     }
-    plan.nft = Some(NftTable {
-        interface: vpn.map(|vpn| vpn.name.clone()),
-        uplinks: BTreeSet::new(),
-        mark: numbers.mark,
-        newest: *newest,
-        dns: dns.iter().map(DnsRule::sorted).collect(),
-        // Without a VPN nothing comes by it.
-        forwards: vpn.iter().flat_map(|_| forwards).cloned().collect(),
-    });
-    plan.openings = vpn
-        .iter()
-        .flat_map(|vpn| {
-            let both = |forward| Opening::both(forward, &vpn.name);
-            forwards.iter().flat_map(both)
-        })
-        .collect();
-    // A container's packets have their mark before the kernel checks that the way back to it is the one that they came by,
-    // and that goes by the mark as well, with `src_valid_mark` (wg-quick) and in the rules of firewalls.
-    plan.rules.extend(networks.iter().map(|&net| Rule {
-        family: Family::of(net.address()),
-        priority: numbers.back_rule(),
-        selector: Selector::MarkTo(numbers.mark, net),
-        table: TableId::MAIN,
-        passes_over: None,
-    }));
-    bypass(taken, numbers, &mut plan);
-    // The same network twice would be the same rule twice.
-    plan.rules.sort_unstable();
-    plan.rules.dedup();
-    plan.routes.sort_unstable();
-    plan
 }
 
-/// What goes direct and is marked so goes past the VPN: to networks that the main table knows as before, and elsewhere by
-/// the default routes that are not the VPN's. Without one it takes the VPN after all.
+/// What goes direct and is marked so goes past the VPNs: to networks that the main table knows as before, and elsewhere by
+/// the default routes that are not theirs. Without one it takes a VPN after all.
 fn bypass(taken: &Taken, numbers: &Numbers, plan: &mut Plan) {
     let Some(mark) = numbers.mark.bypass() else {
         return;
     };
-    let [_, table] = numbers.tables();
+    let table = numbers.table_past();
     for &family in &taken.families {
         plan.rules.extend(past_short_routes(
             family,

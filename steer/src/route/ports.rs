@@ -10,7 +10,10 @@ use nftables::{
     stmt::{Operator, Statement},
 };
 
-use super::expression::{compared, dnat, field, of_interface, to_the_host};
+use super::{
+    expression::{compared, dnat, field, of_interface, to_the_host},
+    plan::VpnId,
+};
 
 /// A protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +40,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A port of the VPN's addresses, of the family that `to` has, and the container that answers there.
+/// A port of a VPN's addresses, of the family that `to` has, and the container that answers there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Forward {
     /// Protocol of both ports.
@@ -50,6 +53,8 @@ pub struct Forward {
     pub to_port: u16,
     /// Name of the bridge that the container is behind.
     pub bridge: String,
+    /// The VPN.
+    pub vpn: VpnId,
 }
 
 impl Forward {

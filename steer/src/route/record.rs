@@ -1,14 +1,14 @@
 //! What the lists of steer's nft table are, as the table itself tells it: text in the comments of a chain that no packet comes to.
 //!
 //! nft lists sets and translations in a form that differs from version to version. So what was made is not told from the rules, but
-//! from words beside them: `dns BRIDGE SOURCES NETWORKS SERVERS` and `port PROTOCOL PORT ADDRESS PORT BRIDGE`, with
-//! commas in lists and `-` for an empty one. Names of interfaces have no spaces in them.
+//! from words beside them: `dns BRIDGE SOURCES NETWORKS SERVERS VPN` and `port PROTOCOL PORT ADDRESS PORT BRIDGE
+//! VPN`, with commas in lists, `-` for an empty one, and VPNs by their places. Names of interfaces have no spaces in them.
 
 use std::{collections::BTreeSet, fmt::Display, net::IpAddr, str::FromStr};
 
 use super::{
     dns::{DnsRule, groups},
-    plan::NftTable,
+    plan::{NftTable, VpnId},
     ports::{Forward, Protocol},
 };
 
@@ -58,7 +58,7 @@ fn text(table: &NftTable) -> String {
     let dns = groups(&table.dns).into_iter().map(|group| {
         let (bridge, sources) = (group.bridge, list(&group.sources));
         let (within, servers) = (list(group.within), list(group.servers));
-        format!("dns {bridge} {sources} {within} {servers}")
+        format!("dns {bridge} {sources} {within} {servers} {}", group.vpn.0)
     });
     let forwards = table.forwards.iter().map(|forward| {
         let Forward {
@@ -67,8 +67,9 @@ fn text(table: &NftTable) -> String {
             to,
             to_port,
             bridge,
+            vpn: VpnId(vpn),
         } = forward;
-        format!("port {protocol} {port} {to} {to_port} {bridge}")
+        format!("port {protocol} {port} {to} {to_port} {bridge} {vpn}")
     });
     dns.chain(forwards).collect::<Vec<_>>().join(" ")
 }
@@ -81,6 +82,7 @@ fn read_dns<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Vec<DnsRule
         source: None,
         within: read_list(words.next()?)?,
         servers: read_list(words.next()?)?,
+        vpn: VpnId(words.next()?.parse().ok()?),
     };
     if sources.is_empty() {
         return Some(vec![rule]);
@@ -103,6 +105,7 @@ fn read_forward<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Forward
         to: words.next()?.parse().ok()?,
         to_port: words.next()?.parse().ok()?,
         bridge: words.next()?.to_owned(),
+        vpn: VpnId(words.next()?.parse().ok()?),
     })
 }
 
@@ -153,13 +156,15 @@ mod tests {
 
     fn dns() -> impl Strategy<Value = DnsRule> {
         let servers = vec(any::<IpAddr>(), 0..3);
-        (name(), any::<Option<IpAddr>>(), vec(net(), 0..3), servers).prop_map(
-            |(bridge, source, within, servers)| {
+        let source = any::<Option<IpAddr>>();
+        (name(), source, vec(net(), 0..3), servers, 0..3usize).prop_map(
+            |(bridge, source, within, servers, vpn)| {
                 let rule = DnsRule {
                     bridge,
                     source,
                     within,
                     servers,
+                    vpn: VpnId(vpn),
                 };
                 rule.sorted()
             },
@@ -174,13 +179,15 @@ mod tests {
             any::<IpAddr>(),
             any::<u16>(),
             name(),
+            0..3usize,
         )
-            .prop_map(|(protocol, port, to, to_port, bridge)| Forward {
+            .prop_map(|(protocol, port, to, to_port, bridge, vpn)| Forward {
                 protocol,
                 port,
                 to,
                 to_port,
                 bridge,
+                vpn: VpnId(vpn),
             })
     }
 
@@ -188,7 +195,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(dns in btree_set(dns(), 0..20), forwards in btree_set(forward(), 0..5)) {
             let table = NftTable {
-                interface: None,
+                interfaces: Vec::new(),
                 uplinks: BTreeSet::new(),
                 mark: Mark::DEFAULT,
                 newest: IfIndex(0),

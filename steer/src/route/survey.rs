@@ -63,7 +63,8 @@ impl Survey {
     pub fn clashes(&self, numbers: Numbers) -> Vec<Error> {
         let rules = self.rules.iter().filter(|rule| !rule.ours);
         let rules = rules.filter_map(|rule| clash(numbers, rule.priority, rule.mark, &rule.text));
-        let in_table = |route: &&KnownRoute| !route.ours && numbers.tables().contains(&route.table);
+        let in_table =
+            |route: &&KnownRoute| !route.ours && numbers.tables().any(|table| table == route.table);
         let routes = self.routes.iter().filter(in_table);
         let routes = routes.map(|route| Error::ForeignRoute {
             route: route.text.clone(),

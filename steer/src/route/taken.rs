@@ -1,4 +1,4 @@
-//! Whether the VPN has taken the host's default route, and by what else packets leave.
+//! Whether a VPN has taken the host's default route, and by what else packets leave.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ const ANYWHERE: [IpAddr; 3] = [
 
 /// Asks the kernel where a packet to anywhere would go that has no mark: whatever route or rule has it go there
 /// (OpenVPN's `redirect-gateway`, with `def1` or without, wg-quick's rule, an administrator's own).
-pub async fn taken(vpn: IfIndex) -> Result<Taken, Error> {
+pub async fn taken(vpns: &[IfIndex]) -> Result<Taken, Error> {
     let netlink = Netlink::connect()?;
     let mut taken = Taken::default();
     for family in families() {
@@ -28,15 +28,18 @@ pub async fn taken(vpn: IfIndex) -> Result<Taken, Error> {
                 continue;
             }
             let way = lookup::by(&netlink, &Packet::to(address)).await?;
-            if matches!(way, Way::Out { interface, .. } if interface == vpn) {
+            if let Way::Out { interface, .. } = way
+                && vpns.contains(&interface)
+            {
                 taken.families.insert(family);
+                taken.by.insert(interface);
             }
         }
         let routes = netlink.routes(family, TableId::MAIN).await?;
         let defaults = routes.into_iter().filter_map(|seen| seen.default);
         taken.others.extend(defaults.filter(|route| {
             let interface = route.target.interface();
-            interface.is_some_and(|interface| interface.index != vpn)
+            interface.is_some_and(|interface| !vpns.contains(&interface.index))
         }));
     }
     Ok(taken)

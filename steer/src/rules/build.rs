@@ -1,11 +1,12 @@
 //! Rules from all sources become one set without contradictions.
 
 use super::list::Parsed;
-use super::set::{Held, Source};
+use super::set::{Given, Held, Source};
 use super::table::NameTable;
 use super::text::TextSet;
 use super::{Net, Rule, RuleSet, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
+use crate::route::VpnId;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Builder {
     names: NameTable,
-    sources: Vec<Source>,
+    sources: Vec<Given>,
     nets: BTreeMap<Net, Held>,
     texts: Vec<(TextPattern, Held)>,
 }
@@ -32,7 +33,7 @@ impl Builder {
     pub fn add(&mut self, rule: Rule) -> Result<(), BuildError> {
         let (source, line) = Source::of(rule.origin);
         let mut held = Held {
-            source: self.source(source)?,
+            source: self.source(source, rule.vpn)?,
             line,
             verdict: rule.verdict,
             scope: Scope::Exact,
@@ -56,9 +57,10 @@ impl Builder {
         &mut self,
         name: &Arc<str>,
         verdict: Verdict,
+        vpn: Option<VpnId>,
         parsed: Parsed,
     ) -> Result<(), BuildError> {
-        let source = self.source(Source::List(name.clone()))?;
+        let source = self.source(Source::List(name.clone()), vpn)?;
         let held = |line, verdict, scope| Held {
             line,
             source,
@@ -95,7 +97,7 @@ impl Builder {
         names.shrink();
         // What is found first wins, so they stand in the order of their say.
         texts.sort_by_key(|(_, held)| {
-            let authority = sources[usize::from(held.source)].authority();
+            let authority = sources[usize::from(held.source)].source.authority();
             (Reverse(authority), held.verdict != Verdict::Direct)
         });
         let mut known = HashSet::new();
@@ -124,10 +126,11 @@ impl Builder {
     }
 
     /// The number of a source, which is the last one's for all the rules of a list.
-    fn source(&mut self, source: Source) -> Result<u16, BuildError> {
-        let known = self.sources.iter().rposition(|known| *known == source);
+    fn source(&mut self, source: Source, vpn: Option<VpnId>) -> Result<u16, BuildError> {
+        let given = Given { source, vpn };
+        let known = self.sources.iter().rposition(|known| *known == given);
         let number = known.unwrap_or_else(|| {
-            self.sources.push(source);
+            self.sources.push(given);
             self.sources.len() - 1
         });
         number.try_into().map_err(|_| BuildError::TooManySources)
@@ -160,16 +163,16 @@ pub enum BuildError {
     },
 }
 
-/// The user gave both verdicts to the same names.
+/// The user gave both verdicts to the same names, or two VPNs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{origin}: \"{subject}\" is to go {verdict} here and {other_verdict} at {other}; keep one of the two"
+    "{origin}: \"{subject}\" is to go {verdict} here and {other_way} at {other}; keep one of the two"
 )]
 pub struct Conflict {
     subject: String,
     verdict: Verdict,
     origin: Origin,
-    other_verdict: Verdict,
+    other_way: &'static str,
     other: Origin,
 }
 
@@ -177,19 +180,21 @@ pub struct Conflict {
 fn settle(
     slot: &mut Option<Held>,
     newcomer: Held,
-    sources: &[Source],
+    sources: &[Given],
     shown: impl Fn() -> String,
 ) -> Result<(), Conflict> {
     let Some(holder) = slot else {
         *slot = Some(newcomer);
         return Ok(());
     };
-    let source = |held: &Held| &sources[usize::from(held.source)];
+    let given = |held: &Held| &sources[usize::from(held.source)];
+    let source = |held: &Held| &given(held).source;
+    let path = |held: &Held| held.verdict.kernel(given(held).vpn);
     let weight = |held: &Held| (source(held).authority(), held.scope != Scope::Both);
     match weight(&newcomer).cmp(&weight(holder)) {
         Ordering::Greater => *slot = Some(newcomer),
         Ordering::Less => {}
-        Ordering::Equal if newcomer.verdict == holder.verdict => {}
+        Ordering::Equal if path(&newcomer) == path(holder) => {}
         Ordering::Equal if !source(&newcomer).is_users_own() => {
             if newcomer.verdict == Verdict::Direct {
                 *slot = Some(newcomer);
@@ -200,7 +205,11 @@ fn settle(
                 subject: shown(),
                 verdict: newcomer.verdict,
                 origin: source(&newcomer).at(newcomer.line),
-                other_verdict: holder.verdict,
+                other_way: match holder.verdict {
+                    same if same == newcomer.verdict => "by another VPN",
+                    Verdict::Vpn => "vpn",
+                    Verdict::Direct => "direct",
+                },
                 other: source(holder).at(holder.line),
             });
         }

@@ -21,6 +21,7 @@ pub use set::{By, Judgement, RuleSet};
 pub use text::{TextError, TextPattern};
 
 use crate::origin::Origin;
+use crate::route::VpnId;
 use std::fmt;
 use std::str::FromStr;
 use steer_common::types;
@@ -43,11 +44,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl From<Verdict> for types::Verdict {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Vpn => Self::VPN,
-            Verdict::Direct => Self::DIRECT,
+impl Verdict {
+    /// As the maps have it, for the VPN of a rule that says which.
+    pub(crate) fn kernel(self, vpn: Option<VpnId>) -> types::Verdict {
+        match (self, vpn) {
+            (Self::Vpn, Some(vpn)) => types::Verdict::by(vpn.path()),
+            (Self::Vpn, None) => types::Verdict::VPN,
+            (Self::Direct, _) => types::Verdict::DIRECT,
         }
     }
 }
@@ -109,6 +112,8 @@ pub struct Rule {
     pub subject: Subject,
     /// Their path.
     pub verdict: Verdict,
+    /// The VPN, if that is it; none: that of the scope, else the default one.
+    pub vpn: Option<VpnId>,
     /// What gave the rule.
     pub origin: Origin,
 }

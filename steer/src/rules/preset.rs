@@ -66,6 +66,7 @@ impl Preset {
         Rule {
             subject: Subject::Names(pattern),
             verdict,
+            vpn: None,
             origin: Origin::Preset {
                 name: self.name,
                 line,

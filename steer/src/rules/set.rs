@@ -5,17 +5,20 @@ use super::table::{NameTable, Slot};
 use super::text::TextSet;
 use super::{Domain, Net, Pattern, Rule, Scope, Subject, TextPattern, Verdict};
 use crate::origin::Origin;
+use crate::route::VpnId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use steer_common::types::RuleEntry;
+use steer_common::types::{self, RuleEntry};
 
 /// What a rule set says about a name or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement<'a> {
     /// The path chosen.
     pub verdict: Verdict,
+    /// The VPN, if the rule says which.
+    pub vpn: Option<VpnId>,
     /// The rule's place.
     pub origin: Origin,
     /// What the rule is about.
@@ -37,7 +40,7 @@ pub enum By<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     names: NameTable,
-    sources: Vec<Source>,
+    sources: Vec<Given>,
     nets: BTreeMap<Net, Held>,
     /// Those before win over those after.
     texts: Vec<(TextPattern, Held)>,
@@ -53,6 +56,13 @@ pub(super) struct Held {
     pub(super) verdict: Verdict,
     /// How narrowly the rule was written: of two at one name, the narrower is the more specific.
     pub(super) scope: Scope,
+}
+
+/// A source, and the VPN of its rules: more than one where its rules have several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) source: Source,
+    pub(super) vpn: Option<VpnId>,
 }
 
 /// An [`Origin`] without its line.
@@ -81,7 +91,7 @@ impl RuleSet {
 
     pub(super) fn new(
         names: NameTable,
-        sources: Vec<Source>,
+        sources: Vec<Given>,
         nets: BTreeMap<Net, Held>,
         texts: Vec<(TextPattern, Held)>,
         found: TextSet,
@@ -137,12 +147,14 @@ impl RuleSet {
 
     /// The domains with their verdicts as the kernel's map has them, in the order in which they came.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, RuleEntry)> {
-        self.names.iter().map(|(name, slot)| (name, slot.kernel()))
+        self.names
+            .iter()
+            .map(|(name, slot)| (name, self.kernel(slot)))
     }
 
     /// The verdicts at a place in the order of [`Self::entries`].
     pub(super) fn entry(&self, place: usize) -> Option<RuleEntry> {
-        self.names.get(place).map(|(_, slot)| slot.kernel())
+        self.names.get(place).map(|(_, slot)| self.kernel(slot))
     }
 
     /// The domain at a place in the order of [`Self::entries`].
@@ -272,13 +284,36 @@ impl RuleSet {
     fn judgement<'a>(&self, held: Held, by: By<'a>) -> Judgement<'a> {
         Judgement {
             verdict: held.verdict,
+            vpn: self.given(held).vpn,
             origin: self.source(held).at(held.line),
             by,
         }
     }
 
     fn source(&self, held: Held) -> &Source {
+        &self.given(held).source
+    }
+
+    fn given(&self, held: Held) -> &Given {
         &self.sources[usize::from(held.source)]
+    }
+
+    fn kernel(&self, slot: &Slot) -> RuleEntry {
+        let verdict = |held: Option<Held>| {
+            let verdict = held.map(|held| held.verdict.kernel(self.given(held).vpn));
+            verdict.unwrap_or_default()
+        };
+        RuleEntry {
+            exact: verdict(slot.exact),
+            below: verdict(slot.below),
+        }
+    }
+}
+
+impl Judgement<'_> {
+    /// The path, as the maps have it.
+    pub fn kernel(&self) -> types::Verdict {
+        self.verdict.kernel(self.vpn)
     }
 }
 
@@ -293,16 +328,6 @@ impl PartialEq for RuleSet {
 }
 
 impl Eq for RuleSet {}
-
-impl Slot {
-    fn kernel(&self) -> RuleEntry {
-        let verdict = |held: Option<Held>| held.map(|held| held.verdict.into()).unwrap_or_default();
-        RuleEntry {
-            exact: verdict(self.exact),
-            below: verdict(self.below),
-        }
-    }
-}
 
 impl Source {
     /// The source of an origin, and its line.

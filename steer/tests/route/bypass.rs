@@ -1,7 +1,7 @@
 //! What goes direct goes past a VPN that has taken the default route, whichever way it took it.
 
 use anyhow::Result;
-use steer::route::{Family, IfIndex, Numbers, OnDown, Plan, Taken, Wanted, plan, taken};
+use steer::route::{Family, IfIndex, Numbers, OnDown, Plan, Taken, Tunnel, Wanted, plan, taken};
 
 use crate::{
     host::{Host, MARKED, MARKED_V6, UNMARKED},
@@ -48,11 +48,13 @@ fn host() -> Result<Host> {
 }
 
 async fn plan_of(host: &Host) -> Result<(Plan, Taken)> {
-    let taken = taken(host.vpn.index).await?;
+    let taken = taken(&[host.vpn.index]).await?;
     let plan = plan(&Wanted {
-        vpn: Some(host.vpn.clone()),
-        sources: host.vpn.addresses().collect(),
-        on_down: OnDown::Block,
+        tunnels: vec![Tunnel {
+            vpn: Some(host.vpn.clone()),
+            sources: host.vpn.addresses().collect(),
+            on_down: OnDown::Block,
+        }],
         networks: Vec::new(),
         dns: Vec::new(),
         forwards: Vec::new(),

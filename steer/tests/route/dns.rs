@@ -3,7 +3,7 @@
 use std::{fs, net::UdpSocket};
 
 use anyhow::Result;
-use steer::route::{DnsRule, plan};
+use steer::route::{DnsRule, VpnId, plan};
 
 use crate::{
     containers::{
@@ -44,6 +44,7 @@ fn rule(source: Option<&str>, servers: &[&str]) -> Result<DnsRule> {
         source: source.map(str::parse).transpose()?,
         within: within.collect::<Result<_, _>>()?,
         servers: servers.collect::<Result<_, _>>()?,
+        vpn: VpnId(0),
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use steer::route::{IfIndex, Numbers, OnDown, Plan, Routing, Taken, Vpn, Wanted, plan};
+use steer::route::{IfIndex, Numbers, OnDown, Plan, Routing, Taken, Tunnel, Vpn, Wanted, plan};
 use tempfile::TempDir;
 
 use crate::netns::{add_link, assert_same, ip, set_rp_filter, snapshot};
@@ -98,9 +98,11 @@ pub fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Plan {
 
 pub fn wishes(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
     Wanted {
-        sources: vpn.iter().flat_map(Vpn::addresses).collect(),
-        vpn,
-        on_down,
+        tunnels: vec![Tunnel {
+            sources: vpn.iter().flat_map(Vpn::addresses).collect(),
+            vpn,
+            on_down,
+        }],
         networks: Vec::new(),
         dns: Vec::new(),
         forwards: Vec::new(),

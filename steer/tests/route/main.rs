@@ -8,6 +8,7 @@ mod netns;
 mod others;
 mod packets;
 mod ports;
+mod several;
 mod steering;
 mod transitions;
 mod ways_out;

@@ -4,7 +4,9 @@ use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{getsockopt, sockopt};
-use steer::route::{Event, Forward, Numbers, Protocol, Wanted, cleanup, obstacles, plan, watch};
+use steer::route::{
+    Event, Forward, Numbers, Protocol, VpnId, Wanted, cleanup, obstacles, plan, watch,
+};
 
 use crate::{
     containers::{BRIDGE, FAR, addresses, ask_tcp, ask_udp, at, bridged, container, serve, wanted},
@@ -28,6 +30,7 @@ fn forwards() -> Result<Vec<Forward>> {
                 to: address.parse()?,
                 to_port: 80,
                 bridge: BRIDGE.into(),
+                vpn: VpnId(0),
             });
         }
     }

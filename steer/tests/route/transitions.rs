@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 use steer::route::{
     DnsRule, Family, Forward, Hop, IfIndex, Interface, Mark, Numbers, OnDown, Plan, Priority,
-    Protocol, Route, Routing, Rule, Selector, TableId, Target, UNREACHABLE_METRIC, Vpn, Wanted,
-    plan, sources, taken,
+    Protocol, Route, Routing, Rule, Selector, TableId, Target, Tunnel, UNREACHABLE_METRIC, Vpn,
+    VpnId, Wanted, plan, sources, taken,
 };
 use tempfile::TempDir;
 
@@ -43,13 +43,15 @@ impl World {
         let index = self.vpn.as_ref().map_or(IfIndex(0), |vpn| vpn.index);
         let networks = self.networks.iter().map(|net| net.parse());
         Ok(plan(&Wanted {
-            vpn: self.vpn.clone(),
-            sources: self.sources.clone(),
-            on_down: self.on_down,
+            tunnels: vec![Tunnel {
+                vpn: self.vpn.clone(),
+                sources: self.sources.clone(),
+                on_down: self.on_down,
+            }],
             networks: networks.collect::<Result<_, _>>()?,
             dns: self.dns.clone(),
             forwards: self.forwards.clone(),
-            taken: taken(index).await?,
+            taken: taken(&[index]).await?,
             // They come with their bridges.
             newest: IfIndex(u32::try_from(self.networks.len())?),
             numbers: Numbers::default(),
@@ -179,6 +181,7 @@ fn asked(rng: &mut Rng) -> Result<Vec<DnsRule>> {
                     .iter()
                     .map(|it| it.parse())
                     .collect::<Result<_, _>>()?,
+                vpn: VpnId(0),
             });
         }
     }
@@ -195,6 +198,7 @@ fn answered(rng: &mut Rng) -> Result<Vec<Forward>> {
                 to: to.parse()?,
                 to_port: rng.u16(1..),
                 bridge: "docker0".into(),
+                vpn: VpnId(0),
             });
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use steer::route::{
     Error, Family, IfIndex, Mark, Numbers, OnDown, Priority, Routing, Rule, Selector, TableId,
-    Taken, Wanted, cleanup, plan,
+    Taken, Tunnel, Wanted, cleanup, plan,
 };
 
 use crate::{
@@ -90,9 +90,11 @@ fn a_killed_run_is_taken_over_even_with_other_numbers() -> Result<()> {
         };
         let mut routing = Routing::open(host.run_dir(), numbers).await?;
         let other = plan(&Wanted {
-            vpn: Some(host.vpn.clone()),
-            sources: host.vpn.addresses().collect(),
-            on_down: OnDown::Block,
+            tunnels: vec![Tunnel {
+                vpn: Some(host.vpn.clone()),
+                sources: host.vpn.addresses().collect(),
+                on_down: OnDown::Block,
+            }],
             networks: Vec::new(),
             dns: Vec::new(),
             forwards: Vec::new(),
@@ -159,7 +161,7 @@ fn a_failing_step_takes_back_those_before_it() -> Result<()> {
 
         let mut unknown = host.plan();
         let name = "no-interface-has-such-a-name";
-        unknown.nft.as_mut().context("the nft table")?.interface = Some(name.into());
+        unknown.nft.as_mut().context("the nft table")?.interfaces = vec![Some(name.into())];
         let error = routing
             .apply(&unknown)
             .await

@@ -27,6 +27,7 @@ mod reload;
 mod resolved_before;
 mod rules;
 mod service;
+mod several_vpns;
 mod start_errors;
 mod terminal;
 mod top;

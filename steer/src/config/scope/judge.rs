@@ -2,6 +2,7 @@
 
 use super::{Forward, OnStop, Protocol, Scope, Selector, Way};
 use crate::config::file::FileScope;
+use crate::config::vpn::Vpns;
 use crate::config::{ConfigError, DockerChoice, OnDown};
 use crate::origin::{Origin, Sourced};
 use crate::pattern::Pattern;
@@ -10,14 +11,17 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Judges the scopes of a file, each by itself and all together.
 pub(in crate::config) fn resolve(
     file: Vec<FileScope>,
-    on_down: &Sourced<OnDown>,
+    vpns: &Vpns,
     docker: &Sourced<DockerChoice>,
 ) -> Result<Vec<Scope>, ConfigError> {
     let mut scopes: Vec<Scope> = Vec::new();
     let mut forwarded: Vec<Sourced<Forward>> = Vec::new();
     for file in file {
         let selector = selector(&file)?;
+        let vpn = file.vpn.as_ref().map(|name| vpns.named(name)).transpose()?;
+        let on_down = &vpns.all[vpn.unwrap_or(vpns.default).0].on_down;
         let scope = Scope {
+            vpn,
             default: file.default.as_ref().map_or(Ok(Way::default()), way)?,
             dns: dns(&file.dns)?,
             forward: forwards(&file.forward, &mut forwarded)?,

@@ -8,6 +8,7 @@ pub(super) use judge::{dns, resolve};
 
 use crate::origin::Origin;
 use crate::pattern::Pattern;
+use crate::route::VpnId;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 pub struct Scope {
     /// Which they are.
     pub selector: Selector,
+    /// The VPN of its default, and of rules that do not say which; none: the default one.
+    pub vpn: Option<VpnId>,
     /// Where goes what no rule speaks of.
     pub default: Way,
     /// Who is asked every DNS question, through the VPN, the first before the others; none: whom they ask themselves.

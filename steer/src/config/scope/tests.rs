@@ -37,6 +37,7 @@ fn scopes_arrive_in_their_order() {
         scopes[0],
         Scope {
             selector: Selector::Network(Pattern::new("under*")),
+            vpn: None,
             default: Way::Vpn,
             dns: addresses.to_vec(),
             forward: vec![
@@ -114,7 +115,7 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         ),
         (
             "[[scope]]\ncolour = \"web\"",
-            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, default, dns, forward, on_stop",
+            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, vpn, default, dns, forward, on_stop",
         ),
         (
             "[vpn]\nforward = []",

@@ -66,13 +66,8 @@ pub(super) fn filters(facts: &Facts) -> Finding {
         Ok(survey) => marks(facts, survey),
         Err(_) => "nft list ruleset | grep mark".to_owned(),
     };
-    let mark = facts.settings.routing.mark;
-    let ours = [Some(mark), mark.bypass()];
-    let whole = |value: &u32| {
-        ours.iter()
-            .flatten()
-            .any(|ours| value & mask == ours.value())
-    };
+    let ours: Vec<_> = facts.settings.routing.marks().collect();
+    let whole = |value: &u32| ours.iter().any(|ours| value & mask == ours.value());
     if setters.iter().any(|(value, _)| whole(value)) {
         FILTERS.broken(found, matters).mend(mend)
     } else {
@@ -135,9 +130,8 @@ pub(super) fn priority(facts: &Facts) -> Finding {
         ..numbers
     });
     let unused = |numbers: &Numbers| {
-        let [one, two] = numbers.tables();
         let mut used = survey.routes.iter().map(|route| route.table);
-        numbers.check().is_ok() && !used.any(|table| table == one || table == two)
+        numbers.check().is_ok() && !used.any(|table| numbers.tables().any(|ours| ours == table))
     };
     if let Some(free) = tables.take(1000).find(unused).filter(|_| of_table) {
         lines.push(format!(

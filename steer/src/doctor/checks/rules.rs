@@ -92,10 +92,9 @@ pub(super) fn broad(facts: &Facts) -> Finding {
             broad.push(format!("{net} (by {})", judgement.origin));
         }
     }
-    let below = steer_common::types::Verdict::from(Verdict::Vpn);
     for (name, entry) in rules.entries() {
         let public = !name.contains('.') || PUBLIC.contains(&name);
-        if public && entry.below == below {
+        if public && entry.below.is_vpn() {
             let any = rules.decide(&format!("x.{name}"));
             let origin = any.map(|judgement| judgement.origin.to_string());
             broad.push(format!(".{name} (by {})", origin.unwrap_or_default()));

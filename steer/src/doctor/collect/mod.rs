@@ -63,7 +63,7 @@ pub async fn collect(places: Places<'_>) -> Facts {
         filters: system::filters(),
     };
     if let Some(vpn) = facts.vpn() {
-        facts.taken = looked(route::taken(vpn.index).await);
+        facts.taken = looked(route::taken(&[vpn.index]).await);
         let routes = facts.survey.iter().flat_map(|survey| &survey.routes);
         let by_vpn = routes.filter(|route| route.interface == Some(vpn.index) && !route.ours);
         let gateways = by_vpn

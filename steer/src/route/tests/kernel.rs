@@ -29,7 +29,8 @@ pub struct Kernel {
 /// Where a packet goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Way {
-    Vpn,
+    /// Out of this interface.
+    Vpn(IfIndex),
     Refused,
     /// By a default route that is not the VPN's.
     Past,
@@ -212,7 +213,7 @@ impl Kernel {
                     ..
                 }) => {
                     return if hop.gateway.is_none() {
-                        Way::Vpn
+                        Way::Vpn(hop.interface.index)
                     } else {
                         Way::Past
                     };

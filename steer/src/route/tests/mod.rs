@@ -21,11 +21,17 @@ fn vpn() -> Vpn {
     }
 }
 
-fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
-    Wanted {
+fn tunnel(vpn: Option<Vpn>, on_down: OnDown) -> Tunnel {
+    Tunnel {
         sources: vpn.iter().flat_map(Vpn::addresses).collect(),
         vpn,
         on_down,
+    }
+}
+
+fn wanted(vpn: Option<Vpn>, on_down: OnDown) -> Wanted {
+    Wanted {
+        tunnels: vec![tunnel(vpn, on_down)],
         networks: Vec::new(),
         dns: Vec::new(),
         forwards: Vec::new(),
@@ -91,10 +97,9 @@ fn a_vpn_with_ipv4_alone() {
 fn a_vpn_that_is_down_or_absent_blocks() {
     let down = Vpn { up: false, ..vpn() };
     for vpn in [Some(down.clone()), None] {
-        let plan = plan(&Wanted {
-            sources: down.addresses().collect(),
-            ..wanted(vpn, OnDown::Block)
-        });
+        let mut wanted = wanted(vpn, OnDown::Block);
+        wanted.tunnels[0].sources = down.addresses().collect();
+        let plan = plan(&wanted);
         assert!(
             plan.routes
                 .iter()
@@ -251,6 +256,7 @@ fn what_is_not_the_vpns_goes_past_one_that_has_the_default_route() {
         taken: Taken {
             families: families.iter().copied().collect(),
             others: Family::BOTH.map(uplink).to_vec(),
+            by: BTreeSet::new(),
         },
         ..wanted(Some(vpn()), OnDown::Block)
     };
@@ -329,6 +335,93 @@ fn a_mask_without_another_bit_leaves_no_mark_to_go_past_the_vpn_by() {
         let found = Mark::new(value, mask).unwrap().bypass();
         assert_eq!(found.map(Mark::value), bypass, "{value:#x}/{mask:#x}");
     }
+}
+
+/// Of VPNs in so many.
+fn several(count: usize) -> Wanted {
+    let other = Vpn {
+        name: "tun1".into(),
+        index: IfIndex(8),
+        v4: vec![Ipv4Addr::new(10, 9, 0, 2)],
+        ..vpn()
+    };
+    let mut wanted = wanted(Some(vpn()), OnDown::Block);
+    wanted.tunnels.push(tunnel(Some(other), OnDown::Direct));
+    wanted.tunnels.resize(count, tunnel(None, OnDown::Block));
+    wanted.numbers.vpns = count;
+    wanted
+}
+
+#[test]
+fn each_of_several_has_a_mark_and_a_table() {
+    let wanted = Wanted {
+        networks: vec!["172.17.0.0/16".parse().unwrap()],
+        ..several(2)
+    };
+    let plan = plan(&wanted);
+    let v4 = plan.rules.iter().filter(|rule| rule.family == Family::V4);
+    assert_eq!(
+        lines(&v4.collect::<Vec<_>>()),
+        [
+            "priority 7350 to 172.17.0.0/16 fwmark 0x1000/0x3000 lookup main protocol 173",
+            "priority 7350 to 172.17.0.0/16 fwmark 0x3000/0x3000 lookup main protocol 173",
+            "priority 7355 fwmark 0x1000/0x3000 lookup 7350 protocol 173",
+            "priority 7355 fwmark 0x3000/0x3000 lookup 7352 protocol 173",
+            "priority 7360 from 10.8.0.2 iif lo lookup main suppress_prefixlength 7 protocol 173",
+            "priority 7360 from 10.9.0.2 iif lo lookup main suppress_prefixlength 7 protocol 173",
+            "priority 7361 from 10.8.0.2 iif lo lookup 7350 protocol 173",
+            "priority 7361 from 10.9.0.2 iif lo lookup 7352 protocol 173",
+        ]
+    );
+    let v4 = plan
+        .routes
+        .iter()
+        .filter(|route| route.family == Family::V4);
+    assert_eq!(
+        lines(&v4.collect::<Vec<_>>()),
+        [
+            "default dev wg0 table 7350 protocol 173",
+            "unreachable default metric 4294967295 table 7350 protocol 173",
+            "default dev tun1 table 7352 protocol 173",
+        ]
+    );
+    let loose: Vec<_> = plan.loose_rp_filter.iter().map(|it| &it.name).collect();
+    assert_eq!(loose, ["tun1", "wg0"]);
+}
+
+#[test]
+fn a_mask_has_room_for_as_many_as_it_has_numbers() {
+    for (value, mask, marks) in [
+        (0x1000, 0x3000, &[0x1000, 0x3000][..]),
+        (
+            0x1000,
+            0x7000,
+            &[0x1000, 0x4000, 0x5000, 0x6000, 0x7000, 0x3000],
+        ),
+        (0x1000, 0x1000, &[0x1000]),
+        (0x3, 0x3, &[0x3, 0x1, 0x2]),
+        (0x80, 0x90, &[0x80, 0x90]),
+    ] {
+        let mark = Mark::new(value, mask).unwrap();
+        let found: Vec<_> = mark.first(9).map(Mark::value).collect();
+        assert_eq!(found, marks, "{value:#x}/{mask:#x}");
+        let bypass = mark.bypass().map(Mark::value);
+        assert!(bypass.is_none_or(|bypass| !found.contains(&bypass)));
+        for vpns in 1..=9 {
+            let numbers = Numbers {
+                mark,
+                vpns,
+                ..Numbers::default()
+            };
+            assert_eq!(numbers.check().is_ok(), vpns <= marks.len());
+            let wider = Mark::new(value, mark.wider(vpns)).unwrap();
+            assert_eq!(wider.first(vpns).count(), vpns, "{value:#x}/{mask:#x}");
+        }
+    }
+    let mark = Mark::DEFAULT;
+    assert_eq!((mark.answers(1), mark.answers(2)), (Some(0x3000), None));
+    let why = several(3).numbers.check().unwrap_err().to_string();
+    assert!(why.ends_with("for example mask = 0x7000"), "{why}");
 }
 
 #[test]

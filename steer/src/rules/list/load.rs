@@ -3,6 +3,7 @@
 use super::select::is_category;
 use super::{Complaint, Filter, Format, GeositeError, Parsed, Selector, parse, parse_text};
 use crate::progress::Progress;
+use crate::route::VpnId;
 use crate::rules::Verdict;
 use crate::suggest;
 use std::collections::VecDeque;
@@ -21,6 +22,8 @@ pub struct List {
     pub path: PathBuf,
     /// Where the names and addresses go.
     pub verdict: Verdict,
+    /// The VPN, if that is the verdict; none: that of the scope, else the default one.
+    pub vpn: Option<VpnId>,
     /// How it is written; none: as it looks.
     pub format: Option<Format>,
     /// Which part of it is meant; none: all of it.

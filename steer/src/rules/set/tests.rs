@@ -13,6 +13,7 @@ fn rule(pattern: &str, verdict: Verdict, origin: Origin) -> Rule {
     Rule {
         subject: pattern.parse().unwrap(),
         verdict,
+        vpn: None,
         origin,
     }
 }

@@ -22,6 +22,7 @@ fn who_took_the_default_route_is_told_with_the_line_that_stops_it() {
             } else {
                 Default::default()
             },
+            by: [IfIndex(3)].into(),
         }
     };
     let openvpn = with(|facts| {
