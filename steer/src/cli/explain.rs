@@ -7,6 +7,7 @@ use super::runtime;
 use crate::control::query::Explain;
 use crate::inspect::Path;
 use crate::inspect::explain::{self, AddressFact, Because, Explanation, NameFact, Question};
+use crate::inspect::vpns::the_vpn;
 use crate::inspect::{Asker, RuleFact};
 use crate::words::{counted, span};
 use anyhow::{Result, anyhow, bail};
@@ -82,8 +83,9 @@ pub(crate) fn lines(it: &Explanation, palette: Palette) -> Vec<String> {
     let row = |what: &str, text: String| format!("  {what:<9} {text}");
     let about = &it.about;
     let verdict = match it.path {
-        Path::Vpn => palette.paint(Tone::Strong, &format!("{about} takes the VPN")),
-        Path::Direct => palette.paint(Tone::Strong, &format!("{about} goes direct")),
+        Path::Vpn | Path::Direct => {
+            palette.paint(Tone::Strong, &format!("{about} {}", way(it.path, &it.vpn)))
+        }
         Path::Blocked if it.because == Because::Waits => {
             palette.paint(Tone::Bad, &format!("{about} waits"))
         }
@@ -140,7 +142,7 @@ fn address(fact: &AddressFact, about: &str) -> Vec<(&'static str, String)> {
     };
     let mut lines = vec![(
         "address",
-        format!("{} {}{until}", fact.address, path(fact.path)),
+        format!("{} {}{until}", fact.address, way(fact.path, &fact.vpn)),
     )];
     if let Some(by) = fact.rule.as_ref().filter(|_| fact.names.is_empty()) {
         lines.push(("", format!("by the rule {}", rule(by))));
@@ -174,27 +176,30 @@ fn name(it: &NameFact, about: &str) -> String {
         Some(_) => String::new(),
         None => " by no rule".to_owned(),
     };
+    let says = match &it.rule {
+        Some(rule) => rule.says(),
+        None => it.verdict.clone(),
+    };
     let ttl = match it.how.as_str() {
         // A first packet tells none.
         "first-packet" => String::new(),
         _ => format!(", ttl {} s", it.ttl),
     };
     format!(
-        "{} → {}{by}: {how} {} ago{ttl}, {ends}",
+        "{} → {says}{by}: {how} {} ago{ttl}, {ends}",
         it.name,
-        it.verdict,
         span(it.seconds_ago),
     )
 }
 
 fn rule(it: &RuleFact) -> String {
-    format!("{} → {} ({})", it.rule, it.verdict, it.from)
+    format!("{} → {} ({})", it.rule, it.says(), it.from)
 }
 
-fn path(path: Path) -> &'static str {
+fn way(path: Path, vpn: &Option<String>) -> String {
     match path {
-        Path::Vpn => "takes the VPN",
-        Path::Direct => "goes direct",
-        Path::Blocked => "is blocked",
+        Path::Vpn => format!("takes {}", the_vpn(vpn.as_deref())),
+        Path::Direct => "goes direct".to_owned(),
+        Path::Blocked => "is blocked".to_owned(),
     }
 }

@@ -115,7 +115,7 @@ fn lines(found: &Flows, palette: Palette) -> Vec<String> {
 fn cells(flow: &Flow) -> [String; 8] {
     let or = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
-        flow.path.to_string(),
+        flow.way(),
         flow.who.clone(),
         flow.protocol.clone(),
         flow.to.to_string(),
@@ -134,6 +134,7 @@ mod tests {
     fn flows_in_columns() {
         let flow = |path, who: &str, name: Option<&str>| Flow {
             path,
+            vpn: None,
             protocol: "tcp".to_owned(),
             who: who.to_owned(),
             from: None,

@@ -213,7 +213,7 @@ fn list(args: &ListArgs) -> Result<()> {
     let rows: Vec<_> = found
         .rules
         .iter()
-        .map(|it| [it.verdict.clone(), it.rule.clone(), it.from.clone()])
+        .map(|it| [it.says(), it.rule.clone(), it.from.clone()])
         .collect();
     let mut lines = table::lines(&rows);
     if !args.all {
@@ -242,10 +242,9 @@ fn test(args: &TestArgs) -> Result<()> {
     if args.json {
         return print(&[serde_json::to_string_pretty(&tested)?]);
     }
-    let told =
-        |it: &crate::inspect::RuleFact| format!("{} → {} ({})", it.rule, it.verdict, it.from);
+    let told = |it: &crate::inspect::RuleFact| format!("{} → {} ({})", it.rule, it.says(), it.from);
     let mut lines = vec![match &tested.rule {
-        Some(rule) => format!("{}: {}, by {}", tested.about, tested.verdict, told(rule)),
+        Some(rule) => format!("{}: {}, by {}", tested.about, rule.says(), told(rule)),
         None => format!("{}: no rule speaks of it, so it goes direct", tested.about),
     }];
     lines.extend(

@@ -7,6 +7,7 @@ use super::runtime;
 use crate::control::query::Nothing;
 use crate::inspect::scopes::{ForwardFact, ScopeFact, WaitingFact};
 use crate::inspect::status::{State, Status};
+use crate::inspect::vpns::{VpnFact, the_vpn};
 use crate::inspect::{self, Path};
 use crate::route::OnDown;
 use crate::words::{counted, octets, span};
@@ -99,28 +100,8 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
             .iter()
             .map(|why| row("trouble", palette.paint(Tone::Bad, &output::one_line(why)))),
     );
-    let on_down = match status.on_down {
-        OnDown::Block => "blocked",
-        OnDown::Direct => "direct",
-    };
-    lines.push(row(
-        "vpn",
-        match &status.vpn {
-            Some(vpn) => {
-                let addresses: Vec<_> = vpn.addresses.iter().map(ToString::to_string).collect();
-                let up = if vpn.up { "up" } else { "down" };
-                let addresses = match addresses.as_slice() {
-                    [] => "no address".to_owned(),
-                    some => some.join(", "),
-                };
-                format!(
-                    "{} is {up} ({addresses}); when down: {on_down}",
-                    vpn.interface
-                )
-            }
-            None => format!("there is none; until it comes: {on_down}"),
-        },
-    ));
+    let several = status.vpns.len() > 1;
+    lines.extend(status.vpns.iter().map(|it| row("vpn", vpn(it, several))));
     let bridges = status.bridges.iter().map(|bridge| match &bridge.network {
         Some(network) => row(
             "bridge",
@@ -197,11 +178,34 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
     lines
 }
 
+/// A VPN, by its name where there are several.
+fn vpn(it: &VpnFact, several: bool) -> String {
+    let name = match several {
+        true => format!("{}: ", it.name),
+        false => String::new(),
+    };
+    let when = match it.interface {
+        Some(_) => "when down",
+        None => "until it comes",
+    };
+    let on_down = match it.on_down {
+        OnDown::Block => "blocked",
+        OnDown::Direct => "direct",
+    };
+    let default = if several && it.default {
+        "; the default one"
+    } else {
+        ""
+    };
+    format!("{name}{}; {when}: {on_down}{default}", it.state())
+}
+
 fn scope(it: &ScopeFact) -> String {
+    let vpn = the_vpn(it.vpn.as_deref());
     let default = match it.default.as_str() {
-        "vpn" => "all but the rules' takes the VPN",
-        "block" => "nothing but the rules' leaves",
-        _ => "all but the rules' goes direct",
+        "vpn" => format!("all but the rules' takes {vpn}"),
+        "block" => "nothing but the rules' leaves".to_owned(),
+        _ => "all but the rules' goes direct".to_owned(),
     };
     let dns = match it.dns.as_slice() {
         [] => String::new(),
@@ -259,7 +263,7 @@ fn list<T: ToString>(items: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::status::{Addresses, BridgeFact, Room, VpnFact};
+    use crate::inspect::status::{Addresses, BridgeFact, Room};
     use crate::inspect::usage::{Count, Totals};
 
     #[test]
@@ -274,12 +278,24 @@ mod tests {
             pid: Some(812),
             uptime: Some(3_700),
             config: Some("/etc/steer/steer.toml".to_owned()),
-            vpn: Some(VpnFact {
-                interface: "wg0".to_owned(),
-                up: false,
-                addresses: vec!["10.8.0.2".parse().unwrap()],
-            }),
-            on_down: OnDown::Block,
+            vpns: vec![
+                VpnFact {
+                    name: "us".to_owned(),
+                    default: true,
+                    interface: Some("wg0".to_owned()),
+                    up: false,
+                    addresses: vec!["10.8.0.2".parse().unwrap()],
+                    on_down: OnDown::Block,
+                },
+                VpnFact {
+                    name: "de".to_owned(),
+                    default: false,
+                    interface: None,
+                    up: false,
+                    addresses: Vec::new(),
+                    on_down: OnDown::Direct,
+                },
+            ],
             bridges: vec![BridgeFact {
                 interface: "docker0".to_owned(),
                 network: Some("bridge".to_owned()),
@@ -290,6 +306,7 @@ mod tests {
                     scope: "network under".to_owned(),
                     from: "steer.toml:3".to_owned(),
                     default: "vpn".to_owned(),
+                    vpn: Some("de".to_owned()),
                     dns: vec!["1.1.1.1".parse().unwrap()],
                     on_stop: "keep".to_owned(),
                     networks: vec!["under".to_owned()],
@@ -313,6 +330,7 @@ mod tests {
                     scope: "label steer.path=none".to_owned(),
                     from: "steer.toml:9".to_owned(),
                     default: "block".to_owned(),
+                    vpn: None,
                     dns: Vec::new(),
                     on_stop: "release".to_owned(),
                     networks: Vec::new(),
@@ -351,10 +369,11 @@ mod tests {
         let expected = "\
 state     steering, and something is wrong, for 1 h 1 min, process 812, version 0.1.0
 trouble   the VPN wg0 is down: what must take it is blocked until it is up
-vpn       wg0 is down (10.8.0.2); when down: blocked
+vpn       us: wg0 is down (10.8.0.2); when down: blocked; the default one
+vpn       de: there is none; until it comes: direct
 bridge    docker0 (Docker's network bridge)
 cgroup    /sys/fs/cgroup/system.slice/docker.service
-scope     network under: all but the rules' takes the VPN; dns 1.1.1.1 (steer.toml:3)
+scope     network under: all but the rules' takes the VPN de; dns 1.1.1.1 (steer.toml:3)
           2 containers on the network under: sidecar, torrent
 forward   4666/tcp -> torrent:4666 leads to 172.19.0.2:4666
 forward   80/tcp -> web:80 leads nowhere: \"web\" does not run

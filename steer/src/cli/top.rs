@@ -163,11 +163,13 @@ fn lines(picture: &Picture<'_>) -> Vec<String> {
             octets(total.bytes_out)
         )
     };
-    let vpn = match picture.vpn {
-        Some(vpn) if vpn.up => format!("vpn      {} is up", vpn.interface),
-        Some(vpn) => format!("vpn      {} is down", vpn.interface),
-        None => "vpn      there is none".to_owned(),
-    };
+    let vpns = picture.vpns.iter().map(|vpn| {
+        let name = match picture.vpns.len() {
+            1 => String::new(),
+            _ => format!("{}: ", vpn.name),
+        };
+        format!("vpn      {name}{}", vpn.state())
+    });
     let stopped: Vec<_> = picture
         .dropped
         .iter()
@@ -177,12 +179,12 @@ fn lines(picture: &Picture<'_>) -> Vec<String> {
         [] => "nothing".to_owned(),
         some => some.join(", "),
     };
-    let mut lines = vec![
-        vpn,
-        lane("by it", picture.by_vpn),
+    let mut lines: Vec<_> = vpns.collect();
+    lines.extend([
+        lane("by vpn", picture.by_vpn),
         lane("direct", picture.direct),
         format!("stopped  {stopped}"),
-    ];
+    ]);
     if picture.rows.is_empty() {
         return lines;
     }
@@ -199,7 +201,7 @@ fn row(row: &Row) -> [String; 5] {
     [
         a_second(row.rate.down),
         a_second(row.rate.up),
-        row.path.to_string(),
+        row.way(),
         row.who.clone(),
         format!("{}{contested}", row.label),
     ]

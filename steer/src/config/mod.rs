@@ -155,10 +155,15 @@ impl Settings {
         self.flags.wait || !self.scopes.is_empty()
     }
 
-    /// The name servers that are asked through the VPN, each once.
-    pub fn resolvers(&self) -> BTreeSet<IpAddr> {
-        let of_scopes = self.scopes.iter().flat_map(|scope| &scope.dns);
-        of_scopes.chain(&self.dns_vpn).copied().collect()
+    /// The name servers that are asked through a VPN, each once for each.
+    pub fn resolvers(&self) -> BTreeSet<(VpnId, IpAddr)> {
+        let of_scopes = self.scopes.iter().flat_map(|scope| {
+            let vpn = scope.vpn.unwrap_or(self.default_vpn);
+            scope.dns.iter().map(move |server| (vpn, *server))
+        });
+        let of_names = self.dns_vpn.iter();
+        let of_names = of_names.map(|server| (self.default_vpn, *server));
+        of_scopes.chain(of_names).collect()
     }
 
     /// The default one of the VPNs.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    config::Settings,
+    config::{Settings, VpnSettings},
     host::{Cgroup, Gauge, HostError, Link, docker::Ranges, inventory::Inventory, vpn},
-    route::{IfIndex, Survey, Taken, Vpn},
+    route::{IfIndex, Survey, Taken, Vpn, VpnId},
 };
 
 /// What was looked at, or why it could not be.
@@ -34,12 +34,12 @@ pub struct Facts {
     pub gauges: BTreeMap<IfIndex, Gauge>,
     /// Rules, routes, and what is in the way in nftables.
     pub survey: Looked<Survey>,
-    /// Whether the VPN has the default route.
+    /// Whether a VPN has the default route.
     pub taken: Looked<Taken>,
-    /// What the VPN's far end says to an echo request.
-    pub echo: Looked<Echo>,
-    /// What the name servers say that are asked through the VPN.
-    pub resolvers: BTreeMap<IpAddr, Looked<Resolver>>,
+    /// What the VPNs' far ends say to an echo request.
+    pub echoes: BTreeMap<IfIndex, Looked<Echo>>,
+    /// What the name servers say that are asked through a VPN.
+    pub resolvers: BTreeMap<(VpnId, IpAddr), Looked<Resolver>>,
     /// Switches of the kernel.
     pub sysctls: Sysctls,
     /// Docker.
@@ -131,15 +131,27 @@ pub struct Names {
 }
 
 impl Facts {
-    /// The VPN's interface, as a run would choose it.
-    pub fn choice(&self) -> Option<Result<vpn::Choice, HostError>> {
-        let links = self.links.as_ref().ok()?;
-        Some(vpn::choose(&self.settings.vpn().interface, links))
+    /// The VPNs' interfaces, as a run would choose them; none where there is no telling.
+    pub fn choices(&self) -> Vec<(VpnId, Result<vpn::Choice, HostError>)> {
+        let Ok(links) = &self.links else {
+            return Vec::new();
+        };
+        let vpns = self.settings.vpns.iter().enumerate();
+        let choose =
+            |(place, vpn): (_, &VpnSettings)| (VpnId(place), vpn::choose(&vpn.interface, links));
+        vpns.map(choose).collect()
     }
 
-    /// The same, if it is there.
-    pub fn vpn(&self) -> Option<Vpn> {
-        self.choice()?.ok()?.found()
+    /// The same of those that are there.
+    pub fn vpns(&self) -> BTreeMap<VpnId, Vpn> {
+        let choices = self.choices().into_iter();
+        let there = choices.filter_map(|(id, choice)| Some((id, choice.ok()?.found()?)));
+        there.collect()
+    }
+
+    /// Whether an interface is a VPN's.
+    pub fn is_vpn(&self, index: IfIndex) -> bool {
+        self.vpns().values().any(|vpn| vpn.index == index)
     }
 
     /// The interfaces; none where they could not be listed.

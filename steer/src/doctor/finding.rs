@@ -94,6 +94,26 @@ impl Check {
 }
 
 impl Finding {
+    /// What a check found of several things, as one: the worst of it, or all where that is well.
+    pub(super) fn all(findings: impl IntoIterator<Item = Self>, check: Check) -> Self {
+        let findings: Vec<_> = findings.into_iter().collect();
+        let Some(worst) = findings.iter().map(|it| it.state).max() else {
+            return check.well("nothing");
+        };
+        let of_worst = findings.into_iter().filter(|it| it.state == worst);
+        let joined = |mut all: Self, it: Self| {
+            all.found = format!("{}; {}", all.found, it.found);
+            all.mend = match (all.mend, it.mend) {
+                (Some(one), Some(other)) if one != other => Some(format!("{one}\n{other}")),
+                (one, other) => one.or(other),
+            };
+            all
+        };
+        of_worst
+            .reduce(joined)
+            .unwrap_or_else(|| check.well("nothing"))
+    }
+
     pub(super) fn mend(self, mend: impl Into<String>) -> Self {
         Self {
             mend: Some(mend.into()),

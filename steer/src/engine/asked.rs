@@ -151,7 +151,7 @@ impl Engine {
             }),
             settings: self.settings.clone(),
             rulebook: self.rulebook.clone(),
-            vpn: self.seen_vpn().cloned(),
+            vpns: self.seen_vpns(),
             bridges: self.bridges.clone(),
             cgroups: self.cgroups.clone(),
             scoped: self.scoped.seen(),

@@ -3,7 +3,7 @@
 use nix::{errno::Errno, sys::socket::AddressFamily};
 use steer_common::{
     packet::{TCP, UDP},
-    types::{Address, Config},
+    types::{Address, Config, Path},
 };
 
 use crate::host::sock_diag::{SockDiag, Socket, Sockets};
@@ -33,18 +33,17 @@ pub fn connected() -> Result<Vec<(u32, Socket)>, Errno> {
     Ok(found)
 }
 
-/// Whether a socket is connected by a VPN: its mark is set once, when it connects, and leaves no other trace however long
+/// The path that a socket is connected by: its mark is set once, when it connects, and leaves no other trace however long
 /// it idles.
-pub fn is_by_vpn(socket: &Socket, config: &Config) -> bool {
-    socket
-        .mark
-        .is_some_and(|found| config.by_mark(found).is_vpn())
+pub fn path(socket: &Socket, config: &Config) -> Path {
+    let by_mark = |found| config.by_mark(found);
+    socket.mark.map_or(Path::DIRECT, by_mark)
 }
 
 /// The far addresses of those that are connected by a VPN.
 pub(super) fn remotes(config: &Config) -> Result<Vec<Address>, Errno> {
     let sockets = connected()?.into_iter();
-    let by_vpn = sockets.filter(|(_, socket)| is_by_vpn(socket, config));
+    let by_vpn = sockets.filter(|(_, socket)| path(socket, config).is_vpn());
     Ok(by_vpn
         .map(|(_, socket)| socket.remote.ip().into())
         .collect())
@@ -76,7 +75,7 @@ mod tests {
             (Some(0x5000), false),
             (None, false),
         ] {
-            assert_eq!(is_by_vpn(&socket(number), &config), by_vpn);
+            assert_eq!(path(&socket(number), &config).is_vpn(), by_vpn);
         }
     }
 

@@ -105,11 +105,6 @@ pub(super) fn told(vpns: &[FollowedVpn], settings: &Settings) -> [types::Vpn; VP
 }
 
 impl Engine {
-    /// The default one, as it was seen last.
-    pub(super) fn seen_vpn(&self) -> Option<&Vpn> {
-        self.vpns[self.settings.default_vpn.0].seen.as_ref()
-    }
-
     /// All of them, as they were seen last.
     pub(super) fn seen_vpns(&self) -> Vec<Option<Vpn>> {
         self.vpns.iter().map(|vpn| vpn.seen.clone()).collect()

@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use steer_common::{
     decide::Match,
     suffix::hash_name,
-    types::{AddrEntry, Address, NameEntry, NetEntry, ScopeEntry, ScopeKey, Verdict, source},
+    types::{self, AddrEntry, Address, NameEntry, NetEntry, ScopeEntry, ScopeKey, Verdict, source},
 };
 
 use super::{
     Error, Path, RuleFact, Snapshot, Ways,
     scopes::{self, Judged},
     seconds, verdict_name,
+    vpns::the_vpn,
     who::{self, Asker, AskerFact},
 };
 use crate::{
@@ -95,6 +96,11 @@ pub struct Explanation {
     pub attended: bool,
     /// The path; of a name with addresses of several, the one of the first.
     pub path: Path,
+    /// The VPN that it takes, or would if that were up, by its name where there are several.
+    pub vpn: Option<String>,
+    /// The same, by its number.
+    #[serde(skip)]
+    by: types::Path,
     /// In a word.
     pub because: Because,
     /// In a sentence.
@@ -125,7 +131,7 @@ pub enum Because {
     Network,
     /// A name with a rule has the address.
     Learned,
-    /// Names of both paths have it.
+    /// Names of both paths have it, or of several VPNs.
     Contested,
     /// A name had it, and that is over.
     Expired,
@@ -154,6 +160,8 @@ pub struct AskerScope {
     pub from: Option<String>,
     /// Where goes what no rule speaks of: `vpn`, `direct` or `block`; `unknown` while nobody knows in which scope he is.
     pub default: String,
+    /// The VPN of that, and of rules that do not say which, where there are several.
+    pub vpn: Option<String>,
     /// Who is asked his DNS questions, through the VPN; none: whom he asks.
     pub dns: Vec<IpAddr>,
     /// What is otherwise for what he sends by other bridges, a sentence each.
@@ -167,6 +175,14 @@ pub struct AddressFact {
     pub address: IpAddr,
     /// Where a flow to it goes that begins now.
     pub path: Path,
+    /// The VPN that it takes, or would if that were up, by its name where there are several.
+    pub vpn: Option<String>,
+    /// What a rule says of it.
+    #[serde(skip)]
+    verdict: Verdict,
+    /// The VPN by its number.
+    #[serde(skip)]
+    by: types::Path,
     /// In a word.
     pub because: Because,
     /// The rule that decides.
@@ -219,16 +235,19 @@ pub async fn explain(
     let facts = Facts::new(snapshot, view);
     let (rule, passed_over, mut addresses) = match &question.to {
         Target::Name(name) => {
-            let (rule, passed_over) = facts.rules_for(name.as_str())?;
+            let mut rules = facts.rules_for(name.as_str())?.into_iter();
+            let rule = rules.next();
+            let passed_over = rules.map(|(_, rule)| rule).collect();
             (rule, passed_over, facts.addresses_of(name.as_str())?)
         }
         Target::Address(address) => (None, Vec::new(), facts.addresses([*address].into())?),
     };
+    let (said, rule) = rule.unzip();
     let is_steered = from.as_ref().is_none_or(|from| from.steered);
     if !is_steered {
         addresses
             .iter_mut()
-            .for_each(|fact| fact.path = Path::Direct);
+            .for_each(|fact| facts.send(fact, (Path::Direct, fact.because, types::Path::DIRECT)));
     }
     let asked = from.as_ref().filter(|from| from.steered);
     let scope = match asked {
@@ -244,31 +263,29 @@ pub async fn explain(
     for fact in addresses.iter_mut().take(ROUTED).filter(leaves) {
         fact.route = Some(facts.route(fact, from.as_ref(), &links).await?);
     }
-    let (mut path, mut because) = match (addresses.first(), &rule) {
-        (Some(fact), _) => (fact.path, fact.because),
-        (None, rule) => {
-            let verdict = match rule {
-                Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
-                Some(_) => Verdict::DIRECT,
-                None => Verdict::NONE,
-            };
+    let (mut path, mut because, mut by) = match addresses.first() {
+        Some(fact) => (fact.path, fact.because, fact.by),
+        None => {
             let because = match rule {
                 Some(_) => Because::Rule,
                 None => Because::NoRule,
             };
+            let verdict = said.unwrap_or_default();
             let entry = scope.as_ref().map_or(ScopeEntry::NONE, |(entry, _)| *entry);
             // Whatever address it has, it is somebody else's.
             let judged = scopes::judge(&entry, &SOMEBODY, false, verdict);
-            within(judged, verdict, facts.ways, None, because)
+            facts.course(judged, verdict, entry.path, None, because)
         }
     };
     if !is_steered {
-        (path, because) = (Path::Direct, Because::NotSteered);
+        (path, because, by) = (Path::Direct, Because::NotSteered, types::Path::DIRECT);
     }
     let mut explanation = Explanation {
         about: question.to.to_string(),
         attended: snapshot.run.is_some(),
         path,
+        vpn: snapshot.vpn_name(by),
+        by,
         because,
         why: String::new(),
         rule,
@@ -284,7 +301,7 @@ pub async fn explain(
 }
 
 /// The path of what begins now, is no question of DNS, and goes to an address from somebody of whom the programs were told
-/// this; none where the programs stop it.
+/// this, and its VPN; none where the programs stop it.
 ///
 /// # Errors
 /// When the tables cannot be read.
@@ -293,20 +310,19 @@ pub(super) fn path_of(
     view: &View,
     scope: &ScopeEntry,
     address: IpAddr,
-) -> Result<Option<Path>, Error> {
+) -> Result<Option<(Path, types::Path)>, Error> {
     let facts = Facts::new(snapshot, view);
     let mut fact = facts.address(address, Vec::new(), 0)?;
     facts.within(scope, &mut fact)?;
     Ok(match fact.because {
         Because::Isolated | Because::Waits => None,
-        _ => Some(fact.path),
+        _ => Some((fact.path, fact.by)),
     })
 }
 
 struct Facts<'a> {
     snapshot: &'a Snapshot,
     view: &'a View,
-    ways: Ways,
     now: u64,
 }
 
@@ -315,16 +331,15 @@ impl<'a> Facts<'a> {
         Self {
             snapshot,
             view,
-            ways: Ways::new(snapshot, view.config()),
             now: monotonic(),
         }
     }
 
-    /// The rule in force for a name, and those that it goes before.
-    fn rules_for(&self, name: &str) -> Result<(Option<RuleFact>, Vec<RuleFact>), Error> {
+    /// The rules in force for a name, from the one that decides on.
+    fn rules_for(&self, name: &str) -> Result<Vec<(Verdict, RuleFact)>, Error> {
         let rulebook = &self.snapshot.rulebook;
         let table = self.view.rules()?;
-        let mut facts: Vec<RuleFact> = Vec::new();
+        let mut facts = Vec::new();
         for (suffix, whole) in suffixes(name) {
             let hash = hash_name(&self.view.config().key, suffix);
             // The kernel's word: of a killed run, the files may say something else by now.
@@ -337,13 +352,14 @@ impl<'a> Facts<'a> {
                 let found = written.iter().find(|(subject, judgement)| {
                     judgement.kernel() == matched.verdict && covers(subject, whole)
                 });
-                facts.push(match found {
-                    Some((subject, judgement)) => RuleFact::new(subject, judgement),
+                let fact = match found {
+                    Some((subject, judgement)) => self.snapshot.rule_fact(subject, judgement),
                     None => RuleFact {
                         rule: suffix.to_owned(),
-                        ..RuleFact::of(rulebook, hash, matched.verdict)
+                        ..self.snapshot.rule_of(hash, matched.verdict)
                     },
-                });
+                };
+                facts.push((matched.verdict, fact));
             }
         }
         // Words are looked for by a run that goes on alone.
@@ -352,10 +368,11 @@ impl<'a> Facts<'a> {
             && let Some(judgement) = rulebook.rules().decide(name)
             && let By::Text(text) = judgement.by
         {
-            facts.push(RuleFact::new(&Subject::Text(text.clone()), &judgement));
+            let subject = Subject::Text(text.clone());
+            let fact = self.snapshot.rule_fact(&subject, &judgement);
+            facts.push((judgement.kernel(), fact));
         }
-        let mut facts = facts.into_iter();
-        Ok((facts.next(), facts.collect()))
+        Ok(facts)
     }
 
     fn addresses_of(&self, name: &str) -> Result<Vec<AddressFact>, Error> {
@@ -418,12 +435,23 @@ impl<'a> Facts<'a> {
                 verdict if verdict.is_vpn() => entry.vpn_until,
                 _ => entry.direct_until,
             });
+        let because = match because {
+            Because::Learned if self.is_of_several(&names, matched.verdict) => Because::Contested,
+            because => because,
+        };
+        let unscoped = types::Path::DIRECT;
+        let family = Some(address.is_ipv4());
+        let (path, because, by) =
+            self.course(Judged::Free, matched.verdict, unscoped, family, because);
         Ok(AddressFact {
             address,
-            path: Path::of(matched.verdict, self.ways, Some(address.is_ipv4())),
+            path,
+            vpn: self.snapshot.vpn_name(by),
+            verdict: matched.verdict,
+            by,
             because,
             rule: (matched.verdict != Verdict::NONE)
-                .then(|| RuleFact::of(&self.snapshot.rulebook, matched.rule, matched.verdict)),
+                .then(|| self.snapshot.rule_of(matched.rule, matched.verdict)),
             expires_in: expires_in.map(|until| seconds(self.now, until)),
             names: names.iter().map(|entry| self.name(entry)).collect(),
             held,
@@ -431,12 +459,21 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Whether a name gives the address another VPN than the one that it has.
+    fn is_of_several(&self, names: &[NameEntry], verdict: Verdict) -> bool {
+        let meant = |verdict| self.view.config().meant(verdict, types::Path::DIRECT);
+        let mut by_vpn = names
+            .iter()
+            .filter(|name| name.until > self.now && name.verdict.is_vpn());
+        verdict.is_vpn() && by_vpn.any(|name| meant(name.verdict) != meant(verdict))
+    }
+
     fn name(&self, entry: &NameEntry) -> NameFact {
         NameFact {
             name: Name::of(entry).to_string(),
             verdict: verdict_name(entry.verdict).to_owned(),
             rule: (entry.verdict != Verdict::NONE)
-                .then(|| RuleFact::of(&self.snapshot.rulebook, entry.rule, entry.verdict)),
+                .then(|| self.snapshot.rule_of(entry.rule, entry.verdict)),
             how: match entry.source {
                 source::ANSWER => "answer",
                 source::RESOLVED => "resolved",
@@ -500,6 +537,10 @@ impl<'a> Facts<'a> {
                 _ => "unknown",
             }
             .to_owned(),
+            vpn: scope.and_then(|_| {
+                let vpn = entry.path.or(self.view.config().default);
+                self.snapshot.vpn_name(vpn)
+            }),
             dns: scope
                 .filter(|_| entry.dns != 0)
                 .map_or_else(Vec::new, |scope| scope.dns.clone()),
@@ -510,11 +551,7 @@ impl<'a> Facts<'a> {
     /// What becomes of an address where a scope has a say in it.
     fn within(&self, scope: &ScopeEntry, fact: &mut AddressFact) -> Result<(), Error> {
         let key = Address::from(fact.address);
-        let verdict = match &fact.rule {
-            Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
-            Some(_) => Verdict::DIRECT,
-            None => Verdict::NONE,
-        };
+        let verdict = fact.verdict;
         let is_home = key.is_steerable() && self.view.is_home(key)?;
         let judged = match scopes::judge(scope, &key, is_home, verdict) {
             // What that is has a word of its own.
@@ -522,8 +559,36 @@ impl<'a> Facts<'a> {
             judged => judged,
         };
         let family = Some(fact.address.is_ipv4());
-        (fact.path, fact.because) = within(judged, verdict, self.ways, family, fact.because);
+        let course = self.course(judged, verdict, scope.path, family, fact.because);
+        self.send(fact, course);
         Ok(())
+    }
+
+    fn send(&self, fact: &mut AddressFact, course: (Path, Because, types::Path)) {
+        (fact.path, fact.because, fact.by) = course;
+        fact.vpn = self.snapshot.vpn_name(fact.by);
+    }
+
+    /// The path of what is judged so, why, and the VPN that it takes or would take; `scope` is the VPN of its sender's.
+    fn course(
+        &self,
+        judged: Judged,
+        verdict: Verdict,
+        scope: types::Path,
+        is_v4: Option<bool>,
+        because: Because,
+    ) -> (Path, Because, types::Path) {
+        let config = self.view.config();
+        let vpn = config.meant(verdict, scope);
+        let ways = Ways::by(vpn, self.snapshot, config);
+        let (path, because) = within(judged, verdict, ways, is_v4, because);
+        let by_vpn = match judged {
+            Judged::Free | Judged::Rule => verdict.is_vpn(),
+            Judged::Vpn => true,
+            Judged::Nowhere | Judged::Waits | Judged::Stays => false,
+        };
+        let by = if by_vpn { vpn } else { types::Path::DIRECT };
+        (path, because, by)
     }
 
     /// As the kernel would send the first packet of a flow.
@@ -538,7 +603,7 @@ impl<'a> Facts<'a> {
         let steered = from.is_none_or(|from| from.steered);
         let mark = match fact.path {
             _ if !steered => 0,
-            Path::Vpn | Path::Blocked => config.vpn(config.default).mark,
+            Path::Vpn | Path::Blocked => config.vpn(fact.by).mark,
             Path::Direct => config.bypass,
         };
         let sender = from.and_then(|from| from.sender(is_v4, links));
@@ -574,8 +639,9 @@ impl AskerScope {
             (Some(scope), Some(from)) => format!("{scope} ({from}): "),
             _ => String::new(),
         };
+        let vpn = the_vpn(self.vpn.as_deref());
         let default = match self.default.as_str() {
-            "vpn" => "what no rule sends direct takes the VPN",
+            "vpn" => &format!("what no rule sends direct takes {vpn}"),
             "block" => "nothing leaves but what a rule speaks of",
             "unknown" => {
                 "not known yet: Docker has not told of it. What it sends waits, but to this host and its containers"
@@ -587,7 +653,7 @@ impl AskerScope {
         let dns = match dns.as_slice() {
             [] => String::new(),
             some => format!(
-                "; DNS questions go to {} through the VPN, whomever it asks",
+                "; DNS questions go to {} through {vpn}, whomever it asks",
                 some.join(" or ")
             ),
         };
@@ -663,11 +729,14 @@ fn covers(subject: &Subject, whole: bool) -> bool {
 
 fn why(it: &Explanation) -> String {
     let about = &it.about;
+    let vpn = the_vpn(it.vpn.as_deref());
     let decided = it.addresses.first().and_then(|fact| fact.rule.as_ref());
     let rule = |rule: Option<&RuleFact>| match rule {
         Some(rule) => format!(
             "the rule {} ({}) says {}",
-            rule.rule, rule.from, rule.verdict
+            rule.rule,
+            rule.from,
+            rule.says()
         ),
         None => "no rule speaks of it".to_owned(),
     };
@@ -692,10 +761,15 @@ fn why(it: &Explanation) -> String {
                 None => rule(decided),
             }
         }
-        Because::Contested => format!(
-            "names of both paths have {subject}, and the VPN wins: {}",
-            rule(decided)
-        ),
+        Because::Contested => {
+            let names = it.addresses.first().map(|fact| fact.names.as_slice());
+            let is_direct = |name: &NameFact| name.verdict == "direct" && name.expires_in.is_some();
+            let names = match names.unwrap_or_default().iter().any(is_direct) {
+                true => format!("names of both paths have {subject}, and the VPN wins"),
+                false => format!("names of several VPNs have {subject}, and the last one's wins"),
+            };
+            format!("{names}: {}", rule(decided))
+        }
         Because::Expired => format!("what was known of {subject} has expired"),
         Because::NeverSeen => {
             "no answer that steer has seen gave this address to a name with a rule, and no rule covers it"
@@ -709,7 +783,7 @@ fn why(it: &Explanation) -> String {
             .as_ref()
             .map_or_else(String::new, |from| from.why.clone()),
         Because::Scope => format!(
-            "no rule speaks of it, and {} sends that through the VPN",
+            "no rule speaks of it, and {} sends that through {vpn}",
             scope(it)
         ),
         Because::Isolated => {
@@ -744,14 +818,14 @@ fn why(it: &Explanation) -> String {
     };
     let but = match it.path {
         Path::Blocked if is_stopped(it.because) => "",
-        Path::Blocked => "; the VPN is down, so it is blocked",
+        Path::Blocked => &format!("; {vpn} is down, so it is blocked"),
         Path::Direct
             if decided
                 .or(it.rule.as_ref())
                 .is_some_and(|rule| rule.verdict == "vpn")
                 && !matches!(it.because, Because::NotSteered | Because::Stays) =>
         {
-            "; the VPN is down and on_down is \"direct\", so it goes direct"
+            &format!("; {vpn} is down and on_down is \"direct\", so it goes direct")
         }
         _ => "",
     };
@@ -774,9 +848,9 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
             Because::Scope => "",
             _ => ", or set on_down = \"direct\"",
         };
-        changes.push(match &snapshot.vpn {
+        changes.push(match snapshot.vpn(it.by) {
             Some(vpn) => format!("bring {} up{or}", vpn.name),
-            None => format!("start the VPN{or}"),
+            None => format!("start {}{or}", the_vpn(it.vpn.as_deref())),
         });
     }
     match it.because {
@@ -994,11 +1068,14 @@ mod tests {
             about: "a.example".to_owned(),
             attended: true,
             path,
+            vpn: scope.vpn.clone(),
+            by: types::Path::DIRECT,
             because,
             why: String::new(),
             rule: is_rule.then(|| RuleFact {
                 rule: ".example".to_owned(),
                 verdict: "direct".to_owned(),
+                vpn: None,
                 from: "steer.toml:9".to_owned(),
             }),
             passed_over: Vec::new(),
@@ -1015,6 +1092,7 @@ mod tests {
             scope: Some("network under".to_owned()),
             from: Some("steer.toml:3".to_owned()),
             default: default.to_owned(),
+            vpn: None,
             dns: vec!["1.1.1.1".parse().unwrap()],
             elsewhere: Vec::new(),
         };
@@ -1061,6 +1139,23 @@ mod tests {
             scope("vpn").means(),
             "network under (steer.toml:3): what no rule sends direct takes the VPN; DNS questions go to 1.1.1.1 through the VPN, \
              whomever it asks"
+        );
+        let of_several = AskerScope {
+            vpn: Some("us".to_owned()),
+            ..scope("vpn")
+        };
+        assert_eq!(
+            why(&explanation(
+                Because::Scope,
+                Path::Blocked,
+                of_several.clone()
+            )),
+            "no rule speaks of it, and the scope network under sends that through the VPN us; the VPN us is down, so it is blocked"
+        );
+        assert_eq!(
+            of_several.means(),
+            "network under (steer.toml:3): what no rule sends direct takes the VPN us; DNS questions go to 1.1.1.1 through the \
+             VPN us, whomever it asks"
         );
         let none = AskerScope {
             default: "direct".to_owned(),

@@ -37,6 +37,8 @@ pub struct Flows {
 pub struct Flow {
     /// Its path: `vpn` or `direct`.
     pub path: Path,
+    /// The name of the VPN, where there are several.
+    pub vpn: Option<String>,
     /// `tcp`, `udp`, or `protocol 47`.
     pub protocol: String,
     /// Who has it: `web` for a container, `dockerd[812]` for a process, or the bridge or cgroup that it is seen on.
@@ -53,6 +55,16 @@ pub struct Flow {
     pub sent: Option<u64>,
     /// Octets received, likewise.
     pub received: Option<u64>,
+}
+
+impl Flow {
+    /// The path in a word: the VPN's name where there are several.
+    pub fn way(&self) -> String {
+        match (&self.vpn, self.path) {
+            (Some(vpn), Path::Vpn) => vpn.clone(),
+            (_, path) => path.to_string(),
+        }
+    }
 }
 
 /// Which flows are wanted.
@@ -167,6 +179,7 @@ async fn of_bridges(
             } else {
                 Path::Direct
             },
+            vpn: snapshot.vpn_name(entry.path),
             protocol: events::protocol(key.protocol),
             who: container(containers, from.ip()).unwrap_or_else(|| bridge.name.clone()),
             from: Some(from),
@@ -212,11 +225,12 @@ async fn of_bridges(
             continue;
         }
         let scope = scope_of(from.ip());
-        let Some(path) = path(snapshot, view, &scope, *protocol, *to)? else {
+        let Some((path, by)) = path(snapshot, view, &scope, *protocol, *to)? else {
             continue;
         };
         flows.push(Flow {
             path,
+            vpn: snapshot.vpn_name(by),
             protocol: events::protocol(*protocol),
             who: container(containers, from.ip()).unwrap_or_else(|| (*bridge).to_owned()),
             from: Some(*from),
@@ -230,23 +244,25 @@ async fn of_bridges(
     Ok(())
 }
 
-/// The path of a tracked flow that the table does not hold; none where the programs let nothing of it out.
+/// The path of a tracked flow that the table does not hold, and its VPN; none where the programs let nothing of it out.
 fn path(
     snapshot: &Snapshot,
     view: &View,
     scope: &ScopeEntry,
     protocol: u32,
     to: SocketAddr,
-) -> Result<Option<Path>, Error> {
+) -> Result<Option<(Path, types::Path)>, Error> {
     let tells_flow = matches!(protocol, TCP | UDP);
     // Questions to a scope's resolver are held by nobody.
     if tells_flow && scope.dns != 0 && to.port() == dns::PORT {
-        let ways = Ways::new(snapshot, view.config());
+        let config = view.config();
+        let vpn = config.meant(types::Verdict::VPN, scope.path);
+        let ways = Ways::by(vpn, snapshot, config);
         let path = Path::of(types::Verdict::VPN, ways, Some(to.is_ipv4()));
-        return Ok(Some(path));
+        return Ok(Some((path, vpn)));
     }
     match scope.default {
-        ScopeEntry::FREE if tells_flow => Ok(Some(Path::Direct)),
+        ScopeEntry::FREE if tells_flow => Ok(Some((Path::Direct, types::Path::DIRECT))),
         // What of a scope goes direct is held there.
         _ if tells_flow && Address::from(to.ip()).is_steerable() => Ok(None),
         // What tells no flow goes by its address alone.
@@ -288,9 +304,10 @@ fn of_processes(
     let holders = process::holders(cgroups.values(), &inodes);
     for (protocol, socket) in ours {
         let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
-        let by_vpn = sockets::is_by_vpn(socket, config);
+        let by = sockets::path(socket, config);
         found.flows.push(Flow {
-            path: if by_vpn { Path::Vpn } else { Path::Direct },
+            path: if by.is_vpn() { Path::Vpn } else { Path::Direct },
+            vpn: snapshot.vpn_name(by),
             protocol: events::protocol(*protocol),
             who: match (holders.get(&socket.inode), cgroup) {
                 (Some(it), _) => format!("{}[{}]", it.name, it.pid),
@@ -308,8 +325,9 @@ fn of_processes(
     let datagrams = held
         .iter()
         .filter(|(key, _)| key.local == Address::default());
-    found.flows.extend(datagrams.map(|(key, _)| Flow {
+    found.flows.extend(datagrams.map(|(key, entry)| Flow {
         path: Path::Vpn,
+        vpn: snapshot.vpn_name(entry.path),
         protocol: events::protocol(key.protocol),
         who: "a process".to_owned(),
         from: None,
@@ -329,6 +347,7 @@ mod tests {
     fn flows_are_found_by_path_by_whom_and_to_whom() {
         let flow = Flow {
             path: Path::Vpn,
+            vpn: None,
             protocol: "tcp".to_owned(),
             who: "web".to_owned(),
             from: None,

@@ -10,6 +10,7 @@ use crate::{
     host::{Bridge, Cgroup, cgroup::Hierarchy, docker, inventory::inventory, link, process, vpn},
     instance::Name,
     origin::Sourced,
+    route::VpnId,
 };
 
 /// What a killed run left pinned.
@@ -66,17 +67,18 @@ pub async fn left(settings: Settings) -> Result<(Snapshot, View), Error> {
             daemons: Vec::new(),
         })
         .collect();
-    let vpn = view.config().vpn(view.config().default);
-    let vpn = links
-        .iter()
-        .find(|link| link.index.0 == vpn.ifindex)
-        .map(vpn::of);
+    let vpns = (0..settings.vpns.len()).map(|place| {
+        let vpn = view.config().vpn(VpnId(place).path());
+        let link = links.iter().find(|link| link.index.0 == vpn.ifindex)?;
+        Some(vpn::of(link))
+    });
+    let vpns = vpns.collect();
     let snapshot = Snapshot {
         run: None,
         bridges,
         cgroups,
         scoped,
-        vpn,
+        vpns,
         rulebook: rulebook.into(),
         troubles: vec![
             "no steer runs: the programs of one that was killed go on by themselves, with what they know and without \

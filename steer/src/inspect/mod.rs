@@ -10,6 +10,7 @@ pub mod rules;
 pub mod scopes;
 pub mod status;
 pub mod usage;
+pub mod vpns;
 mod who;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
@@ -43,8 +44,8 @@ pub struct Snapshot {
     pub settings: Settings,
     /// Its rules, by the hashes under which its maps have them.
     pub rulebook: Arc<Rulebook>,
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<Vpn>,
+    /// The interfaces of the VPNs, in the order of the settings, those that are there.
+    pub vpns: Vec<Option<Vpn>>,
     /// The bridges that it is attached to.
     pub bridges: Vec<Bridge>,
     /// The cgroups that it is attached to.
@@ -146,10 +147,11 @@ pub struct Ways {
 }
 
 impl Ways {
-    fn new(snapshot: &Snapshot, config: &types::Config) -> Self {
+    /// Those by a VPN, or past it while it is down.
+    fn by(path: types::Path, snapshot: &Snapshot, config: &types::Config) -> Self {
         // Of a killed run the programs still have the addresses of a VPN that went since.
-        let up = snapshot.run.is_some() || snapshot.vpn.as_ref().is_some_and(|vpn| vpn.up);
-        let vpn = config.vpn(config.default);
+        let up = snapshot.run.is_some() || snapshot.vpn(path).is_some_and(|vpn| vpn.up);
+        let vpn = config.vpn(path);
         Self {
             v4: up && vpn.v4 != [0; 4],
             v6: up && vpn.v6 != [0; 16],
@@ -175,32 +177,46 @@ pub struct RuleFact {
     pub rule: String,
     /// `vpn` or `direct`.
     pub verdict: String,
+    /// The name of the VPN, if the rule says which.
+    pub vpn: Option<String>,
     /// File and line, preset or flag.
     pub from: String,
 }
 
 impl RuleFact {
-    pub(crate) fn new(subject: &Subject, judgement: &Judgement<'_>) -> Self {
-        Self {
+    /// What it says, in words: `vpn`, `vpn us` or `direct`.
+    pub fn says(&self) -> String {
+        match &self.vpn {
+            Some(vpn) => format!("{} {vpn}", self.verdict),
+            None => self.verdict.clone(),
+        }
+    }
+}
+
+impl Snapshot {
+    fn rule_fact(&self, subject: &Subject, judgement: &Judgement<'_>) -> RuleFact {
+        RuleFact {
             rule: subject.to_string(),
             verdict: judgement.verdict.to_string(),
+            vpn: self.named_vpn(judgement.kernel()),
             from: judgement.origin.to_string(),
         }
     }
 
     /// The rule with that hash and verdict, which may be one that the rules of now have not.
-    fn of(rulebook: &Rulebook, hash: u64, verdict: types::Verdict) -> Self {
-        let written = rulebook.rules_of(hash);
+    fn rule_of(&self, hash: u64, verdict: types::Verdict) -> RuleFact {
+        let written = self.rulebook.rules_of(hash);
         let found = written
             .iter()
             .find(|(_, judgement)| judgement.kernel() == verdict);
         found.map_or_else(
-            || Self {
+            || RuleFact {
                 rule: format!("{hash:016x}"),
                 verdict: verdict_name(verdict).to_owned(),
+                vpn: self.named_vpn(verdict),
                 from: "neither the configuration nor what was added has it now".to_owned(),
             },
-            |(subject, judgement)| Self::new(subject, judgement),
+            |(subject, judgement)| self.rule_fact(subject, judgement),
         )
     }
 }

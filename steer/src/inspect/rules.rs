@@ -43,17 +43,17 @@ pub fn list(snapshot: &Snapshot, wanted: &Wanted) -> Rules {
     let facts: Box<dyn Iterator<Item = RuleFact>> = if wanted.all {
         let names = set
             .patterns()
-            .map(|(it, by)| RuleFact::new(&Subject::Names(it), &by));
+            .map(|(it, by)| snapshot.rule_fact(&Subject::Names(it), &by));
         let nets = set
             .nets()
-            .map(|(it, by)| RuleFact::new(&Subject::Addresses(it), &by));
+            .map(|(it, by)| snapshot.rule_fact(&Subject::Addresses(it), &by));
         let texts = set
             .texts()
-            .map(|(it, by)| RuleFact::new(&Subject::Text(it.clone()), &by));
+            .map(|(it, by)| snapshot.rule_fact(&Subject::Text(it.clone()), &by));
         Box::new(names.chain(nets).chain(texts))
     } else {
         let own = set.own().into_iter();
-        Box::new(own.map(|(subject, by)| RuleFact::new(&subject, &by)))
+        Box::new(own.map(|(subject, by)| snapshot.rule_fact(&subject, &by)))
     };
     Rules {
         count: set.count(),
@@ -91,7 +91,7 @@ pub fn test(snapshot: &Snapshot, about: &str) -> Result<Tested, String> {
         if let Some(judgement) = set.decide_address(address)
             && let crate::rules::By::Net(net) = judgement.by
         {
-            facts.push(RuleFact::new(&Subject::Addresses(net), &judgement));
+            facts.push(snapshot.rule_fact(&Subject::Addresses(net), &judgement));
         }
     } else {
         let name: Domain = about
@@ -100,13 +100,13 @@ pub fn test(snapshot: &Snapshot, about: &str) -> Result<Tested, String> {
         for (suffix, whole) in super::explain::suffixes(name.as_str()) {
             let at = set.at(suffix);
             let at = at.filter(|(pattern, _)| pattern.scope.covers(whole));
-            facts.extend(at.map(|(it, by)| RuleFact::new(&Subject::Names(it), &by)));
+            facts.extend(at.map(|(it, by)| snapshot.rule_fact(&Subject::Names(it), &by)));
         }
         if facts.is_empty()
             && let Some(judgement) = set.decide(name.as_str())
             && let crate::rules::By::Text(text) = judgement.by
         {
-            facts.push(RuleFact::new(&Subject::Text(text.clone()), &judgement));
+            facts.push(snapshot.rule_fact(&Subject::Text(text.clone()), &judgement));
         }
     }
     let mut facts = facts.into_iter();

@@ -36,6 +36,8 @@ pub struct ScopeFact {
     pub from: String,
     /// Where goes what no rule speaks of: `vpn`, `direct` or `block`.
     pub default: String,
+    /// The VPN of that, and of rules that do not say which, where there are several.
+    pub vpn: Option<String>,
     /// Who is asked its DNS questions; none: whom its containers ask.
     pub dns: Vec<IpAddr>,
     /// What becomes of it when steer is stopped: `keep` or `release`.
@@ -85,6 +87,7 @@ pub(super) fn facts(snapshot: &Snapshot) -> Vec<ScopeFact> {
 }
 
 fn fact(snapshot: &Snapshot, scope: &Scope, id: ScopeId, assignment: &Assignment) -> ScopeFact {
+    let vpn = scope.vpn.unwrap_or(snapshot.settings.default_vpn);
     let members = assignment.members.get(id.0);
     let whole = assignment.bridges.iter();
     let whole = whole.filter(|(_, of)| **of == BridgeScope::Known(Some(id)));
@@ -106,6 +109,7 @@ fn fact(snapshot: &Snapshot, scope: &Scope, id: ScopeId, assignment: &Assignment
         scope: scope.selector.to_string(),
         from: scope.origin.to_string(),
         default: scope.default.to_string(),
+        vpn: snapshot.settings.vpn_name(vpn).map(str::to_owned),
         dns: scope.dns.clone(),
         on_stop: scope.on_stop.to_string(),
         networks: networks.into_iter().collect(),

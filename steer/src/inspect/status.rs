@@ -1,6 +1,6 @@
 //! Whether steer does what it is there for, and how much of it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use steer_common::{
@@ -12,12 +12,9 @@ use super::{
     Error, Snapshot,
     scopes::{self, ScopeFact, WaitingFact},
     usage::Totals,
+    vpns::{self, VpnFact},
 };
-use crate::{
-    datapath::View,
-    engine::monotonic,
-    route::{OnDown, Vpn},
-};
+use crate::{datapath::View, engine::monotonic};
 
 /// Entries that the tables of addresses and of flows have room for.
 const ROOM: usize = 65_536;
@@ -51,10 +48,8 @@ pub struct Status {
     pub uptime: Option<u64>,
     /// The configuration file, if there is one.
     pub config: Option<String>,
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<VpnFact>,
-    /// What becomes of what must take the VPN while it is down: `block` or `direct`.
-    pub on_down: OnDown,
+    /// The VPNs, in the order of the file.
+    pub vpns: Vec<VpnFact>,
     /// The bridges attached to.
     pub bridges: Vec<BridgeFact>,
     /// The cgroups attached to.
@@ -76,17 +71,6 @@ pub struct Status {
     pub dropped: BTreeMap<String, u64>,
     /// What went each path since the start.
     pub traffic: Totals,
-}
-
-/// The VPN's interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VpnFact {
-    /// Its name.
-    pub interface: String,
-    /// Whether it is up and has a carrier.
-    pub up: bool,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// A bridge.
@@ -128,9 +112,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
     let since = snapshot.run.as_ref().map(|run| run.counted);
     let counted = since_start(&view.stats()?, &since.unwrap_or_default());
     let mut troubles = snapshot.troubles.clone();
-    let config = view.config();
-    let is_open = config.vpn(config.default).open != 0;
-    troubles.extend(without_vpn(snapshot, is_open));
+    troubles.extend(vpns::troubles(snapshot, view.config()));
     troubles.extend(scopes::troubles(snapshot));
     if snapshot.bridges.is_empty() && snapshot.cgroups.is_empty() {
         troubles.push(
@@ -155,8 +137,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
             .file
             .as_ref()
             .map(|file| file.display().to_string()),
-        vpn: snapshot.vpn.as_ref().map(VpnFact::of),
-        on_down: snapshot.settings.vpn().on_down.value,
+        vpns: snapshot.vpn_facts(),
         bridges: snapshot
             .bridges
             .iter()
@@ -184,16 +165,6 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
     })
 }
 
-impl VpnFact {
-    pub(super) fn of(vpn: &Vpn) -> Self {
-        Self {
-            interface: vpn.name.clone(),
-            up: vpn.up,
-            addresses: vpn.addresses().collect(),
-        }
-    }
-}
-
 /// What was stopped, by its counter; only those that are not zero.
 pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
     Outcome::ALL
@@ -212,20 +183,6 @@ pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
         .map(|&outcome| (outcome.name().to_owned(), counted.counter(outcome)))
         .filter(|&(_, count)| count > 0)
         .collect()
-}
-
-fn without_vpn(snapshot: &Snapshot, is_open: bool) -> Option<String> {
-    let what = match &snapshot.vpn {
-        Some(vpn) if vpn.up && vpn.addresses().next().is_some() => return None,
-        Some(vpn) if vpn.up => format!("the VPN {} is up and has no address", vpn.name),
-        Some(vpn) => format!("the VPN {} is down", vpn.name),
-        None => "there is no VPN".to_owned(),
-    };
-    Some(if is_open {
-        format!("{what}: what should take it goes direct meanwhile, as on_down says")
-    } else {
-        format!("{what}: what must take it is blocked meanwhile")
-    })
 }
 
 fn addresses(view: &View) -> Result<Addresses, Error> {

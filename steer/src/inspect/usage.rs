@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use steer_common::usage::{Traffic, UsageKey, Volume};
 
-use super::{
-    Error, Path, Snapshot, newest_names,
-    status::{self, VpnFact},
-};
+use super::{Error, Path, Snapshot, newest_names, status, vpns::VpnFact};
 use crate::{datapath::View, engine::monotonic, host::docker};
 
 /// The answer to `steer top`: counters that only grow, so that two of them tell what went between.
@@ -18,8 +15,8 @@ pub struct Usage {
     pub at: u64,
     /// Seconds since the start of the run.
     pub uptime: u64,
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<VpnFact>,
+    /// The VPNs, in the order of the configuration.
+    pub vpns: Vec<VpnFact>,
     /// What went each path since the start.
     pub totals: Totals,
     /// What was stopped since the start, by its counter; only those that are not zero.
@@ -138,6 +135,8 @@ impl From<Count> for Volume {
 pub struct Use {
     /// The path: `vpn` or `direct`.
     pub path: Path,
+    /// The name of the VPN, where there are several.
+    pub vpn: Option<String>,
     /// Who: `web` for a container, its address where Docker does not know it, or `processes`: all that are steered.
     pub who: String,
     /// The bridge that the container is behind.
@@ -197,6 +196,7 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
             } else {
                 Path::Direct
             },
+            vpn: snapshot.vpn_name(key.path),
             who: whose(&key),
             bridge: (key.bridge != 0).then(|| bridge(key.bridge)),
             near: (key.bridge != 0).then(|| key.near.to_ip()),
@@ -209,7 +209,7 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
     Ok(Usage {
         at: now / MILLISECOND,
         uptime: run.map_or(0, |run| run.uptime.as_secs()),
-        vpn: snapshot.vpn.as_ref().map(VpnFact::of),
+        vpns: snapshot.vpn_facts(),
         totals: traffic.into(),
         dropped: status::dropped(&counted),
         uses: found,

@@ -128,6 +128,12 @@ impl VpnId {
     pub fn path(self) -> types::Path {
         types::Path::vpn(u32::try_from(self.0 + 1).unwrap_or_default())
     }
+
+    /// The VPN with that number there; none of the direct path.
+    pub fn of(path: types::Path) -> Option<Self> {
+        let number = usize::try_from(path.number()).ok()?;
+        number.checked_sub(1).map(Self)
+    }
 }
 
 /// Id of a routing table.

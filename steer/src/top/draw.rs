@@ -111,14 +111,25 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
 
 fn header(state: &State, look: Look) -> Line<'static> {
     let mut spans = vec![Span::styled("steer", look.strong()), "  ".into()];
-    spans.push(match &state.vpn {
-        Some(vpn) if vpn.up => {
-            Span::styled(format!("vpn {} up", vpn.interface), look.path(Path::Vpn))
+    if state.uptime.is_none() {
+        spans.push("waiting for an answer".into());
+    }
+    for (place, vpn) in state.vpns.iter().enumerate() {
+        if place > 0 {
+            spans.push("  ".into());
         }
-        Some(vpn) => Span::styled(format!("vpn {} DOWN", vpn.interface), look.bad()),
-        None if state.uptime.is_none() => "waiting for an answer".into(),
-        None => Span::styled("NO VPN", look.bad()),
-    });
+        let name = match state.vpns.len() {
+            1 => "vpn",
+            _ => &vpn.name,
+        };
+        spans.push(match &vpn.interface {
+            Some(interface) if vpn.up => {
+                Span::styled(format!("{name} {interface} up"), look.path(Path::Vpn))
+            }
+            Some(interface) => Span::styled(format!("{name} {interface} DOWN"), look.bad()),
+            None => Span::styled(format!("NO {}", name.to_uppercase()), look.bad()),
+        });
+    }
     if let Some(uptime) = state.uptime {
         spans.push(format!("  runs for {}", span(uptime)).into());
     }
@@ -238,7 +249,7 @@ fn columns(width: u16) -> Vec<Column> {
             if row.contested { "!" } else { "" }.to_owned()
         }),
         Column::text("NAME", Constraint::Fill(1), |row| row.label.clone()).sorted(Sort::Name),
-        Column::text("PATH", Constraint::Length(6), |row| row.path.to_string()).sorted(Sort::Path),
+        Column::text("PATH", Constraint::Length(6), Row::way).sorted(Sort::Path),
     ];
     if width >= PLOTTED.0 {
         let size = if width >= WIDE { 24 } else { 14 };

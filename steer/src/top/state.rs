@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::input::{Action, Mode};
 use crate::inspect::{
     Path,
-    status::VpnFact,
     usage::{Count, Usage, Use},
+    vpns::VpnFact,
 };
 
 /// Rates that are remembered of each path: as many as the widest plot shows.
@@ -67,6 +67,8 @@ pub struct Row {
     pub label: String,
     /// The path.
     pub path: Path,
+    /// The name of the VPN, where there are several.
+    pub vpn: Option<String>,
     /// Who.
     pub who: String,
     /// The bridge that he is behind, if he is a container.
@@ -80,7 +82,10 @@ pub struct Row {
 }
 
 /// What a row is told from others by.
-type RowKey = (String, Path, String);
+type RowKey = (String, Path, Option<String>, String);
+
+/// What a use is told from others by: its path and VPN, bridge and near address, and far address.
+type UseKey = (Path, Option<String>, Option<String>, Option<IpAddr>, IpAddr);
 
 /// What the table is sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,8 +135,8 @@ pub enum Wish {
 pub struct Picture<'a> {
     /// Seconds since the start of the run.
     pub uptime: Option<u64>,
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<&'a VpnFact>,
+    /// The VPNs, in the order of the configuration.
+    pub vpns: &'a [VpnFact],
     /// The VPN's path.
     pub by_vpn: &'a Lane,
     /// The other.
@@ -145,8 +150,8 @@ pub struct Picture<'a> {
 /// Everything that is shown.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// The VPN's interface, if it is there.
-    pub vpn: Option<VpnFact>,
+    /// The VPNs, in the order of the configuration.
+    pub vpns: Vec<VpnFact>,
     /// Seconds since the start of the run; none before it has answered.
     pub uptime: Option<u64>,
     /// The VPN's path.
@@ -173,7 +178,7 @@ pub struct State {
     pub scrolled: usize,
     selected: Option<RowKey>,
     at: Option<u64>,
-    uses: HashMap<(Path, Option<String>, Option<IpAddr>, IpAddr), Seen>,
+    uses: HashMap<UseKey, Seen>,
 }
 
 impl State {
@@ -203,7 +208,13 @@ impl State {
             seen.rate = Rate::default();
         }
         for now in usage.uses {
-            let key = (now.path, now.bridge.clone(), now.near, now.address);
+            let key = (
+                now.path,
+                now.vpn.clone(),
+                now.bridge.clone(),
+                now.near,
+                now.address,
+            );
             match (self.uses.get_mut(&key), passed) {
                 (Some(seen), _) => {
                     let more = now.count.since(&seen.last.count);
@@ -224,7 +235,7 @@ impl State {
             }
         }
         self.make_room();
-        (self.vpn, self.uptime, self.dropped) = (usage.vpn, Some(usage.uptime), usage.dropped);
+        (self.vpns, self.uptime, self.dropped) = (usage.vpns, Some(usage.uptime), usage.dropped);
     }
 
     /// Forgets those with the least where there are too many.
@@ -271,7 +282,7 @@ impl State {
             Sort::Name => {}
             Sort::Rate => rows.sort_by_key(|row| Reverse((row.rate.sum(), row.count.bytes()))),
             Sort::Bytes => rows.sort_by_key(|row| Reverse(row.count.bytes())),
-            Sort::Path => rows.sort_by_key(|row| row.path),
+            Sort::Path => rows.sort_by(|a, b| (a.path, &a.vpn).cmp(&(b.path, &b.vpn))),
             Sort::Who => rows.sort_by(|a, b| a.who.cmp(&b.who)),
         }
         if self.reversed {
@@ -323,7 +334,7 @@ impl State {
     pub fn picture(&self) -> Picture<'_> {
         Picture {
             uptime: self.uptime,
-            vpn: self.vpn.as_ref(),
+            vpns: &self.vpns,
             by_vpn: &self.by_vpn,
             direct: &self.direct,
             dropped: &self.dropped,
@@ -380,6 +391,7 @@ impl Row {
         Self {
             label: it.name.clone().unwrap_or_else(|| it.address.to_string()),
             path: it.path,
+            vpn: it.vpn.clone(),
             who: it.who.clone(),
             bridge: it.bridge.clone(),
             contested: it.contested,
@@ -389,7 +401,15 @@ impl Row {
     }
 
     fn key(&self) -> RowKey {
-        (self.label.clone(), self.path, self.who.clone())
+        let Self {
+            label, vpn, who, ..
+        } = self;
+        (label.clone(), self.path, vpn.clone(), who.clone())
+    }
+
+    /// The path in a word: the VPN's name where there are several.
+    pub fn way(&self) -> String {
+        self.vpn.clone().unwrap_or_else(|| self.path.to_string())
     }
 
     fn join(&mut self, other: &Self) {
@@ -404,6 +424,7 @@ impl Row {
         let path = self.path.to_string();
         [&self.label, &path, &self.who]
             .into_iter()
+            .chain(&self.vpn)
             .chain(&self.bridge)
             .any(|cell| cell.to_lowercase().contains(text))
     }

@@ -264,9 +264,8 @@ fn networks(facts: &Facts) -> Vec<Network> {
 
 /// What leads into a VPN's device, which the default route does not count for.
 fn routes(facts: &Facts) -> Vec<Route> {
-    let chosen = facts.vpn().map(|vpn| vpn.index);
     let is_vpn = |link: &Link| {
-        Some(link.index) == chosen
+        facts.is_vpn(link.index)
             || link.kind.may_be_vpn() && link.controller.is_none() && link.kind != Kind::Bridge
     };
     let mut routes: Vec<Route> = Vec::new();

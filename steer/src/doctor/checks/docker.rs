@@ -236,7 +236,6 @@ pub(super) fn has_flag(facts: &Facts, flag: &str) -> bool {
 
 /// The interface of the direct default route.
 fn uplink(facts: &Facts) -> Option<&Link> {
-    let vpn = facts.vpn().map(|vpn| vpn.index);
     let others = facts.taken.iter().flat_map(|taken| &taken.others);
     let of_taken = others.filter_map(|route| route.target.interface().map(|hop| hop.index));
     let survey = facts.survey.as_ref().ok()?;
@@ -244,6 +243,6 @@ fn uplink(facts: &Facts) -> Option<&Link> {
         !route.ours && route.to.prefix() == 0 && route.table == crate::route::TableId::MAIN
     });
     let indices = of_taken.chain(defaults.filter_map(|route| route.interface));
-    let index = indices.into_iter().find(|index| Some(*index) != vpn)?;
+    let index = indices.into_iter().find(|index| !facts.is_vpn(*index))?;
     facts.link(index)
 }

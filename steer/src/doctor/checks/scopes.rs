@@ -13,6 +13,7 @@ use crate::{
         bridge, docker,
         inventory::{Container, Inventory},
     },
+    route::{Vpn, VpnId},
     scope::{Assignment, NoTarget, assign},
     words::counted,
 };
@@ -176,14 +177,30 @@ pub(super) fn resolvers(facts: &Facts) -> Finding {
     if servers.is_empty() {
         return RESOLVERS.well("the configuration has none that are asked through the VPN");
     }
-    let Some(vpn) = facts.vpn() else {
-        return RESOLVERS.unknown(super::vpn::NO_VPN);
+    let vpns = facts.vpns();
+    let of_vpn = |id: VpnId| match vpns.get(&id) {
+        None => RESOLVERS.unknown(super::vpn::NO_VPN),
+        Some(vpn) => {
+            let servers = servers.iter().filter(|(by, _)| *by == id);
+            resolvers_by(facts, id, vpn, servers.map(|(_, server)| *server))
+        }
     };
+    let ids: BTreeSet<_> = servers.iter().map(|(id, _)| *id).collect();
+    Finding::all(ids.into_iter().map(of_vpn), RESOLVERS)
+}
+
+/// Those that are asked through one VPN.
+fn resolvers_by(
+    facts: &Facts,
+    id: VpnId,
+    vpn: &Vpn,
+    servers: impl Iterator<Item = IpAddr>,
+) -> Finding {
     let value = |name: &str| facts.sysctls.rp_filter.get(name).copied();
     let strict = value(&vpn.name).max(value("all")) == Some(1);
     let (mut answered, mut silent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-    for server in &servers {
-        match facts.resolvers.get(server) {
+    for server in servers {
+        match facts.resolvers.get(&(id, server)) {
             Some(Ok(Resolver::Answers)) => answered.push(server.to_string()),
             Some(Ok(Resolver::Silent)) if strict => unknown.push(format!(
                 "whether {server} answers: rp_filter of {} is strict while steer does not run",

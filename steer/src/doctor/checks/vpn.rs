@@ -1,5 +1,6 @@
 //! The VPN: that it is there and answers, and what it did to the host.
 
+use super::list;
 use crate::{
     doctor::{
         facts::{Echo, Facts},
@@ -25,28 +26,44 @@ const WIREGUARD: u32 = 80;
 const LEAST: u32 = 1280;
 
 pub(super) fn found(facts: &Facts) -> Finding {
-    match facts.choice() {
-        None => FOUND.unknown(facts.links.clone().err().unwrap_or_default()),
-        Some(Ok(Choice::Found(vpn))) => {
-            let link = facts.link(vpn.index).map(crate::host::Link::describe);
-            FOUND.well(link.unwrap_or(vpn.name))
+    if let Err(why) = &facts.links {
+        return FOUND.unknown(why);
+    }
+    let one = |(id, choice)| {
+        let name = facts.settings.vpn_name(id);
+        let name = name.map_or_else(String::new, |name| format!("{name}: "));
+        match choice {
+            Ok(Choice::Found(vpn)) => {
+                let link = facts.link(vpn.index).map(crate::host::Link::describe);
+                FOUND.well(format!("{name}{}", link.unwrap_or(vpn.name)))
+            }
+            Ok(Choice::Awaited(why)) => FOUND
+                .broken(
+                    format!("{name}{why}"),
+                    "until it comes, what the rules send there is blocked, or goes direct if on_down says so",
+                )
+                .mend("systemctl start openvpn-client@NAME    # or: wg-quick up wg0"),
+            Err(why) => FOUND
+                .broken(format!("{name}{why}"), "steer run refuses to start")
+                .mend("ip -brief address    # then in /etc/steer/steer.toml: [vpn] interface = \"wg0\""),
         }
-        Some(Ok(Choice::Awaited(why))) => FOUND
-            .broken(
-                why,
-                "until it comes, what the rules send there is blocked, or goes direct if on_down says so",
-            )
-            .mend("systemctl start openvpn-client@NAME    # or: wg-quick up wg0"),
-        Some(Err(why)) => FOUND
-            .broken(why.to_string(), "steer run refuses to start")
-            .mend("ip -brief address    # then in /etc/steer/steer.toml: [vpn] interface = \"wg0\""),
+    };
+    Finding::all(facts.choices().into_iter().map(one), FOUND)
+}
+
+/// What a check finds of each VPN that is there, as one.
+fn of_each(facts: &Facts, check: Check, one: impl Fn(&Vpn) -> Finding) -> Finding {
+    match facts.vpns() {
+        none if none.is_empty() => check.unknown(NO_VPN),
+        vpns => Finding::all(vpns.values().map(one), check),
     }
 }
 
 pub(super) fn up(facts: &Facts) -> Finding {
-    let Some(vpn) = facts.vpn() else {
-        return UP.unknown(NO_VPN);
-    };
+    of_each(facts, UP, is_up)
+}
+
+fn is_up(vpn: &Vpn) -> Finding {
     let matters =
         "what the rules send there is blocked meanwhile, or goes direct if on_down says so";
     if !vpn.up {
@@ -69,9 +86,10 @@ pub(super) fn up(facts: &Facts) -> Finding {
 }
 
 pub(super) fn answers(facts: &Facts) -> Finding {
-    let Some(vpn) = facts.vpn() else {
-        return ANSWERS.unknown(NO_VPN);
-    };
+    of_each(facts, ANSWERS, |vpn| has_answered(facts, vpn))
+}
+
+fn has_answered(facts: &Facts, vpn: &Vpn) -> Finding {
     let gauge = facts.gauges.get(&vpn.index).copied().unwrap_or_default();
     let received = format!(
         "{} has sent {} packets and received {}",
@@ -83,7 +101,10 @@ pub(super) fn answers(facts: &Facts) -> Finding {
         }
         _ => "journalctl -e -u 'openvpn*'    # or the log of whatever VPN it is".to_owned(),
     };
-    match &facts.echo {
+    let Some(echo) = facts.echoes.get(&vpn.index) else {
+        return ANSWERS.unknown(format!("the far end of {} was not asked", vpn.name));
+    };
+    match echo {
         Ok(Echo::Answered(target)) => ANSWERS.well(format!("{target} answers an echo request")),
         // A WireGuard whose far end is away is up all the same.
         Ok(Echo::Silent(target)) if gauge.received == 0 => ANSWERS
@@ -104,7 +125,8 @@ pub(super) fn answers(facts: &Facts) -> Finding {
 }
 
 pub(super) fn default_route(facts: &Facts) -> Finding {
-    let Some(vpn) = facts.vpn() else {
+    let vpns = facts.vpns();
+    let Some(first) = vpns.values().next() else {
         return DEFAULT_ROUTE.unknown(NO_VPN);
     };
     let taken = match &facts.taken {
@@ -112,9 +134,15 @@ pub(super) fn default_route(facts: &Facts) -> Finding {
         Err(why) => return DEFAULT_ROUTE.unknown(why),
     };
     if taken.families.is_empty() {
-        return DEFAULT_ROUTE.well(format!("not {}: what is not steered goes direct", vpn.name));
+        let names: Vec<_> = vpns.values().map(|vpn| vpn.name.clone()).collect();
+        return DEFAULT_ROUTE.well(format!(
+            "not {}: what is not steered goes direct",
+            list(&names)
+        ));
     }
-    let (how, mend) = how_taken(facts, &vpn);
+    let vpn = vpns.values().find(|vpn| taken.by.contains(&vpn.index));
+    let vpn = vpn.unwrap_or(first);
+    let (how, mend) = how_taken(facts, vpn);
     let family = |family: &Family| match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -197,9 +225,10 @@ fn how_taken(facts: &Facts, vpn: &Vpn) -> (String, String) {
 }
 
 pub(super) fn rp_filter(facts: &Facts) -> Finding {
-    let Some(vpn) = facts.vpn() else {
-        return RP_FILTER.unknown(NO_VPN);
-    };
+    of_each(facts, RP_FILTER, |vpn| is_loose(facts, vpn))
+}
+
+fn is_loose(facts: &Facts, vpn: &Vpn) -> Finding {
     let value = |name: &str| facts.sysctls.rp_filter.get(name).copied();
     let Some(own) = value(&vpn.name) else {
         return RP_FILTER.unknown(format!("cannot read net.ipv4.conf.{}.rp_filter", vpn.name));
@@ -226,9 +255,10 @@ pub(super) fn rp_filter(facts: &Facts) -> Finding {
 }
 
 pub(super) fn mtu(facts: &Facts) -> Finding {
-    let Some(vpn) = facts.vpn() else {
-        return MTU.unknown(NO_VPN);
-    };
+    of_each(facts, MTU, |vpn| fits(facts, vpn))
+}
+
+fn fits(facts: &Facts, vpn: &Vpn) -> Finding {
     let Some(own) = facts.gauges.get(&vpn.index).map(|gauge| gauge.mtu) else {
         return MTU.unknown(format!("the MTU of {} is not known", vpn.name));
     };

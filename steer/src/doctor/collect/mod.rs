@@ -15,12 +15,12 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::facts::{Facts, Looked, Resolver};
+use super::facts::{Echo, Facts, Looked, Resolver};
 use crate::{
     config::{ConfigFile, Overrides, Settings},
     error::sentence,
     host::{cgroup, gauge, link},
-    route::{self, TableId, Vpn},
+    route::{self, IfIndex, TableId, Vpn, VpnId},
 };
 
 /// Where to look.
@@ -32,8 +32,8 @@ pub struct Places<'a> {
     pub daemon_json: Option<&'a Path>,
 }
 
-/// Looks at everything, in the network namespace of this process. One echo request goes to the VPN's far end, and a question to
-/// each name server that is asked through it; nothing is changed.
+/// Looks at everything, in the network namespace of this process. One echo request goes to the far end of each VPN, and a question to
+/// each name server that is asked through one; nothing is changed.
 pub async fn collect(places: Places<'_>) -> Facts {
     let (configuration, settings) = configuration(places.config);
     let links = looked(link::list().await);
@@ -55,51 +55,61 @@ pub async fn collect(places: Places<'_>) -> Facts {
         gauges,
         survey,
         taken: Err("there is no VPN to look for".to_owned()),
-        echo: Err("there is no VPN to ask".to_owned()),
+        echoes: BTreeMap::new(),
         resolvers: BTreeMap::new(),
         docker,
         names: names::collect(),
         processes: processes(),
         filters: system::filters(),
     };
-    if let Some(vpn) = facts.vpn() {
-        facts.taken = looked(route::taken(&[vpn.index]).await);
-        let routes = facts.survey.iter().flat_map(|survey| &survey.routes);
-        let by_vpn = routes.filter(|route| route.interface == Some(vpn.index) && !route.ours);
-        let gateways = by_vpn
-            .filter(|route| route.table != TableId::LOCAL)
-            .filter_map(|route| route.gateway);
-        let networks = facts.link(vpn.index).map(|link| link.networks.as_slice());
-        let target = echo::target(&vpn, gateways, networks.unwrap_or_default());
-        facts.echo = match target {
-            Some(_) if !vpn.up => Err("it is down".to_owned()),
-            Some(target) => echo::ask(&vpn.name, target).await,
-            None => Err("nobody is known at its far end who could be asked".to_owned()),
-        };
-        facts.resolvers = resolvers(&facts, &vpn).await;
+    let vpns = facts.vpns();
+    if !vpns.is_empty() {
+        let indices: Vec<_> = vpns.values().map(|vpn| vpn.index).collect();
+        facts.taken = looked(route::taken(&indices).await);
+        let echoes = vpns.values().map(|vpn| echo(&facts, vpn));
+        facts.echoes = join_all(echoes).await.into_iter().collect();
+        facts.resolvers = resolvers(&facts, &vpns).await;
     }
     facts
 }
 
-/// What those say whom a run would ask through the VPN.
-async fn resolvers(facts: &Facts, vpn: &Vpn) -> BTreeMap<IpAddr, Looked<Resolver>> {
+/// What the far end of a VPN says.
+async fn echo(facts: &Facts, vpn: &Vpn) -> (IfIndex, Looked<Echo>) {
+    let routes = facts.survey.iter().flat_map(|survey| &survey.routes);
+    let by_vpn = routes.filter(|route| route.interface == Some(vpn.index) && !route.ours);
+    let gateways = by_vpn
+        .filter(|route| route.table != TableId::LOCAL)
+        .filter_map(|route| route.gateway);
+    let networks = facts.link(vpn.index).map(|link| link.networks.as_slice());
+    let said = match echo::target(vpn, gateways, networks.unwrap_or_default()) {
+        Some(_) if !vpn.up => Err("it is down".to_owned()),
+        Some(target) => echo::ask(&vpn.name, target).await,
+        None => Err("nobody is known at its far end who could be asked".to_owned()),
+    };
+    (vpn.index, said)
+}
+
+/// What those say whom a run would ask through a VPN.
+async fn resolvers(
+    facts: &Facts,
+    vpns: &BTreeMap<VpnId, Vpn>,
+) -> BTreeMap<(VpnId, IpAddr), Looked<Resolver>> {
     let networks = facts.docker.networks.iter().flatten();
     let subnets: Vec<_> = networks.flat_map(|it| &it.subnets).collect();
-    let ask = async |server: IpAddr| {
-        let said = if !vpn.up {
-            Err("the VPN is down".to_owned())
-        } else if subnets.iter().any(|subnet| subnet.contains(server)) {
-            Err("it is a container, and not asked through the VPN".to_owned())
-        } else {
-            resolver::ask(&vpn.name, server).await
+    let ask = async |(id, server): (VpnId, IpAddr)| {
+        let said = match vpns.get(&id) {
+            _ if subnets.iter().any(|subnet| subnet.contains(server)) => {
+                Err("it is a container, and not asked through a VPN".to_owned())
+            }
+            Some(vpn) if vpn.up => resolver::ask(&vpn.name, server).await,
+            Some(vpn) => Err(format!("{} is down", vpn.name)),
+            None => Err("its VPN is not there".to_owned()),
         };
-        (server, said)
+        ((id, server), said)
     };
     let servers = facts.settings.resolvers();
-    join_all(servers.into_iter().map(ask))
-        .await
-        .into_iter()
-        .collect()
+    let said = join_all(servers.into_iter().map(ask)).await;
+    said.into_iter().collect()
 }
 
 fn configuration(named: Option<&Path>) -> (Looked<Option<std::path::PathBuf>>, Settings) {

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 
 use crate::inspect::{
     Path,
-    status::VpnFact,
     usage::{Count, Totals, Usage, Use},
+    vpns::VpnFact,
 };
+use crate::route::OnDown;
 
 fn count(down: u64, up: u64) -> Count {
     Count {
@@ -24,6 +25,7 @@ fn count(down: u64, up: u64) -> Count {
 fn to(name: Option<&str>, address: &str, path: Path, down: u64, up: u64) -> Use {
     Use {
         path,
+        vpn: None,
         who: "processes".to_owned(),
         bridge: None,
         near: None,
@@ -59,11 +61,14 @@ fn usage(seconds: u64, uses: Vec<Use>) -> Usage {
     Usage {
         at: 5_000 + seconds * 1_000,
         uptime: 3_600 + seconds,
-        vpn: Some(VpnFact {
-            interface: "wg0".to_owned(),
+        vpns: vec![VpnFact {
+            name: "vpn".to_owned(),
+            default: true,
+            interface: Some("wg0".to_owned()),
             up: true,
             addresses: Vec::new(),
-        }),
+            on_down: OnDown::Block,
+        }],
         totals,
         dropped: [("packet_wrong_path".to_owned(), 2)].into(),
         uses,

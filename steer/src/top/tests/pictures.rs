@@ -9,7 +9,7 @@ use ratatui::{
 
 use super::{by, to, usage};
 use crate::{
-    inspect::{Path, usage::Use},
+    inspect::{Path, usage::Use, vpns::VpnFact},
     top::{
         draw::{Look, draw},
         input::{Action, Mode},
@@ -116,7 +116,7 @@ fn at_60_columns() {
 fn while_nobody_answers_and_the_vpn_is_down() {
     let mut state = state();
     let mut down = usage(30, uses(30));
-    down.vpn.as_mut().unwrap().up = false;
+    down.vpns[0].up = false;
     state.sample(down);
     state.failed(
         "no steer runs here (/run/steer/control.sock does not answer); trying again".to_owned(),
@@ -125,6 +125,29 @@ fn while_nobody_answers_and_the_vpn_is_down() {
     state.mode = Mode::Filter;
     state.filter = "web".to_owned();
     is_drawn(&state, (80, 24), include_str!("80x24-trouble.txt"));
+}
+
+#[test]
+fn several_vpns_are_told_apart() {
+    let mut state = state();
+    let mut several = usage(30, uses(30));
+    several.vpns[0].name = "us".to_owned();
+    several.vpns.push(VpnFact {
+        name: "de".to_owned(),
+        interface: None,
+        up: false,
+        ..several.vpns[0].clone()
+    });
+    for one in several.uses.iter_mut().filter(|it| it.path == Path::Vpn) {
+        one.vpn = Some("us".to_owned());
+    }
+    state.sample(several);
+    let shown = text(&drawn(&state, (80, 24), PLAIN));
+    assert!(
+        shown.starts_with("steer  us wg0 up  NO DE  runs for"),
+        "{shown}"
+    );
+    assert!(state.rows().iter().any(|row| row.way() == "us"));
 }
 
 #[test]

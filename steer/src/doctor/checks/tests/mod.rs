@@ -117,7 +117,7 @@ fn well() -> Facts {
             nft: None,
         }),
         taken: Ok(Taken::default()),
-        echo: Ok(Echo::Answered("10.8.0.1".parse().unwrap())),
+        echoes: BTreeMap::from([(IfIndex(3), Ok(Echo::Answered("10.8.0.1".parse().unwrap())))]),
         resolvers: BTreeMap::new(),
         sysctls: Sysctls {
             ip_forward: Ok(true),

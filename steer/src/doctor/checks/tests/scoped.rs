@@ -5,6 +5,7 @@ use crate::{
         docker::NetworkOf,
         inventory::{Inventory, Network, tests::container},
     },
+    route::VpnId,
 };
 
 const UNDER: &str = "[[scope]]\nnetwork = \"under\"\ndns = \"1.1.1.1\"\n";
@@ -114,7 +115,7 @@ fn a_scopes_name_server_must_answer_through_the_vpn() {
     let of = |said, strict: u8| {
         let mut facts = scoped(UNDER, |_| {});
         facts.sysctls.rp_filter = BTreeMap::from([("tun0".to_owned(), strict)]);
-        facts.resolvers = BTreeMap::from([(server, said)]);
+        facts.resolvers = BTreeMap::from([((VpnId(0), server), said)]);
         let finding = finding(&facts, scopes::RESOLVERS);
         assert!(finding.state < State::Advice || finding.mend.is_some());
         finding.state

@@ -63,11 +63,51 @@ fn who_took_the_default_route_is_told_with_the_line_that_stops_it() {
 fn a_vpn_that_says_nothing_is_told() {
     let silent = |received| {
         state(vpn::ANSWERS, |facts| {
-            facts.echo = Ok(Echo::Silent("10.8.0.1".parse().unwrap()));
+            let silent = Ok(Echo::Silent("10.8.0.1".parse().unwrap()));
+            facts.echoes.insert(IfIndex(3), silent);
             facts.gauges.get_mut(&IfIndex(3)).unwrap().received = received;
         })
     };
     assert_eq!((silent(0), silent(5)), (State::Broken, State::Advice));
+}
+
+#[test]
+fn of_several_vpns_what_is_wrong_with_one_is_told() {
+    let text = "[[vpn]]\nname = \"us\"\ninterface = \"tun0\"\n[[vpn]]\nname = \"de\"\ninterface = \"wg1\"\n";
+    let absent = with(|facts| facts.settings = configured(text));
+    let found = finding(&absent, vpn::FOUND);
+    assert_eq!(found.state, State::Broken);
+    assert!(found.found.starts_with("de: "), "{}", found.found);
+    assert_eq!(finding(&absent, vpn::UP).found, "tun0 is up");
+
+    let down = with(|facts| {
+        facts.settings = configured(text);
+        let wg1 = Link {
+            up: false,
+            ..link(5, "wg1", Kind::Wireguard, "10.9.0.2/24")
+        };
+        facts.links.as_mut().unwrap().push(wg1);
+        let silent = Ok(Echo::Silent("10.9.0.1".parse().unwrap()));
+        facts.echoes.insert(IfIndex(5), silent);
+    });
+    assert_eq!(finding(&down, vpn::FOUND).state, State::Well);
+    let found = finding(&down, vpn::UP);
+    assert_eq!(
+        (found.state, found.found),
+        (State::Broken, "wg1 is down".to_owned())
+    );
+    let found = finding(&down, vpn::ANSWERS);
+    assert_eq!(found.state, State::Broken);
+    assert!(
+        found.found.starts_with("10.9.0.1 does not answer"),
+        "{}",
+        found.found
+    );
+    let well = finding(&down, vpn::DEFAULT_ROUTE);
+    assert_eq!(
+        well.found,
+        "not tun0 and wg1: what is not steered goes direct"
+    );
 }
 
 #[test]
