@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use steer_common::{
     stats::{Action, Outcome, Stats},
-    types::{NameEntry, Verdict},
+    types::{NameEntry, Path, Verdict},
 };
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     events::{Event, Late, Learned, Name, STEER, Steered, protocol},
     host::{Bridge, Cgroup, Host},
     prefetch::Failure,
-    route::{Change, OnDown, Vpn},
+    route::{Change, OnDown, Vpn, VpnId},
     words::counted,
 };
 
@@ -61,6 +61,8 @@ pub struct Report {
     output: Output,
     /// The scopes, as one would say them.
     scopes: Vec<String>,
+    /// The names of the VPNs, where there are several.
+    vpns: Vec<String>,
     journal: Arc<Journal>,
     begun: Instant,
     names: HashMap<IpAddr, Name>,
@@ -79,6 +81,9 @@ impl Report {
         Self {
             output: settings.output,
             scopes: scopes.map(|scope| scope.selector.to_string()).collect(),
+            vpns: (0..settings.vpns.len())
+                .filter_map(|place| settings.vpn_name(VpnId(place)).map(str::to_owned))
+                .collect(),
             journal: Arc::default(),
             begun: Instant::now(),
             names: HashMap::new(),
@@ -337,18 +342,26 @@ impl Report {
         self.note(&format!("{count} × {name}: {}", advice(outcome)));
     }
 
+    /// The name of a VPN, where there are several.
+    fn vpn_name(&self, path: Path) -> Option<&str> {
+        let name = self.vpns.get(VpnId::of(path)?.0)?;
+        Some(name)
+    }
+
     fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
         let path = if learned.verdict.is_vpn() {
             "vpn"
         } else {
             "direct"
         };
+        let vpn = self.vpn_name(learned.verdict.named());
         self.say_with(
             "learned",
             format_args!(
-                "{} {} → {path} (rule {}, ttl {} s, asked {})",
+                "{} {} → {path}{} (rule {}, ttl {} s, asked {})",
                 learned.name,
                 learned.address,
+                after(vpn),
                 rules.domain(learned.rule).unwrap_or("of another run"),
                 learned.ttl,
                 place(learned.origin, bridges)
@@ -357,6 +370,7 @@ impl Report {
                 "name": learned.name.to_string(),
                 "address": learned.address,
                 "path": path,
+                "vpn": vpn,
                 "rule": rules.domain(learned.rule),
                 "ttl": learned.ttl,
                 "by": place(learned.origin, bridges),
@@ -379,11 +393,13 @@ impl Report {
             Some((local, _)) => format!("from {local} {}", place(steered.origin, bridges)),
             None => place(steered.origin, bridges),
         };
+        let vpn = self.vpn_name(steered.path);
         self.say_with(
             "steered",
             format_args!(
-                "{name} {address} port {port} {} → vpn ({from})",
-                protocol(steered.protocol)
+                "{name} {address} port {port} {} → vpn{} ({from})",
+                protocol(steered.protocol),
+                after(vpn)
             ),
             json!({
                 "name": name,
@@ -391,6 +407,7 @@ impl Report {
                 "port": port,
                 "protocol": protocol(steered.protocol),
                 "path": "vpn",
+                "vpn": vpn,
                 "rule": rules.domain(steered.rule),
                 "scope": scope,
                 "from": steered.local.map(|(local, _)| local),
@@ -493,6 +510,11 @@ impl Report {
         let (kind, text) = line.split_at_checked(summary::COLUMN).unwrap_or((line, ""));
         self.say(kind.trim_end(), format_args!("{text}"));
     }
+}
+
+/// A name, apart from what is before it.
+fn after(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" {name}"))
 }
 
 /// Where it was seen: a bridge goes by its index, a process by its socket's cookie.

@@ -268,7 +268,7 @@ fn rows(seen: &[Seen]) -> Vec<Row> {
         }
         match seen.path {
             Path::Direct => row.direct += seen.bytes,
-            Path::Vpn => row.vpn += seen.bytes,
+            Path::Vpn | Path::SecondVpn => row.vpn += seen.bytes,
             Path::Other => {}
         }
     }
@@ -283,6 +283,7 @@ fn path_name(client: IpAddr) -> String {
     match Path::of(client) {
         Path::Direct => format!("direct ({client})"),
         Path::Vpn => format!("VPN ({client})"),
+        Path::SecondVpn => format!("second VPN ({client})"),
         Path::Other => format!("unknown ({client})"),
     }
 }

@@ -190,6 +190,16 @@ impl Lab {
         Ok(command)
     }
 
+    /// Runs Docker Compose in a folder, whose project is called `project`.
+    pub fn compose(&self, folder: &Path, project: &str, args: &[&str]) -> Result<Ran> {
+        let version = self.running_docker()?.version;
+        let program = super::sid::fetch_sid_compose(&super::sid_cache())?;
+        let mut command = self.command(Ns::Box, program)?;
+        with_docker(&mut command, self, version);
+        command.current_dir(folder).args(["-p", project]);
+        Ran::of(command.args(args))
+    }
+
     /// Has `docker` in a command be the one of this lab, and ask its daemon. Returns the `PATH` that it is on.
     pub(super) fn with_docker(&self, command: &mut Command) -> Result<String> {
         let version = self.running_docker()?.version;

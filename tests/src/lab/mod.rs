@@ -307,6 +307,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Adds a second tunnel, whose far end leaves by addresses of its own, and returns its interface in the box. It stays
+    /// until the lab is removed.
+    pub fn second_tunnel(&mut self) -> Result<&'static str> {
+        let ends = tunnel::start_second(self).context("the second tunnel does not come up")?;
+        self.daemons.extend(ends);
+        Ok(tunnel::SECOND.interface)
+    }
+
     /// The tunnel's interface in the box.
     pub fn tunnel_interface(&self) -> &'static str {
         self.tunnel.interface()

@@ -11,6 +11,11 @@ pub const VPN_V4: Ipv4Addr = Ipv4Addr::new(10, 40, 0, 1);
 /// [`VPN_V4`] for IPv6.
 pub const VPN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x40, 0, 0, 0, 0, 0, 1);
 
+/// What servers see of the traffic that came through the second tunnel, in a lab that has one.
+pub const SECOND_VPN_V4: Ipv4Addr = Ipv4Addr::new(10, 40, 0, 3);
+/// [`SECOND_VPN_V4`] for IPv6.
+pub const SECOND_VPN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x40, 0, 0, 0, 0, 0, 3);
+
 /// The box's address inside the tunnel.
 pub const TUNNEL_V4: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
 /// [`TUNNEL_V4`] for IPv6.
@@ -151,6 +156,8 @@ pub enum Path {
     Direct,
     /// From the VPN's address.
     Vpn,
+    /// From the second VPN's address.
+    SecondVpn,
     /// From elsewhere: something in the lab is not as it should be.
     Other,
 }
@@ -161,6 +168,7 @@ impl Path {
         match client.to_canonical() {
             IpAddr::V4(DIRECT_V4) | IpAddr::V6(DIRECT_V6) => Self::Direct,
             IpAddr::V4(VPN_V4) | IpAddr::V6(VPN_V6) => Self::Vpn,
+            IpAddr::V4(SECOND_VPN_V4) | IpAddr::V6(SECOND_VPN_V6) => Self::SecondVpn,
             _ => Self::Other,
         }
     }

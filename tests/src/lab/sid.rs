@@ -38,6 +38,13 @@ const WEB: Bundle = Bundle {
     proof: "usr/sbin/nginx",
 };
 
+const COMPOSE: Bundle = Bundle {
+    folder: "compose-sid",
+    packages: &["docker-compose"],
+    whole: false,
+    proof: "usr/libexec/docker/cli-plugins/docker-compose",
+};
+
 const FIREWALLD: Bundle = Bundle {
     folder: "firewalld-sid",
     packages: &["firewalld"],
@@ -67,6 +74,11 @@ pub fn fetch_sid_web(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<Pat
 /// Fetches Debian sid's firewalld with all that it needs, as [`fetch_sid_docker`] does.
 pub(super) fn fetch_sid_firewalld(cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     FIREWALLD.fetch(cache, progress)
+}
+
+/// Fetches Debian sid's Docker Compose, as [`fetch_sid_docker`] does, and returns the program.
+pub(super) fn fetch_sid_compose(cache: &Path) -> Result<PathBuf> {
+    Ok(COMPOSE.fetch(cache, &mut |_| {})?.join(COMPOSE.proof))
 }
 
 /// A program of a bundle that came whole, run by the bundle's own loader and libraries.

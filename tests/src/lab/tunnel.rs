@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{
     Lab, Ns,
     exec::{Daemon, Ran, script, until},
+    plan::{SECOND_VPN_V4, SECOND_VPN_V6},
     tls::Certificates,
 };
 use crate::pace::patience;
@@ -78,7 +79,39 @@ impl Tunnel {
     }
 }
 
-const FAR_END: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
+/// What tells a tunnel from another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    /// WireGuard's interface.
+    pub(super) interface: &'static str,
+    /// WireGuard's processes, at the far end and in the box.
+    daemons: [&'static str; 2],
+    /// Of the networks within it: 10.8.0.0/24 and fd00:8::/64.
+    net: u8,
+    /// Where WireGuard's far end listens; the near end has the next.
+    port: u16,
+}
+
+/// Those of the lab's own.
+const OWN: Numbers = Numbers {
+    interface: "wg0",
+    daemons: ["wireguard-vpn", "wireguard-box"],
+    net: 8,
+    port: 51820,
+};
+/// Those of [`Lab::second_tunnel`].
+pub(super) const SECOND: Numbers = Numbers {
+    interface: "wg1",
+    daemons: ["second-wireguard-vpn", "second-wireguard-box"],
+    net: 9,
+    port: 51830,
+};
+
+impl Numbers {
+    fn far_end(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.net, 0, 1)
+    }
+}
 
 /// What went through the tunnel, counted by the interface at its far end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,11 +126,37 @@ pub struct TunnelBytes {
 pub(super) fn start(lab: &Lab) -> Result<Vec<Daemon>> {
     let mut daemons = match lab.tunnel {
         Tunnel::OpenVpn => openvpn(lab)?,
-        Tunnel::WireGuardGo => wireguard_go(lab)?,
-        Tunnel::WireGuard => wireguard(lab)?,
+        Tunnel::WireGuardGo => wireguard_go(lab, OWN)?,
+        Tunnel::WireGuard => wireguard(lab, OWN)?,
     };
+    wait_for(lab, OWN, &mut daemons)?;
+    Ok(daemons)
+}
+
+/// Brings up a second one beside it, of WireGuard, whose far end leaves by addresses of its own.
+pub(super) fn start_second(lab: &Lab) -> Result<Vec<Daemon>> {
+    let Numbers { net, .. } = SECOND;
+    // A deprecated address is nobody's source but theirs.
+    let exit = format!(
+        "ip address add {SECOND_VPN_V4}/24 dev net
+         ip -6 address add {SECOND_VPN_V6}/64 dev net nodad preferred_lft 0
+         nft insert rule inet vpn postrouting oifname net ip saddr 10.{net}.0.0/24 snat ip to {SECOND_VPN_V4}
+         nft insert rule inet vpn postrouting oifname net ip6 saddr fd00:{net}::/64 snat ip6 to {SECOND_VPN_V6}"
+    );
+    lab.shell(Ns::Vpn, &exit)?;
+    let mut daemons = match Tunnel::best_wireguard() {
+        Tunnel::WireGuard => wireguard(lab, SECOND)?,
+        _ => wireguard_go(lab, SECOND)?,
+    };
+    wait_for(lab, SECOND, &mut daemons)?;
+    Ok(daemons)
+}
+
+/// Waits until its far end answers.
+fn wait_for(lab: &Lab, numbers: Numbers, daemons: &mut [Daemon]) -> Result<()> {
     // Nothing listens there, so an answer is a refusal; without a tunnel there is none.
-    let far = SocketAddr::from((FAR_END, 9));
+    let far_end = numbers.far_end();
+    let far = SocketAddr::from((far_end, 9));
     let limit = patience(Duration::from_millis(500));
     let answers = || {
         let tried = lab.within(Ns::Box, move || TcpStream::connect_timeout(&far, limit));
@@ -105,13 +164,15 @@ pub(super) fn start(lab: &Lab) -> Result<Vec<Daemon>> {
     };
     let limit = patience(Duration::from_secs(30));
     match daemons.last_mut() {
-        Some(last) => last.wait(limit, answers)?,
-        None => ensure!(
-            until(limit, answers),
-            "{FAR_END} does not answer through it"
-        ),
+        Some(last) => last.wait(limit, answers),
+        None => {
+            ensure!(
+                until(limit, answers),
+                "{far_end} does not answer through it"
+            );
+            Ok(())
+        }
     }
-    Ok(daemons)
 }
 
 /// Takes down what ends with no process.
@@ -204,12 +265,13 @@ fn openvpn(lab: &Lab) -> Result<Vec<Daemon>> {
     Ok(vec![far, near])
 }
 
-fn wireguard(lab: &Lab) -> Result<Vec<Daemon>> {
-    for (ns, settings) in wireguard_ends(lab)? {
-        let text = if lab.takes_default && ns == Ns::Box {
+fn wireguard(lab: &Lab, numbers: Numbers) -> Result<Vec<Daemon>> {
+    let wg = numbers.interface;
+    for (ns, settings) in wireguard_ends(lab, numbers)? {
+        let text = if is_quick(lab, numbers) && ns == Ns::Box {
             settings
         } else {
-            format!("ip link add wg0 type wireguard\n{settings}")
+            format!("ip link add {wg} type wireguard\n{settings}")
         };
         script(lab.command(ns, "sh")?, &text)
             .context("cannot make the kernel's WireGuard: wireguard-go needs no module")?;
@@ -217,22 +279,28 @@ fn wireguard(lab: &Lab) -> Result<Vec<Daemon>> {
     Ok(Vec::new())
 }
 
-fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
+/// Whether wg-quick makes the near end.
+fn is_quick(lab: &Lab, numbers: Numbers) -> bool {
+    lab.takes_default && numbers.net == OWN.net
+}
+
+fn wireguard_go(lab: &Lab, numbers: Numbers) -> Result<Vec<Daemon>> {
+    let wg = numbers.interface;
     // Its control socket has a fixed place, which the two ends and other labs would share: each
     // end gets a folder of its own over it, and is configured from within.
     let end = |(ns, settings): (Ns, String)| {
-        let folder = lab.dir.join(format!("wireguard-{}", ns.suffix()));
+        let folder = lab.dir.join(format!("{wg}-{}", ns.suffix()));
         std::fs::create_dir_all(&folder)?;
         let mut command = lab.server(ns, "sh")?;
         let folder = folder.display();
-        let serve = if lab.takes_default && ns == Ns::Box {
+        let serve = if is_quick(lab, numbers) && ns == Ns::Box {
             // It starts the program by itself.
             format!(
                 "export WG_QUICK_USERSPACE_IMPLEMENTATION=wireguard-go; {settings}; exec sleep infinity"
             )
         } else {
             format!(
-                "wireguard-go -f wg0 & until wg show wg0 >/dev/null 2>&1; do sleep 0.05; done
+                "wireguard-go -f {wg} & until wg show {wg} >/dev/null 2>&1; do sleep 0.05; done
                  {settings}; wait"
             )
         };
@@ -240,60 +308,64 @@ fn wireguard_go(lab: &Lab) -> Result<Vec<Daemon>> {
             "mkdir -p /run/wireguard; mount --bind {folder} /run/wireguard
              {serve}"
         ));
-        let name = if ns == Ns::Vpn {
-            "wireguard-vpn"
-        } else {
-            "wireguard-box"
-        };
+        let [far, near] = numbers.daemons;
+        let name = if ns == Ns::Vpn { far } else { near };
         Daemon::start(name, command, &lab.dir)
     };
-    wireguard_ends(lab)?.into_iter().map(end).collect()
+    wireguard_ends(lab, numbers)?.into_iter().map(end).collect()
 }
 
-/// The settings of both ends of `wg0`, as commands; the box's, which begins to talk, is the last.
-fn wireguard_ends(lab: &Lab) -> Result<[(Ns, String); 2]> {
+/// The settings of both ends, as commands; the box's, which begins to talk, is the last.
+fn wireguard_ends(lab: &Lab, numbers: Numbers) -> Result<[(Ns, String); 2]> {
     let dir = lab.dir.display();
+    let Numbers {
+        interface: wg,
+        net,
+        port,
+        ..
+    } = numbers;
+    let near_port = port + 1;
     let make = format!(
         "umask 077; cd {dir}
-         for end in vpn box; do wg genkey >$end.key; wg pubkey <$end.key; done"
+         for end in vpn box; do wg genkey >{wg}-$end.key; wg pubkey <{wg}-$end.key; done"
     );
     let public = Ran::of(Command::new("sh").args(["-ec", &make]))?.stdout()?;
     let (vpn, near) = public.trim().split_once('\n').context("wg made no keys")?;
-    if lab.takes_default {
-        let key = std::fs::read_to_string(lab.dir.join("box.key"))?;
+    if is_quick(lab, numbers) {
+        let key = std::fs::read_to_string(lab.dir.join(format!("{wg}-box.key")))?;
         std::fs::write(
             quick(lab),
             format!(
-                "[Interface]\nPrivateKey = {key}Address = 10.8.0.2/24, fd00:8::2/64\nListenPort = 51821\n\
-                 [Peer]\nPublicKey = {vpn}\nEndpoint = 10.30.0.2:51820\nPersistentKeepalive = 20\n\
+                "[Interface]\nPrivateKey = {key}Address = 10.{net}.0.2/24, fd00:{net}::2/64\nListenPort = {near_port}\n\
+                 [Peer]\nPublicKey = {vpn}\nEndpoint = 10.30.0.2:{port}\nPersistentKeepalive = 20\n\
                  AllowedIPs = 0.0.0.0/0, ::/0\n"
             ),
         )?;
     }
     let address = |end: u8| {
         format!(
-            "printf '%s\\n' 'link set wg0 up' 'addr add 10.8.0.{end}/24 dev wg0' \\
-                 'addr add fd00:8::{end}/64 dev wg0 nodad' | ip -batch -"
+            "printf '%s\\n' 'link set {wg} up' 'addr add 10.{net}.0.{end}/24 dev {wg}' \\
+                 'addr add fd00:{net}::{end}/64 dev {wg} nodad' | ip -batch -"
         )
     };
     Ok([
         (
             Ns::Vpn,
             format!(
-                "wg set wg0 listen-port 51820 private-key {dir}/vpn.key \
-                     peer {near} allowed-ips 10.8.0.2/32,fd00:8::2/128
+                "wg set {wg} listen-port {port} private-key {dir}/{wg}-vpn.key \
+                     peer {near} allowed-ips 10.{net}.0.2/32,fd00:{net}::2/128
                  {}",
                 address(1)
             ),
         ),
         (
             Ns::Box,
-            if lab.takes_default {
+            if is_quick(lab, numbers) {
                 format!("wg-quick up {}", quick(lab))
             } else {
                 format!(
-                    "wg set wg0 listen-port 51821 private-key {dir}/box.key \
-                     peer {vpn} endpoint 10.30.0.2:51820 persistent-keepalive 20 \
+                    "wg set {wg} listen-port {near_port} private-key {dir}/{wg}-box.key \
+                     peer {vpn} endpoint 10.30.0.2:{port} persistent-keepalive 20 \
                      allowed-ips 0.0.0.0/0,::/0
                  {}",
                     address(2)

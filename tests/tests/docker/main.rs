@@ -10,3 +10,4 @@ mod restarts;
 mod scoped;
 mod scopes;
 mod session;
+mod several_vpns;

@@ -29,7 +29,7 @@ impl Capture {
     fn begin(lab: &Lab) -> Result<Self> {
         let text = lab.dir().join("capture-of-scope");
         // Neighbours ask for each other's link addresses.
-        let filter = "not arp and not icmp6 and not igmp and not port 1194 and not port 51820 and not dst host 10.8.0.1";
+        let filter = "not arp and not icmp6 and not igmp and not port 1194 and not port 51820 and not port 51830 and not dst host 10.8.0.1";
         let child = lab
             .command(Ns::Isp, "tcpdump")?
             .args(["-i", "box", "-n", "-tt", "-l", "-Q", "in", filter])
@@ -68,9 +68,9 @@ fn network(lab: &Lab, name: &str) -> Result<()> {
     made.stdout().map(drop)
 }
 
-/// The host as it is once there was a container on each network, for the kernel gives bridges addresses then.
-fn snapshot(lab: &Lab) -> Result<HostSnapshot> {
-    for network in ["under", "lab"] {
+/// The host as it is once there was a container on each of the networks, for the kernel gives bridges addresses then.
+pub(super) fn snapshot(lab: &Lab, networks: &[&str]) -> Result<HostSnapshot> {
+    for network in networks {
         let ran = lab.container_with(&["--network", network], &["sleep", "1"])?;
         ensure!(ran.ok(), "{}", ran.said());
     }
@@ -78,7 +78,7 @@ fn snapshot(lab: &Lab) -> Result<HostSnapshot> {
 }
 
 /// The host once no container is left on any bridge, as the kernel notices a moment later.
-fn as_now(lab: &Lab) -> Result<HostSnapshot> {
+pub(super) fn as_now(lab: &Lab) -> Result<HostSnapshot> {
     for _ in 0..100 {
         let bridges = lab.shell(Ns::Box, "ip -o link show type bridge")?;
         if !bridges.contains("state UP") {
@@ -94,7 +94,7 @@ fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     network(&lab, "under")?;
-    let before = snapshot(&lab)?;
+    let before = snapshot(&lab, &["under", "lab"])?;
     let config = isolated("network = \"under\"") + "on_stop = \"release\"\n";
     let steer = lab.steer(&config, &QUIET)?;
     let capture = Capture::begin(&lab)?;
@@ -350,7 +350,7 @@ fn forwards_to(version: DockerVersion) -> Result<()> {
         Ns::Internet,
         "ip route add 10.8.0.0/24 via 10.40.0.1; ip route add fd00:8::/64 via fd00:40::1",
     )?;
-    let before = snapshot(&lab)?;
+    let before = snapshot(&lab, &["under", "lab"])?;
     let config = isolated("network = \"under\"")
         + "forward = [\"4666/tcp -> torrent\", \"4667/udp -> torrent:4666\"]\n";
     let steer = lab.steer(&config, &QUIET)?;
