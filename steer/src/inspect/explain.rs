@@ -17,7 +17,7 @@ use steer_common::{
 use super::{
     Error, Path, RuleFact, Snapshot, Ways,
     scopes::{self, Judged},
-    seconds, verdict_name,
+    seconds, verdict_name, verdict_of,
     who::{self, Asker, AskerFact},
 };
 use crate::{
@@ -125,7 +125,7 @@ pub enum Because {
     Network,
     /// A name with a rule has the address.
     Learned,
-    /// Names of both paths have it.
+    /// Names of several verdicts have it.
     Contested,
     /// A name had it, and that is over.
     Expired,
@@ -186,7 +186,7 @@ pub struct AddressFact {
 pub struct NameFact {
     /// The name.
     pub name: String,
-    /// `vpn`, `direct`, or `none` where a flow on the VPN began with a name of no rule.
+    /// `vpn`, `direct`, `block`, or `none` where a flow on the VPN began with a name of no rule.
     pub verdict: String,
     /// The rule, where there is one.
     pub rule: Option<RuleFact>,
@@ -240,18 +240,14 @@ pub async fn explain(
             facts.within(entry, fact)?;
         }
     }
-    let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because);
+    let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because, fact.rule.as_ref());
     for fact in addresses.iter_mut().take(ROUTED).filter(leaves) {
         fact.route = Some(facts.route(fact, from.as_ref(), &links).await?);
     }
     let (mut path, mut because) = match (addresses.first(), &rule) {
         (Some(fact), _) => (fact.path, fact.because),
         (None, rule) => {
-            let verdict = match rule {
-                Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
-                Some(_) => Verdict::DIRECT,
-                None => Verdict::NONE,
-            };
+            let verdict = verdict_of(rule.as_ref());
             let because = match rule {
                 Some(_) => Because::Rule,
                 None => Because::NoRule,
@@ -297,10 +293,7 @@ pub(super) fn path_of(
     let facts = Facts::new(snapshot, view);
     let mut fact = facts.address(address, Vec::new(), 0)?;
     facts.within(scope, &mut fact)?;
-    Ok(match fact.because {
-        Because::Isolated | Because::Waits => None,
-        _ => Some(fact.path),
-    })
+    Ok((!is_stopped(fact.because, fact.rule.as_ref())).then_some(fact.path))
 }
 
 struct Facts<'a> {
@@ -416,6 +409,7 @@ impl<'a> Facts<'a> {
             .filter(|_| matches!(because, Because::Learned | Because::Contested))
             .map(|entry| match matched.verdict {
                 verdict if verdict.is_vpn() => entry.vpn_until,
+                Verdict::BLOCK => entry.block_until,
                 _ => entry.direct_until,
             });
         Ok(AddressFact {
@@ -510,11 +504,7 @@ impl<'a> Facts<'a> {
     /// What becomes of an address where a scope has a say in it.
     fn within(&self, scope: &ScopeEntry, fact: &mut AddressFact) -> Result<(), Error> {
         let key = Address::from(fact.address);
-        let verdict = match &fact.rule {
-            Some(rule) if rule.verdict == verdict_name(Verdict::VPN) => Verdict::VPN,
-            Some(_) => Verdict::DIRECT,
-            None => Verdict::NONE,
-        };
+        let verdict = verdict_of(fact.rule.as_ref());
         let is_home = key.is_steerable() && self.view.is_home(key)?;
         let judged = match scopes::judge(scope, &key, is_home, verdict) {
             // What that is has a word of its own.
@@ -612,9 +602,11 @@ fn within(
     }
 }
 
-/// Whether it is a scope's doing that nothing leaves.
-fn is_stopped(because: Because) -> bool {
-    matches!(because, Because::Isolated | Because::Waits)
+/// Whether nothing leaves, be the VPN up or not: it is a scope's doing, or that of the rule that decides.
+fn is_stopped(because: Because, rule: Option<&RuleFact>) -> bool {
+    let stays = matches!(because, Because::Stays | Because::NotSteered);
+    let blocked = !stays && verdict_of(rule) == Verdict::BLOCK;
+    blocked || matches!(because, Because::Isolated | Because::Waits)
 }
 
 /// What decides of an address, as the programs do it.
@@ -693,7 +685,7 @@ fn why(it: &Explanation) -> String {
             }
         }
         Because::Contested => format!(
-            "names of both paths have {subject}, and the VPN wins: {}",
+            "names of several paths have {subject}, and the VPN wins, and then the direct path: {}",
             rule(decided)
         ),
         Because::Expired => format!("what was known of {subject} has expired"),
@@ -743,7 +735,7 @@ fn why(it: &Explanation) -> String {
         false => String::new(),
     };
     let but = match it.path {
-        Path::Blocked if is_stopped(it.because) => "",
+        Path::Blocked if is_stopped(it.because, decided.or(it.rule.as_ref())) => "",
         Path::Blocked => "; the VPN is down, so it is blocked",
         Path::Direct
             if decided
@@ -769,7 +761,8 @@ fn scope(it: &Explanation) -> String {
 fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     let about = &it.about;
     let mut changes = Vec::new();
-    if it.path == Path::Blocked && !is_stopped(it.because) {
+    let decided = it.addresses.first().and_then(|fact| fact.rule.as_ref());
+    if it.path == Path::Blocked && !is_stopped(it.because, decided.or(it.rule.as_ref())) {
         let or = match it.because {
             Because::Scope => "",
             _ => ", or set on_down = \"direct\"",
@@ -917,7 +910,15 @@ mod tests {
                 vpn_rule: 1,
                 direct_rule: 2,
                 vpn: Verdict::VPN,
-                zero: 0,
+                ..AddrEntry::default()
+            })
+        };
+        let blocked = |direct_until| {
+            let entry: Option<AddrEntry> = entry(0, direct_until);
+            entry.map(|entry| AddrEntry {
+                block_until: 101,
+                block_rule: 4,
+                ..entry
             })
         };
         let net = NetEntry {
@@ -931,6 +932,8 @@ mod tests {
             (None, entry(101, 0), true, Because::Learned, 1),
             (None, entry(0, 101), true, Because::Learned, 2),
             (None, entry(101, 101), true, Because::Contested, 1),
+            (None, blocked(0), true, Because::Learned, 4),
+            (None, blocked(101), true, Because::Contested, 2),
             (None, entry(100, 100), true, Because::Expired, 0),
             (Some(net), entry(101, 0), true, Because::Network, 3),
         ] {
@@ -960,6 +963,8 @@ mod tests {
             ),
             (Judged::Rule, Verdict::VPN, true, Path::Vpn, rule),
             (Judged::Rule, Verdict::DIRECT, true, Path::Direct, rule),
+            (Judged::Rule, Verdict::BLOCK, true, Path::Blocked, rule),
+            (Judged::Free, Verdict::BLOCK, true, Path::Blocked, rule),
             (Judged::Free, Verdict::NONE, true, Path::Direct, rule),
             (
                 Judged::Stays,
@@ -1007,6 +1012,25 @@ mod tests {
             scope: Some(scope),
             changes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_a_rule_blocks_waits_for_no_vpn() {
+        let scope = AskerScope {
+            default: "vpn".to_owned(),
+            ..AskerScope::default()
+        };
+        let mut it = explanation(Because::Rule, Path::Blocked, scope);
+        it.rule.as_mut().unwrap().verdict = "block".to_owned();
+        assert_eq!(
+            why(&it),
+            "the rule .example (steer.toml:9) says block; no address of it is known yet, the next answer to a question for it teaches \
+             them; a rule goes before its scope"
+        );
+        let of = |because| is_stopped(because, it.rule.as_ref());
+        assert!(of(Because::Learned) && of(Because::Network));
+        assert!(!of(Because::Stays) && !of(Because::NotSteered));
+        assert!(!is_stopped(Because::Learned, None));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub enum Path {
     Vpn,
     /// The path that the host would take anyway.
     Direct,
-    /// None: it must take the VPN, which is down, or may not leave at all.
+    /// None: it must take the VPN, which is down, or may not leave at all, or a rule blocks it.
     Blocked,
 }
 
@@ -127,6 +127,7 @@ impl Path {
             None => ways.v4 || ways.v6,
         };
         match (verdict, is_there) {
+            (types::Verdict::BLOCK, _) => Self::Blocked,
             (verdict, true) if verdict.is_vpn() => Self::Vpn,
             (verdict, false) if verdict.is_vpn() && !ways.open => Self::Blocked,
             _ => Self::Direct,
@@ -173,7 +174,7 @@ impl std::fmt::Display for Path {
 pub struct RuleFact {
     /// As a user writes it.
     pub rule: String,
-    /// `vpn` or `direct`.
+    /// `vpn`, `direct` or `block`.
     pub verdict: String,
     /// File and line, preset or flag.
     pub from: String,
@@ -210,8 +211,25 @@ fn verdict_name(verdict: types::Verdict) -> &'static str {
     match verdict {
         verdict if verdict.is_vpn() => "vpn",
         types::Verdict::DIRECT => "direct",
+        types::Verdict::BLOCK => "block",
         _ => "none",
     }
+}
+
+/// What a rule says, as the maps have it but for which VPN; of no rule, nothing.
+fn verdict_of(rule: Option<&RuleFact>) -> types::Verdict {
+    let verdicts = [
+        types::Verdict::VPN,
+        types::Verdict::DIRECT,
+        types::Verdict::BLOCK,
+    ];
+    let said = |rule: &RuleFact| {
+        let said = verdicts
+            .iter()
+            .find(|it| verdict_name(**it) == rule.verdict);
+        said.copied()
+    };
+    rule.and_then(said).unwrap_or_default()
 }
 
 /// The newest name of each address that has one with a verdict.
