@@ -65,7 +65,7 @@ impl From<Outcome> for Course {
 }
 
 impl AddrEntry {
-    /// What is known of the address at a time. A VPN wins, so that what must work does.
+    /// What is known of the address at a time. A VPN wins, and a block loses, so that what must work does.
     #[inline(always)]
     pub fn at(&self, now: u64) -> Match {
         if self.vpn_until > now {
@@ -78,6 +78,11 @@ impl AddrEntry {
                 verdict: Verdict::DIRECT,
                 rule: self.direct_rule,
             }
+        } else if self.block_until > now {
+            Match {
+                verdict: Verdict::BLOCK,
+                rule: self.block_rule,
+            }
         } else {
             Match::default()
         }
@@ -87,11 +92,15 @@ impl AddrEntry {
     #[inline(always)]
     pub fn begin(&mut self, matched: &Match, until: u64) {
         let by_vpn = matched.verdict.is_vpn();
+        let blocked = matched.verdict == Verdict::BLOCK;
+        let direct = !by_vpn && !blocked;
         let only = |is_it, value| if is_it { value } else { 0 };
         self.vpn_until = only(by_vpn, until);
-        self.direct_until = only(!by_vpn, until);
+        self.direct_until = only(direct, until);
+        self.block_until = only(blocked, until);
         self.vpn_rule = only(by_vpn, matched.rule);
-        self.direct_rule = only(!by_vpn, matched.rule);
+        self.direct_rule = only(direct, matched.rule);
+        self.block_rule = only(blocked, matched.rule);
         self.vpn = matched.verdict;
         self.zero = 0;
     }
@@ -100,6 +109,12 @@ impl AddrEntry {
     /// what was granted before. Of several VPNs it is the last one's, but a rule that does not say which takes it from none.
     #[inline(always)]
     pub fn learn(&mut self, matched: &Match, until: u64, now: u64) -> bool {
+        if matched.verdict == Verdict::BLOCK {
+            let news = self.block_until <= now;
+            self.block_until = until.max(self.block_until);
+            self.block_rule = matched.rule;
+            return news;
+        }
         if !matched.verdict.is_vpn() {
             let news = self.direct_until <= now;
             self.direct_until = until.max(self.direct_until);
@@ -121,8 +136,11 @@ impl AddrEntry {
         if self.vpn_until > now && self.vpn.number() != verdict.number() {
             return self.vpn_rule;
         }
-        if verdict.is_vpn() && self.direct_until > now {
+        if verdict != Verdict::DIRECT && self.direct_until > now {
             return self.direct_rule;
+        }
+        if verdict != Verdict::BLOCK && self.block_until > now {
+            return self.block_rule;
         }
         0
     }
@@ -189,6 +207,8 @@ impl FlowEntry {
     pub const RUNS: u32 = 1;
     /// One side has ended it.
     pub const ENDS: u32 = 2;
+    /// It goes nowhere, and user space was told at that tick.
+    pub const REFUSED: u32 = 3;
 
     /// A flow that begins.
     #[inline(always)]
@@ -263,6 +283,8 @@ pub trait Tables {
     fn release(&self, key: &FlowKey);
     /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope.
     fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32);
+    /// Tells user space that a rule refuses what begins here, once in a while; `sequence` is that of a container's segment.
+    fn refuse(&self, key: &FlowKey, matched: &Match, sequence: u32);
 }
 
 /// The path of a packet that one behind a bridge sends.
@@ -295,7 +317,7 @@ pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Course
         return by_address(tables, packet, scope.path);
     }
     if packet.quoted == 0 {
-        return begin(tables, &key, place, scope.path);
+        return begin(tables, &key, place, scope.path, packet.sequence);
     }
     if packet.quoted != TCP && tables.left(&key) {
         return Outcome::Left.into();
@@ -305,13 +327,14 @@ pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Course
 
 #[inline(always)]
 fn by_address(tables: &impl Tables, packet: &Packet, vpn: Path) -> Course {
-    let verdict = tables.address(&packet.destination, vpn).verdict;
-    if !verdict.is_vpn() {
-        return Outcome::Left.into();
-    }
-    Course {
-        outcome: Outcome::Stateless,
-        path: verdict.named(),
+    match tables.address(&packet.destination, vpn).verdict {
+        // An error about a flow goes back to who began it.
+        Verdict::BLOCK if packet.quoted == 0 => Outcome::Refused.into(),
+        verdict if verdict.is_vpn() => Course {
+            outcome: Outcome::Stateless,
+            path: verdict.named(),
+        },
+        _ => Outcome::Left.into(),
     }
 }
 
@@ -320,7 +343,7 @@ fn by_address(tables: &impl Tables, packet: &Packet, vpn: Path) -> Course {
 pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Course {
     match kept(tables, key, Place::Unknown) {
         Some(kept) => kept,
-        None => begin(tables, key, Place::Unknown, Path::DIRECT),
+        None => begin(tables, key, Place::Unknown, Path::DIRECT, 0),
     }
 }
 
@@ -402,7 +425,7 @@ fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Course> {
 }
 
 #[inline(always)]
-fn begin(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path) -> Course {
+fn begin(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path, sequence: u32) -> Course {
     if matches!(place, Place::Later | Place::Last) {
         return Outcome::Left.into();
     }
@@ -413,6 +436,10 @@ fn begin(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path) -> Course
         return Outcome::Left.into();
     }
     let matched = tables.address(&key.remote, vpn);
+    if matched.verdict == Verdict::BLOCK {
+        tables.refuse(key, &matched, sequence);
+        return Outcome::Refused.into();
+    }
     if matched.verdict.is_vpn() {
         let path = matched.verdict.named();
         if !tables.hold(key, path) {

@@ -26,6 +26,12 @@ pub fn outgoing(
     }
     let matched = tables.address(&packet.destination, scope.path);
     let path = match (matched.verdict, scope.default) {
+        (Verdict::BLOCK, _) => {
+            if packet.place != Place::Stateless {
+                tables.refuse(key, &matched, packet.sequence);
+            }
+            return Outcome::Refused.into();
+        }
         (Verdict::DIRECT, _) => Path::DIRECT,
         (Verdict::NONE, ScopeEntry::BLOCK) => return Outcome::Blocked.into(),
         (Verdict::NONE, _) => scope.path,

@@ -105,6 +105,8 @@ outcomes! {
     Isolated, scope_isolated => Drop;
     /// A flow begins of which no rule speaks, in a scope that lets none of those out.
     Blocked, scope_blocked => Drop;
+    /// A flow begins that a rule blocks, or that begins with a name which one blocks.
+    Refused, flow_blocked => Drop;
     /// Not IP.
     NotIp, packet_not_ip => Pass;
     /// The headers contradict themselves or are cut off.
@@ -135,13 +137,13 @@ outcomes! {
     Learned, dns_learned => Pass;
     /// A DNS answer for a name with a rule for the direct path, of which only the beginning could be read.
     CutShort, dns_cut_short => Pass;
-    /// The same for a name of the VPN: it is held back, for an address in the rest would go direct.
+    /// The same for a name of the VPN or one that is blocked: it is held back, for an address in the rest would go direct.
     HeldBack, dns_held_back => Drop;
-    /// An address has both verdicts now, by different names: the VPN wins.
+    /// An address has several verdicts now, by different names: the VPN wins, and then the direct path.
     Contested, address_contested => Pass;
     /// A name found no room in `NAMES`: its address has the verdict, but nobody can tell why.
     NamesFull, names_full => Pass;
-    /// An address for the VPN found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
+    /// An address for the VPN, or to be blocked, found no room in `ADDRS`: the answer is held back, so that nobody acts on it.
     AddrsFull, addrs_full => Drop;
     /// A connection began with a name that tells nothing new.
     Named, hello_named => Pass;

@@ -126,8 +126,10 @@ impl Verdict {
     pub const NONE: Self = Self { number: 0 };
     /// The direct path, by a rule.
     pub const DIRECT: Self = Self { number: 1 };
+    /// No path at all, by a rule.
+    pub const BLOCK: Self = Self { number: 2 };
     /// The VPN, by a rule that does not say which: that of the scope, else the default one.
-    pub const VPN: Self = Self { number: 2 };
+    pub const VPN: Self = Self { number: 3 };
 
     /// What the verdict for the VPN with number zero would be.
     const VPNS: u32 = 16;
@@ -144,6 +146,12 @@ impl Verdict {
     #[inline(always)]
     pub const fn is_vpn(self) -> bool {
         self.number >= Self::VPN.number
+    }
+
+    /// Whether nothing that it is about may go direct: it takes a VPN, or goes nowhere.
+    #[inline(always)]
+    pub const fn bars_direct(self) -> bool {
+        self.number >= Self::BLOCK.number
     }
 
     /// The VPN that it names; the direct path where it names none.
@@ -193,7 +201,8 @@ pub struct NetEntry {
 pub const V4_PREFIX: u32 = 96;
 
 /// Value of `ADDRS`, keyed by [`Address`]: which verdicts names gave it, and until when. An address that answers for
-/// names of both verdicts holds both, and of several VPNs one. Times are nanoseconds of the monotonic clock; zero is never.
+/// names of several verdicts holds each of them, and of several VPNs one. Times are nanoseconds of the monotonic clock; zero
+/// is never.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddrEntry {
@@ -201,10 +210,14 @@ pub struct AddrEntry {
     pub vpn_until: u64,
     /// The direct verdict holds until then.
     pub direct_until: u64,
+    /// It is blocked until then.
+    pub block_until: u64,
     /// Hash of the suffix whose rule gave the VPN's verdict last.
     pub vpn_rule: u64,
     /// Hash of the suffix whose rule gave the direct verdict last.
     pub direct_rule: u64,
+    /// Hash of the suffix whose rule blocked it last.
+    pub block_rule: u64,
     /// The VPN's verdict: which VPN.
     pub vpn: Verdict,
     /// Padding.
@@ -276,7 +289,7 @@ impl HelloEntry {
     pub const BEGINS: u32 = 1;
     /// User space reads what was sent.
     pub const PIECES: u32 = 2;
-    /// It must not go on: what it began with is for the VPN.
+    /// It must not go on: what it began with is for the VPN, or blocked.
     pub const STOPPED: u32 = 3;
 }
 
@@ -307,7 +320,7 @@ pub struct FlowKey {
 pub struct FlowEntry {
     /// The tick ([`Config::tick`]) of its last packet.
     pub seen: u32,
-    /// [`FlowEntry::BEGUN`], [`FlowEntry::RUNS`] or [`FlowEntry::ENDS`].
+    /// [`FlowEntry::BEGUN`], [`FlowEntry::RUNS`] or [`FlowEntry::ENDS`]; in `DIRECT` also [`FlowEntry::REFUSED`].
     pub state: u32,
     /// The path that it keeps.
     pub path: Path,
@@ -540,8 +553,8 @@ pub struct Config {
     pub scopes: u32,
     /// Bits of [`relay`].
     pub relay: u32,
-    /// Padding.
-    pub zero: u32,
+    /// Not zero: names are blocked, so what QUIC begins with is read where it takes a VPN, too.
+    pub blocks: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -599,7 +612,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -614,6 +627,8 @@ pub mod event {
     pub const LATE: u32 = 3;
     /// A [`super::Waits`] follows.
     pub const WAITS: u32 = 4;
+    /// A [`super::Steered`] follows, of a flow that goes nowhere.
+    pub const REFUSED: u32 = 5;
 }
 
 /// Event: an address has a verdict that it had not before.
@@ -632,11 +647,11 @@ pub struct Learned {
     pub by: NameEntry,
 }
 
-/// Event: a flow begins and takes the VPN.
+/// Event: a flow begins and takes the VPN, or a rule refuses it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steered {
-    /// [`event::STEERED`].
+    /// [`event::STEERED`] or [`event::REFUSED`].
     pub kind: u32,
     /// Protocol number of IP.
     pub protocol: u32,
@@ -656,8 +671,8 @@ pub struct Steered {
     pub scope: u32,
     /// Which VPN.
     pub path: Path,
-    /// Padding.
-    pub zero: u32,
+    /// Of what a container begins over TCP and is refused, the sequence number; else zero.
+    pub sequence: u32,
 }
 
 /// Event: a container sends of which user space has not said in which scope it is. Told once until it has.
@@ -672,7 +687,7 @@ pub struct Waits {
     pub who: ScopeKey,
 }
 
-/// Event: a connection that goes direct turned out, by what it began with, to be for the VPN.
+/// Event: a connection turned out, by what it began with, to be for the VPN while it goes direct, or to be blocked.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Late {
@@ -759,7 +774,7 @@ layout! {
     Address = 16,
     RuleEntry = 8,
     NetEntry = 16,
-    AddrEntry = 40,
+    AddrEntry = 56,
     NameKey = 24,
     NameEntry = 304,
     FlowKey = 48,

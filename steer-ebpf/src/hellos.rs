@@ -123,6 +123,10 @@ fn see_segment(
                     entry.state = HelloEntry::STOPPED;
                     return Err(Outcome::LateStopped);
                 }
+                REFUSE => {
+                    entry.state = HelloEntry::STOPPED;
+                    return Err(Outcome::Refused);
+                }
                 TOO_LATE => return forget(key, Outcome::Late),
                 _ => return forget(key, Outcome::Named),
             },
@@ -206,6 +210,7 @@ fn read(slot: u32, kind: u32) -> u32 {
 const PASS: u32 = 0;
 const TOO_LATE: u32 = 1;
 const STOP: u32 = 2;
+const REFUSE: u32 = 3;
 
 /// Acts on the name that a connection begins with, and says what becomes of the connection.
 #[unsafe(no_mangle)]
@@ -222,7 +227,8 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
         ..
     } = scratch;
     let verdict = lesson.matched.verdict;
-    if by_vpn == 0 && !verdict.is_vpn() {
+    let blocked = verdict == Verdict::BLOCK;
+    if by_vpn == 0 && !verdict.bars_direct() {
         return PASS;
     }
     lesson.found.address = packet.destination;
@@ -232,6 +238,15 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
         lessons::note_stranger(slot);
     } else {
         lessons::learn_address(slot);
+    }
+    if blocked {
+        // A rule for networks goes before names. Of a shared address, this flow alone is what the rule is about.
+        let by_network = (Maps { config }).network(&packet.destination).verdict;
+        if by_network != Verdict::NONE && by_network != Verdict::BLOCK {
+            return PASS;
+        }
+        tell_late(packet, lesson, config.reset, process);
+        return if config.reset != 0 { REFUSE } else { TOO_LATE };
     }
     if by_vpn != 0 {
         return PASS;

@@ -36,27 +36,33 @@ pub fn begins(key: &FlowKey) {
     }
 }
 
-/// A datagram that a client sends on the direct path; an error if it must wait. It may be a flow's first.
+/// A datagram that a client sends; an error if it must wait. It may be a flow's first, and take a VPN.
 #[inline(always)]
-pub fn see(skb: Skb, slot: Slot, origin: Origin, first: bool) -> Result<(), Outcome> {
+pub fn see(skb: Skb, slot: Slot, origin: Origin, first: bool, by_vpn: bool) -> Result<(), Outcome> {
     let packet = &slot.scratch()?.packet;
     if packet.protocol != UDP || !hellos::is_tls(packet.destination_port) {
         return Ok(());
     }
-    let first = u32::from(first);
-    slot.kept(datagram(skb.context(), slot.0, origin, first))
+    let (first, by_vpn) = (u32::from(first), u32::from(by_vpn));
+    slot.kept(datagram(skb.context(), slot.0, origin, first, by_vpn))
 }
 
 /// Zero, or what [`Slot::kept`] takes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn datagram(skb: *mut __sk_buff, slot: u32, origin: Origin, first: u32) -> u32 {
+extern "C" fn datagram(
+    skb: *mut __sk_buff,
+    slot: u32,
+    origin: Origin,
+    first: u32,
+    by_vpn: u32,
+) -> u32 {
     let slot = Slot(slot);
-    slot.keep(Skb::at_hand(skb, slot).and_then(|skb| hold(skb, slot, origin, first)))
+    slot.keep(Skb::at_hand(skb, slot).and_then(|skb| hold(skb, slot, origin, first, by_vpn)))
 }
 
 #[inline(always)]
-fn hold(skb: Skb, slot: Slot, origin: Origin, first: u32) -> Result<(), Outcome> {
+fn hold(skb: Skb, slot: Slot, origin: Origin, first: u32, by_vpn: u32) -> Result<(), Outcome> {
     let Scratch { packet, rest, .. } = slot.scratch()?;
     let mut head = [0; quic::HEAD];
     let read = skb.octets(&mut head, packet.payload, quic::HEAD as u32);
@@ -97,7 +103,7 @@ fn hold(skb: Skb, slot: Slot, origin: Origin, first: u32) -> Result<(), Outcome>
         origin,
         kind: piece::INITIAL,
         first: packet.payload_size,
-        by_vpn: 0,
+        by_vpn,
     };
     pieces::copy(skb, slot, what)?;
     if config.reset == 0 {

@@ -5,7 +5,7 @@ use steer_common::{
     decide,
     dns::{self, Message},
     stats::Outcome,
-    types::{Learned, NameEntry, NameKey, Origin, Verdict, event},
+    types::{Learned, NameEntry, NameKey, Origin, event},
 };
 
 use crate::{
@@ -63,7 +63,7 @@ pub extern "C" fn learn_address(slot: u32) -> u32 {
     } else {
         lesson.fresh.begin(&matched, until);
         if ADDRS.insert(&address, &lesson.fresh, ANY).is_err() {
-            return if matched.verdict.is_vpn() {
+            return if matched.verdict.bars_direct() {
                 FULL
             } else {
                 LEARNED
@@ -97,10 +97,10 @@ pub extern "C" fn note_stranger(slot: u32) -> u32 {
         return LEARNED;
     };
     // SAFETY: an element of a map stays readable until the program ends.
-    let contested_by = unsafe { (*entry).contested_by(Verdict::DIRECT, now) };
-    if contested_by != 0 && record(lesson) {
+    let holds = unsafe { (*entry).at(now) };
+    if holds.verdict.is_vpn() && record(lesson) {
         count(Outcome::Contested);
-        tell(lesson, contested_by);
+        tell(lesson, holds.rule);
     }
     LEARNED
 }

@@ -167,9 +167,13 @@ fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     }
     let by_vpn = outcome.action() == Action::Steer;
     hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
-    if matches!(outcome, Outcome::Unmatched | Outcome::Left) {
-        let first = outcome == Outcome::Unmatched;
-        initials::see(skb, Slot::SOFTIRQ, origin, first)?;
+    let looked_at = match outcome {
+        Outcome::Unmatched | Outcome::Left => true,
+        _ => by_vpn && config()?.blocks != 0,
+    };
+    if looked_at {
+        let first = matches!(outcome, Outcome::Unmatched | Outcome::Begun);
+        initials::see(skb, Slot::SOFTIRQ, origin, first, by_vpn)?;
     }
     if outcome.action() != Action::Drop {
         let path = if by_vpn {
@@ -252,7 +256,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         }
         let by_vpn = config.by_mark(skb.mark()).is_vpn();
         hellos::see(skb, slot, cookie, by_vpn)?;
-        initials::see(skb, slot, cookie, false)?;
+        initials::see(skb, slot, cookie, false, false)?;
         usage::account(skb, slot, of_process(skb, config, 0));
         Ok(Outcome::Left)
     })

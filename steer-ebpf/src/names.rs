@@ -345,7 +345,7 @@ fn learn_asked(slot: Slot, origin: Origin, name: u64) -> Result<Outcome, Outcome
     match learn_addresses(slot.0) {
         DONE => Ok(Outcome::Learned),
         FULL => Err(Outcome::AddrsFull),
-        _ if verdict.is_vpn() => Err(Outcome::HeldBack),
+        _ if verdict.bars_direct() => Err(Outcome::HeldBack),
         _ => Ok(Outcome::CutShort),
     }
 }

@@ -201,6 +201,10 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     }
     let maps = Maps { config };
     let matched = maps.address(&remote, Path::DIRECT);
+    if matched.verdict == Verdict::BLOCK {
+        maps.refuse(&flow(sock, remote), &matched, 0);
+        return Err(Outcome::Refused);
+    }
     let before = sock.mark();
     let others = before & !config.mask;
     if matched.verdict.is_vpn() {

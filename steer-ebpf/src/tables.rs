@@ -44,6 +44,20 @@ impl Maps {
         matched
     }
 
+    /// What a rule for networks says of an address.
+    #[inline(always)]
+    pub fn network(&self, address: &Address) -> Match {
+        if self.config.nets != 0
+            && address.is_steerable()
+            && let Some(nets) = NETSETS.get(0)
+            && let Some(net) = nets.get(&Key::new(ADDRESS_BITS, *address))
+        {
+            let NetEntry { rule, verdict, .. } = *net;
+            return Match { verdict, rule };
+        }
+        Match::default()
+    }
+
     /// Takes a packet into account. Writes only what changed: the entry is shared by all CPUs that carry the flow.
     #[inline(always)]
     fn touch(&self, entry: *mut FlowEntry, place: Place) -> FlowEntry {
@@ -69,6 +83,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn left(&self, key: &FlowKey) -> bool {
         DIRECT.get_ptr_mut(key).is_some_and(|entry| {
+            // SAFETY: an element of a map stays readable until the program ends.
+            if unsafe { (*entry).state } == FlowEntry::REFUSED {
+                return false;
+            }
             let before = self.touch(entry, Place::Unknown);
             !before.is_over(key.protocol, self.config.tick)
         })
@@ -76,17 +94,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn address(&self, address: &Address, vpn: Path) -> Match {
-        if self.config.nets != 0
-            && address.is_steerable()
-            && let Some(nets) = NETSETS.get(0)
-            && let Some(net) = nets.get(&Key::new(ADDRESS_BITS, *address))
-            && net.verdict != Verdict::NONE
-        {
-            let NetEntry { rule, verdict, .. } = *net;
-            return self.allowed(Match { verdict, rule }, vpn);
+        let by_network = self.network(address);
+        if by_network.verdict != Verdict::NONE {
+            return self.allowed(by_network, vpn);
         }
         match ADDRS.get_ptr(address) {
-            // SAFETY: as above; the time is taken only for an address that is known.
+            // SAFETY: an element of a map stays readable until the program ends; the time is taken only for an address that is known.
             Some(entry) => self.allowed(unsafe { (*entry).at(bpf_ktime_get_ns()) }, vpn),
             None => Match::default(),
         }
@@ -134,23 +147,48 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
-        let Some(mut event) = EVENTS.reserve_untyped::<Steered>(0) else {
-            count(Outcome::EventLost);
-            return;
-        };
-        event.write(Steered {
-            kind: event::STEERED,
-            protocol: key.protocol,
-            origin: key.origin,
-            rule: matched.rule,
-            local: key.local,
-            remote: key.remote,
-            local_port: key.local_port,
-            remote_port: key.remote_port,
-            scope,
-            path,
-            zero: 0,
-        });
-        event.submit(0);
+        told(event::STEERED, key, matched.rule, path, scope, 0);
     }
+
+    #[inline(always)]
+    fn refuse(&self, key: &FlowKey, matched: &Match, sequence: u32) {
+        if let Some(entry) = DIRECT.get_ptr(key) {
+            // SAFETY: an element of a map stays readable until the program ends.
+            let FlowEntry { seen, state, .. } = unsafe { *entry };
+            if state == FlowEntry::REFUSED && seen == self.config.tick {
+                return;
+            }
+        }
+        let entry = FlowEntry {
+            state: FlowEntry::REFUSED,
+            ..FlowEntry::new(self.config.tick, Path::DIRECT)
+        };
+        // Without it the next packet is told of as well.
+        let _ = DIRECT.insert(key, entry, ANY);
+        let rule = matched.rule;
+        told(event::REFUSED, key, rule, Path::DIRECT, 0, sequence);
+    }
+}
+
+/// Tells user space of a flow that begins.
+#[inline(always)]
+fn told(kind: u32, key: &FlowKey, rule: u64, path: Path, scope: u32, sequence: u32) {
+    let Some(mut event) = EVENTS.reserve_untyped::<Steered>(0) else {
+        count(Outcome::EventLost);
+        return;
+    };
+    event.write(Steered {
+        kind,
+        protocol: key.protocol,
+        origin: key.origin,
+        rule,
+        local: key.local,
+        remote: key.remote,
+        local_port: key.local_port,
+        remote_port: key.remote_port,
+        scope,
+        path,
+        sequence,
+    });
+    event.submit(0);
 }

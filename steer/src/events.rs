@@ -1,8 +1,12 @@
 //! What the kernel programs tell, as values and as lines.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use steer_common::{
+    decide::Match,
     packet::{TCP, UDP},
     types::{self, Address, event},
 };
@@ -77,7 +81,9 @@ pub enum Event {
     Learned(Learned),
     /// A flow begins and takes the VPN.
     Steered(Steered),
-    /// A connection that goes direct turned out to be for the VPN.
+    /// A flow begins that a rule blocks.
+    Refused(Refused),
+    /// A connection turned out to be for the VPN while it goes direct, or to be blocked.
     Late(Late),
     /// A container sends of which user space has not said in which scope it is, or a bridge's containers do.
     Waits(types::ScopeKey),
@@ -121,13 +127,32 @@ pub struct Steered {
     pub origin: types::Origin,
 }
 
-/// A connection that goes direct turned out, by what it began with, to be for the VPN.
+/// A flow begins that a rule blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Protocol number of IP.
+    pub protocol: u32,
+    /// The near side, of what a container begins.
+    pub local: Option<SocketAddr>,
+    /// The far side.
+    pub remote: SocketAddr,
+    /// Hash of the suffix or network whose rule blocks it.
+    pub rule: u64,
+    /// Whose.
+    pub origin: types::Origin,
+    /// Of what a container begins over TCP, its sequence number.
+    pub sequence: u32,
+}
+
+/// A connection turned out, by what it began with, to be for the VPN while it goes direct, or to be blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Late {
     /// The name that it began with.
     pub name: Name,
     /// Hash of the suffix whose rule matched.
     pub rule: u64,
+    /// What that says: a VPN, or that it is blocked.
+    pub verdict: types::Verdict,
     /// Whose: a socket's cookie or a bridge's index.
     pub origin: types::Origin,
     /// Whether it is a socket's.
@@ -146,10 +171,11 @@ pub struct Late {
 
 impl Late {
     /// Of a flow that is not stopped; as if it were none of TCP.
-    pub fn of(flow: &types::FlowKey, process: bool, name: &str, rule: u64) -> Self {
+    pub fn of(flow: &types::FlowKey, process: bool, name: &str, matched: &Match) -> Self {
         Self {
             name: Name::from_text(name),
-            rule,
+            rule: matched.rule,
+            verdict: matched.verdict,
             origin: flow.origin,
             process,
             local: (flow.local.to_ip(), flow.local_port.number()),
@@ -177,6 +203,7 @@ impl Event {
         match kind {
             event::LEARNED => value::<types::Learned>(octets).map(|e| Self::Learned(e.into())),
             event::STEERED => value::<types::Steered>(octets).map(|e| Self::Steered(e.into())),
+            event::REFUSED => value::<types::Steered>(octets).map(|e| Self::Refused(e.into())),
             event::LATE => value::<types::Late>(octets).map(|e| Self::Late(e.into())),
             event::WAITS => value::<types::Waits>(octets).map(|e| Self::Waits(e.who)),
             _ => None,
@@ -197,6 +224,7 @@ impl From<types::Late> for Late {
         Self {
             name: Name::of(&event.by),
             rule: event.by.rule,
+            verdict: event.by.verdict,
             origin: flow.origin,
             process: event.process != 0,
             local: (flow.local.to_ip(), flow.local_port.number()),
@@ -237,6 +265,27 @@ impl From<types::Steered> for Steered {
                 .unwrap_or_default()
                 .checked_sub(1),
             origin: event.origin,
+        }
+    }
+}
+
+impl From<types::Steered> for Refused {
+    fn from(event: types::Steered) -> Self {
+        let Steered {
+            protocol,
+            local,
+            remote,
+            rule,
+            origin,
+            ..
+        } = event.into();
+        Self {
+            protocol,
+            local: local.map(SocketAddr::from),
+            remote: remote.into(),
+            rule,
+            origin,
+            sequence: event.sequence,
         }
     }
 }

@@ -70,6 +70,9 @@ const NAMES: &[&str] = &[
     "a.below.test",
     "plain.test",
     "cdn.plain.test",
+    "block.test",
+    "a.block.test",
+    "us.test",
     "unknown.example",
     "edge.cdn.example",
 ];

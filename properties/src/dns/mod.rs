@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use steer_common::{
     stats::Outcome,
-    types::{RuleEntry, Verdict},
+    types::{Path, RuleEntry, Verdict},
 };
 
 pub use compose::{Composer, Style};
@@ -29,7 +29,12 @@ pub const RULES: &[Rule] = &[
     ("exact.test", entry(Verdict::VPN, Verdict::NONE)),
     ("below.test", entry(Verdict::NONE, Verdict::VPN)),
     ("plain.test", entry(Verdict::DIRECT, Verdict::DIRECT)),
+    ("block.test", entry(Verdict::BLOCK, Verdict::BLOCK)),
+    ("us.test", entry(US, US)),
 ];
+
+/// A certain VPN.
+pub const US: Verdict = Verdict::by(Path::vpn(2));
 
 /// Seconds that an answer grants at most.
 const DAY: u32 = 86_400;

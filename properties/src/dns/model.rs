@@ -154,8 +154,8 @@ pub(super) fn learn(asked: &Asked, reading: &Reading) -> Lesson {
     };
     let mut lesson = Lesson::none(match verdict {
         _ if reading.whole => Outcome::Learned,
-        Verdict::VPN => Outcome::HeldBack,
-        _ => Outcome::CutShort,
+        Verdict::DIRECT => Outcome::CutShort,
+        _ => Outcome::HeldBack,
     });
     for found in &reading.found {
         if let Found::Address(address, ttl) = *found

@@ -50,7 +50,7 @@ pub(super) fn learn(asked: &Asked, octets: &[u8]) -> Lesson {
     }
     let mut lesson = Lesson::none(Outcome::Learned);
     if learn_addresses(&mut message, matched.verdict, &mut lesson).is_err() {
-        lesson.outcome = if matched.verdict == Verdict::VPN {
+        lesson.outcome = if matched.verdict.bars_direct() {
             Outcome::HeldBack
         } else {
             Outcome::CutShort

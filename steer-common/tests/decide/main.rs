@@ -33,6 +33,7 @@ struct Model {
     direct: RefCell<HashSet<FlowKey>>,
     addresses: RefCell<HashMap<Address, Verdict>>,
     told: RefCell<Vec<(FlowKey, u32)>>,
+    refused: RefCell<Vec<(FlowKey, u32)>>,
     room: Option<usize>,
     scope: Option<ScopeEntry>,
 }
@@ -93,6 +94,10 @@ impl Tables for Model {
         assert_eq!(matched.rule, RULE);
         assert_eq!(self.flows.borrow()[key].path, path);
         self.told.borrow_mut().push((*key, scope));
+    }
+    fn refuse(&self, key: &FlowKey, matched: &Match, sequence: u32) {
+        assert_eq!((matched.verdict, matched.rule), (Verdict::BLOCK, RULE));
+        self.refused.borrow_mut().push((*key, sequence));
     }
 }
 
@@ -184,9 +189,62 @@ fn udp_keeps_the_path_it_began_on() {
 }
 
 #[test]
+fn what_is_blocked_does_not_begin() {
+    for (protocol, first, later) in [
+        (TCP, Place::First, Place::Later),
+        (UDP, Place::Unknown, Place::Unknown),
+    ] {
+        let model = Model::default();
+        model.say(Verdict::BLOCK);
+        let begins = Packet {
+            sequence: 7,
+            ..packet(protocol, first, 443)
+        };
+        for _ in 0..2 {
+            assert_eq!(outgoing(&model, BRIDGE, &begins), Outcome::Refused);
+        }
+        let key = FlowKey::of(BRIDGE, &begins);
+        assert_eq!(*model.refused.borrow(), [(key, 7), (key, 7)]);
+        assert!(model.direct.borrow().is_empty() && model.flows.borrow().is_empty());
+        model.say(Verdict::NONE);
+        assert_eq!(
+            outgoing(&model, BRIDGE, &begins),
+            Outcome::Unmatched,
+            "once no rule blocks it any more"
+        );
+        model.say(Verdict::BLOCK);
+        assert_eq!(out(&model, protocol, later), Outcome::Left, "begun before");
+
+        let model = Model::default();
+        model.say(Verdict::BLOCK);
+        for by_vpn in [true, false] {
+            incoming(&model, BRIDGE, &reply(protocol, first, 443), by_vpn);
+            let answer = out(&model, protocol, later);
+            assert_ne!(answer, Outcome::Refused, "who comes in is answered");
+        }
+    }
+    let model = Model::default();
+    model.say(Verdict::BLOCK);
+    let key = FlowKey::of_datagrams(5, SERVER, Port::new(443));
+    assert_eq!(decide::datagram(&model, &key).outcome, Outcome::Refused);
+    let error = Packet {
+        quoted: UDP,
+        ..packet(1, Place::Later, 443)
+    };
+    assert_eq!(
+        outgoing(&model, BRIDGE, &error),
+        Outcome::Left,
+        "an error about what came in"
+    );
+}
+
+#[test]
 fn what_tells_no_flow_goes_by_its_address() {
     let model = Model::default();
     assert_eq!(out(&model, 1, Place::Stateless), Outcome::Left);
+    model.say(Verdict::BLOCK);
+    assert_eq!(out(&model, 1, Place::Stateless), Outcome::Refused);
+    assert!(model.refused.borrow().is_empty(), "nobody is told of it");
     model.say(Verdict::VPN);
     assert_eq!(out(&model, 1, Place::Stateless), Outcome::Stateless);
     assert_eq!(out(&model, 1, Place::Later), Outcome::Left, "an echo reply");
@@ -432,6 +490,43 @@ fn an_address_of_both_verdicts_takes_the_vpn_while_that_lives() {
     assert_eq!(entry.vpn_until, long.vpn_until, "an answer never shortens");
 }
 
+proptest! {
+    /// An address has each verdict as long as its longest grant of it lasts, and of those the one that has the most say.
+    #[test]
+    fn an_address_has_the_strongest_of_what_lasts(
+        grants in prop::collection::vec((0usize..3, 1u64..50, 0u64..50), 1..20),
+    ) {
+        const SAY: [Verdict; 3] = [Verdict::VPN, Verdict::DIRECT, Verdict::BLOCK];
+        let mut entry = AddrEntry::default();
+        let mut lasts = [0; 3];
+        let mut now = 0;
+        for (place, (which, span, pause)) in grants.into_iter().enumerate() {
+            now += pause;
+            let matched = Match { verdict: SAY[which], rule: which as u64 + 1 };
+            let others = |others: [usize; 2]| {
+                let lasting = others.into_iter().find(|it| lasts[*it] > now);
+                lasting.map_or(0, |it| it as u64 + 1)
+            };
+            let contested_by = others([[1, 2], [0, 2], [0, 1]][which]);
+            prop_assert_eq!(entry.contested_by(matched.verdict, now), contested_by);
+            if place == 0 {
+                entry.begin(&matched, now + span);
+            } else {
+                prop_assert_eq!(entry.learn(&matched, now + span, now), lasts[which] <= now);
+            }
+            lasts[which] = lasts[which].max(now + span);
+            for later in [now, now + 10, now + 40] {
+                let holds = lasts.iter().position(|until| *until > later);
+                let holds = holds.map_or(Match::default(), |it| Match {
+                    verdict: SAY[it],
+                    rule: it as u64 + 1,
+                });
+                prop_assert_eq!(entry.at(later), holds);
+            }
+        }
+    }
+}
+
 /// What happens to one flow: packets in any order, and verdicts that change between them.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -439,9 +534,11 @@ enum Happening {
     Packet(Place),
 }
 
+const ANY: [Verdict; 4] = [Verdict::NONE, Verdict::DIRECT, Verdict::VPN, Verdict::BLOCK];
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        (0u8..3).prop_map(Happening::Verdict),
+        (0u8..4).prop_map(Happening::Verdict),
         prop::sample::select(vec![Place::First, Place::Later, Place::Last])
             .prop_map(Happening::Packet),
     ]
@@ -456,11 +553,16 @@ proptest! {
         let mut closing = true;
         for happening in happenings {
             match happening {
-                Happening::Verdict(v) => model.say([Verdict::NONE, Verdict::DIRECT, Verdict::VPN][usize::from(v)]),
+                Happening::Verdict(v) => model.say(ANY[usize::from(v)]),
                 Happening::Packet(place) => {
-                    let action = out(&model, TCP, place).action();
-                    prop_assert_ne!(action, Action::Drop);
+                    let outcome = out(&model, TCP, place);
+                    let action = outcome.action();
                     let begins = place == Place::First && (closing || path == Some(Action::Pass));
+                    if action == Action::Drop {
+                        prop_assert!(begins && outcome == Outcome::Refused);
+                        (path, closing) = (None, true);
+                        continue;
+                    }
                     if !begins {
                         prop_assert_eq!(action, path.unwrap_or(Action::Pass));
                     }
@@ -476,12 +578,16 @@ proptest! {
     }
 
     #[test]
-    fn no_udp_flow_ever_changes_its_path(verdicts in prop::collection::vec(0u8..3, 1..40)) {
+    fn no_udp_flow_ever_changes_its_path(verdicts in prop::collection::vec(0u8..4, 1..40)) {
         let model = Model::default();
         let mut path = None;
         for verdict in verdicts {
-            model.say([Verdict::NONE, Verdict::DIRECT, Verdict::VPN][usize::from(verdict)]);
+            model.say(ANY[usize::from(verdict)]);
             let action = out(&model, UDP, Place::Unknown).action();
+            if action == Action::Drop {
+                prop_assert_eq!((path, ANY[usize::from(verdict)]), (None, Verdict::BLOCK));
+                continue;
+            }
             prop_assert_eq!(action, *path.get_or_insert(action));
         }
     }

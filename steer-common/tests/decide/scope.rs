@@ -85,11 +85,14 @@ fn rules_win_over_a_default() {
         for (verdict, wanted, scope) in [
             (Verdict::DIRECT, Outcome::Direct, None),
             (Verdict::VPN, Outcome::Begun, Some(0)),
+            (Verdict::BLOCK, Outcome::Refused, None),
         ] {
             let model = scoped(default, 0);
             model.say(verdict);
             let syn = packet(TCP, Place::First, 443);
             assert_eq!(outgoing(&model, BRIDGE, &syn), wanted, "{default}");
+            let is_refused = verdict == Verdict::BLOCK;
+            assert_eq!(model.refused.borrow().len(), usize::from(is_refused));
             model.say(Verdict::NONE);
             let ack = packet(TCP, Place::Later, 443);
             let kept = outgoing(&model, BRIDGE, &ack).action();
@@ -161,7 +164,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let verdict = prop::sample::select(vec![Verdict::NONE, Verdict::VPN]);
+    let verdict = prop::sample::select(vec![Verdict::NONE, Verdict::VPN, Verdict::BLOCK]);
     let place = prop::sample::select(vec![Place::First, Place::Later, Place::Last]);
     let address = prop::sample::select(vec![SERVER, HOST, METADATA]);
     let port = prop::sample::select(vec![53, 443]);

@@ -126,6 +126,10 @@ pub struct RunArgs {
     #[arg(long = "direct-domain", value_name = "RULE", help_heading = "Rules")]
     pub direct_domains: Vec<String>,
 
+    /// Block this, written as with --vpn-domain. Repeatable; adds to the file's and wins over it
+    #[arg(long = "block-domain", value_name = "RULE", help_heading = "Rules")]
+    pub block_domains: Vec<String>,
+
     /// Send what this list of others names through the VPN; its format is told by what it looks like. Repeatable; adds to the
     /// file's
     #[arg(long = "vpn-list", value_name = "FILE", help_heading = "Rules")]
@@ -134,6 +138,10 @@ pub struct RunArgs {
     /// Send what this list of others names direct. Repeatable; adds to the file's
     #[arg(long = "direct-list", value_name = "FILE", help_heading = "Rules")]
     pub direct_lists: Vec<PathBuf>,
+
+    /// Block what this list of others names. Repeatable; adds to the file's
+    #[arg(long = "block-list", value_name = "FILE", help_heading = "Rules")]
+    pub block_lists: Vec<PathBuf>,
 
     /// Use this built-in list [default: docker-hub]. Repeatable; replaces the file's
     #[arg(long = "preset", value_name = "NAME", help_heading = "Rules")]
@@ -299,8 +307,10 @@ impl RunArgs {
             no_presets: args.no_presets,
             vpn_domains: args.vpn_domains,
             direct_domains: args.direct_domains,
+            block_domains: args.block_domains,
             vpn_lists: args.vpn_lists,
             direct_lists: args.direct_lists,
+            block_lists: args.block_lists,
             wait: args.wait,
             no_resolve: args.no_resolve,
             sni_ports: args.sni_ports,

@@ -20,7 +20,8 @@ Examples:
   steer log --json | jq -r 'select(.kind == \"contested\").address'";
 
 /// The kinds of lines that there are.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
+    "blocked",
     "bridge",
     "cgroup",
     "contested",

@@ -22,6 +22,7 @@ Examples:
   steer rules list --verdict direct
   steer rules test cdn.example.com
   steer rules add vpn .example.com --for 1h
+  steer rules add block .dns.google
   sudo steer rules add vpn .example.com --save
   steer rules del .example.com";
 
@@ -141,15 +142,23 @@ pub enum VerdictArg {
     Vpn,
     /// Past it
     Direct,
+    /// Nowhere
+    Block,
 }
 
 impl VerdictArg {
     fn word(self) -> String {
-        match self {
-            Self::Vpn => "vpn",
-            Self::Direct => "direct",
+        Verdict::from(self).to_string()
+    }
+}
+
+impl From<VerdictArg> for Verdict {
+    fn from(verdict: VerdictArg) -> Self {
+        match verdict {
+            VerdictArg::Vpn => Self::Vpn,
+            VerdictArg::Direct => Self::Direct,
+            VerdictArg::Block => Self::Block,
         }
-        .to_owned()
     }
 }
 
@@ -159,10 +168,7 @@ pub(super) fn rules(args: &RulesArgs) -> Result<()> {
         RulesCommand::List(args) => list(args),
         RulesCommand::Test(args) => test(args),
         RulesCommand::Add(args) if args.save => {
-            let verdict = match args.verdict {
-                VerdictArg::Vpn => Verdict::Vpn,
-                VerdictArg::Direct => Verdict::Direct,
-            };
+            let verdict = args.verdict.into();
             saved::save(&args.run, args.json, &args.rule, |text| {
                 edit::with_rule(text, &args.rule, verdict)
             })

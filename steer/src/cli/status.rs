@@ -132,13 +132,14 @@ fn lines(status: &Status, palette: Palette) -> Vec<String> {
     lines.push(row(
         "learned",
         format!(
-            "{} for the VPN{}, {} direct by a rule; room for {}",
+            "{} for the VPN{}, {} direct by a rule, {} blocked; room for {}",
             counted(known.vpn, "address"),
             match known.contested {
                 0 => String::new(),
                 count => format!(" ({count} contested)"),
             },
             known.direct,
+            known.block,
             known.room
         ),
     ));
@@ -348,6 +349,7 @@ mod tests {
             addresses: Addresses {
                 vpn: 9,
                 direct: 2,
+                block: 3,
                 contested: 1,
                 room: 65_536,
             },
@@ -381,7 +383,7 @@ scope     label steer.path=none: nothing but the rules' leaves; released when st
           no container
 waits     172.17.0.9 on docker0 (Docker's network bridge), for 4 s: Docker has not told in which scope that is
 rules     12 (/etc/steer/steer.toml)
-learned   9 addresses for the VPN (1 contested), 2 direct by a rule; room for 65536
+learned   9 addresses for the VPN (1 contested), 2 direct by a rule, 3 blocked; room for 65536
 flows     41 through the VPN since the start; held on the VPN now: 3 of 65536
 traffic   12 kB in and 678 B out through the VPN since the start, 0 B in and 0 B out direct
 dropped   2 × packet_wrong_path";

@@ -15,20 +15,20 @@ pub enum EditError {
     Kind(&'static str),
 }
 
-/// The text with a rule under its verdict and not under the other; `None` where it says so already.
+/// The text with a rule under its verdict and not under another; `None` where it says so already.
 ///
 /// # Errors
 /// When the text has no place for it.
 pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<String>, EditError> {
-    let (own, other) = match verdict {
-        Verdict::Vpn => ("vpn", "direct"),
-        Verdict::Direct => ("direct", "vpn"),
-    };
     let mut document = parse(text)?;
-    let is_gone = remove(&mut document, other, rule)?;
+    let mut is_gone = false;
+    for other in Verdict::ALL.into_iter().filter(|other| *other != verdict) {
+        is_gone |= remove(&mut document, other, rule)?;
+    }
     let rules = rules(&mut document)?;
-    let item = rules.entry(own).or_insert(Item::Value(Array::new().into()));
-    let array = item.as_array_mut().ok_or(EditError::Kind(key(own)))?;
+    let item = rules.entry(&verdict.to_string());
+    let item = item.or_insert(Item::Value(Array::new().into()));
+    let array = item.as_array_mut().ok_or(EditError::Kind(key(verdict)))?;
     if place(array, rule).is_some() {
         return Ok(is_gone.then(|| document.to_string()));
     }
@@ -54,9 +54,11 @@ pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<Stri
 /// When the text is no configuration.
 pub fn without_rule(text: &str, rule: &str) -> Result<Option<String>, EditError> {
     let mut document = parse(text)?;
-    let vpn = remove(&mut document, "vpn", rule)?;
-    let direct = remove(&mut document, "direct", rule)?;
-    Ok((vpn || direct).then(|| document.to_string()))
+    let mut is_gone = false;
+    for verdict in Verdict::ALL {
+        is_gone |= remove(&mut document, verdict, rule)?;
+    }
+    Ok(is_gone.then(|| document.to_string()))
 }
 
 fn parse(text: &str) -> Result<DocumentMut, EditError> {
@@ -69,20 +71,21 @@ fn rules(document: &mut DocumentMut) -> Result<&mut Table, EditError> {
     item.as_table_mut().ok_or(EditError::Kind("rules"))
 }
 
-fn key(name: &str) -> &'static str {
-    match name {
-        "vpn" => "rules.vpn",
-        _ => "rules.direct",
+fn key(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Vpn => "rules.vpn",
+        Verdict::Direct => "rules.direct",
+        Verdict::Block => "rules.block",
     }
 }
 
-fn remove(document: &mut DocumentMut, name: &str, rule: &str) -> Result<bool, EditError> {
+fn remove(document: &mut DocumentMut, verdict: Verdict, rule: &str) -> Result<bool, EditError> {
     let rules = document.get_mut("rules");
-    let item = rules.and_then(|rules| rules.get_mut(name));
+    let item = rules.and_then(|rules| rules.get_mut(verdict.to_string()));
     let Some(item) = item.filter(|item| !item.is_none()) else {
         return Ok(false);
     };
-    let array = item.as_array_mut().ok_or(EditError::Kind(key(name)))?;
+    let array = item.as_array_mut().ok_or(EditError::Kind(key(verdict)))?;
     let Some(place) = place(array, rule) else {
         return Ok(false);
     };
@@ -139,11 +142,16 @@ mod tests {
 
     #[test]
     fn a_rule_is_taken_out_wherever_it_stands() {
-        let text = "[rules]\nvpn = [\"a\", \"b\"]\ndirect = [\n  \"a\",\n]\n";
+        let text = "[rules]\nvpn = [\"a\", \"b\"]\ndirect = [\n  \"a\",\n]\nblock = [\"a\"]\n";
         let edited = without_rule(text, "a").unwrap();
         assert_eq!(
             edited.as_deref(),
-            Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\n")
+            Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\nblock = []\n")
+        );
+        let edited = with_rule(text, "a", Verdict::Block).unwrap();
+        assert_eq!(
+            edited.as_deref(),
+            Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\nblock = [\"a\"]\n")
         );
         assert_eq!(without_rule(text, "c").unwrap(), None);
     }

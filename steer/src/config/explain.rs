@@ -86,6 +86,10 @@ pub(super) const SCHEMA: [Section; 6] = [
                 expects: RULES,
             },
             Key {
+                name: "block",
+                expects: RULES,
+            },
+            Key {
                 name: "lists",
                 expects: "a list such as [{ path = \"blocked.txt\", verdict = \"vpn\" }]",
             },
@@ -154,7 +158,7 @@ const LIST: Section = Section {
         },
         Key {
             name: "verdict",
-            expects: "a string: \"vpn\" or \"direct\"",
+            expects: "a string: \"vpn\", \"direct\" or \"block\"",
         },
         Key {
             name: "vpn",

@@ -21,6 +21,7 @@ pub struct ConfigFile {
     pub(super) presets: Option<Vec<Sourced<String>>>,
     pub(super) vpn: Vec<FileRule>,
     pub(super) direct: Vec<Sourced<String>>,
+    pub(super) block: Vec<Sourced<String>>,
     pub(super) lists: Vec<FileList>,
     pub(super) resolve: Option<bool>,
     pub(super) dns_vpn: Vec<Sourced<String>>,
@@ -204,6 +205,7 @@ impl ConfigFile {
             presets: raw.rules.presets.map(many),
             vpn: raw.rules.vpn.into_iter().map(rule).collect(),
             direct: many(raw.rules.direct),
+            block: many(raw.rules.block),
             lists: raw.rules.lists.into_iter().map(list).collect(),
             resolve: raw.dns.resolve,
             dns_vpn: raw
@@ -312,6 +314,7 @@ struct RawRules {
     presets: Option<Vec<Spanned<String>>>,
     vpn: Vec<Spanned<RawRule>>,
     direct: Vec<Spanned<String>>,
+    block: Vec<Spanned<String>>,
     lists: Vec<Spanned<RawList>>,
 }
 

@@ -41,10 +41,14 @@ pub struct Overrides {
     pub vpn_domains: Vec<String>,
     /// `--direct-domain`, each
     pub direct_domains: Vec<String>,
+    /// Rules for what is blocked, in addition to the file's.
+    pub block_domains: Vec<String>,
     /// `--vpn-list`, each
     pub vpn_lists: Vec<PathBuf>,
     /// `--direct-list`, each
     pub direct_lists: Vec<PathBuf>,
+    /// Lists of what is blocked, in addition to the file's.
+    pub block_lists: Vec<PathBuf>,
     /// `--wait`
     pub wait: bool,
     /// `--no-resolve`

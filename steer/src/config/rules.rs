@@ -62,11 +62,13 @@ pub(super) fn resolve(
     }
     for (verdict, written) in [
         (Verdict::Direct, file.direct.clone()),
+        (Verdict::Block, file.block.clone()),
         (Verdict::Vpn, flag(&flags.vpn_domains, "--vpn-domain")),
         (
             Verdict::Direct,
             flag(&flags.direct_domains, "--direct-domain"),
         ),
+        (Verdict::Block, flag(&flags.block_domains, "--block-domain")),
     ] {
         for rule in written {
             builder.add(parsed(rule, verdict)?)?;
@@ -137,6 +139,7 @@ fn lists(
     for (verdict, paths, flag) in [
         (Verdict::Vpn, &flags.vpn_lists, "--vpn-list"),
         (Verdict::Direct, &flags.direct_lists, "--direct-list"),
+        (Verdict::Block, &flags.block_lists, "--block-list"),
     ] {
         lists.extend(paths.iter().map(|path| {
             let list = List {
@@ -161,23 +164,19 @@ fn file_list(list: &FileList, folder: &Path, vpns: &Vpns) -> Result<Sourced<List
     };
     let verdict = match &list.verdict {
         None => Verdict::Vpn,
-        Some(Sourced { value, origin }) => match value.as_str() {
-            "vpn" => Verdict::Vpn,
-            "direct" => Verdict::Direct,
-            _ => {
-                return Err(ConfigError::invalid(
-                    origin,
-                    format!(
-                        "rules.lists.verdict must be \"vpn\" or \"direct\"; this is \"{value}\""
-                    ),
-                ));
-            }
-        },
+        Some(Sourced { value, origin }) => value.parse().map_err(|_| {
+            ConfigError::invalid(
+                origin,
+                format!(
+                    "rules.lists.verdict must be \"vpn\", \"direct\" or \"block\"; this is \"{value}\""
+                ),
+            )
+        })?,
     };
-    if let Some(vpn) = list.vpn.as_ref().filter(|_| verdict == Verdict::Direct) {
+    if let Some(vpn) = list.vpn.as_ref().filter(|_| verdict != Verdict::Vpn) {
         return Err(ConfigError::invalid(
             &vpn.origin,
-            "what a list sends direct takes no VPN; leave vpn or the verdict out",
+            "what a list sends direct or blocks takes no VPN; leave vpn or the verdict out",
         ));
     }
     let vpn = list.vpn.as_ref().map(|name| vpns.named(name));

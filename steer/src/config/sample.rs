@@ -73,6 +73,8 @@ pub fn sample(choices: &Choices, found: &Found) -> String {
          vpn = [{names}]\n\
          # What goes direct, whatever a wider rule says.\n\
          direct = []\n\
+         # What goes nowhere.\n\
+         block = []\n\
          # Lists that others keep: {{ path = \"blocked.txt\" }}, beside this file.\n\
          lists = []\n\
          \n\

@@ -345,8 +345,8 @@ fn every_bad_line_is_named_with_what_was_expected() {
             "steer.toml:1: a list lacks its path; write { path = \"blocked.txt\", verdict = \"vpn\" }",
         ),
         (
-            "[[rules.lists]]\npath = \"x\"\nverdict = \"block\"",
-            "steer.toml:3: rules.lists.verdict must be \"vpn\" or \"direct\"; this is \"block\"",
+            "[[rules.lists]]\npath = \"x\"\nverdict = \"drop\"",
+            "steer.toml:3: rules.lists.verdict must be \"vpn\", \"direct\" or \"block\"; this is \"drop\"",
         ),
         (
             "[[rules.lists]]\npath = \"x\"\nformat = \"addblock\"",
@@ -596,6 +596,56 @@ fn a_list_that_is_nothing_like_one_is_an_error() {
 }
 
 #[test]
+fn what_is_blocked_may_be_written_everywhere() {
+    let folder = folder(&[
+        (
+            "steer.toml",
+            "[rules]\npresets = []\nvpn = [\".a.example\"]\nblock = [\"doh.a.example\", \"203.0.113.0/24\", \"keyword:doh\"]\n\
+             lists = [{ path = \"doh\", verdict = \"block\" }, { path = \"other\" }]\n",
+        ),
+        (
+            "doh",
+            "||dns.example^\n||both.example^\n@@||x.dns.example^\n",
+        ),
+        ("other", "both.example\n"),
+        ("more", "more.example\n"),
+    ]);
+    let flags = Overrides {
+        block_domains: vec!["flag.a.example".to_owned()],
+        block_lists: vec![folder.path().join("more")],
+        ..Overrides::default()
+    };
+    let settings = in_folder(folder.path(), flags).unwrap();
+    for (name, expected) in [
+        ("a.example", Verdict::Vpn),
+        ("doh.a.example", Verdict::Block),
+        ("flag.a.example", Verdict::Block),
+        ("doh.other.example", Verdict::Block),
+        ("x.dns.example", Verdict::Block),
+        ("x.more.example", Verdict::Block),
+        // Of two lists that contradict each other, what must work does.
+        ("both.example", Verdict::Vpn),
+    ] {
+        assert_eq!(verdict(&settings, name), Some(expected), "{name}");
+    }
+    let address = "203.0.113.7".parse().unwrap();
+    let judgement = settings.rules.decide_address(address).unwrap();
+    assert_eq!(judgement.verdict, Verdict::Block);
+    assert!(settings.rules.blocks_names());
+    let [list, ..] = &settings.lists[..] else {
+        panic!()
+    };
+    assert!(
+        list.complaints[0].contains("it is an exception"),
+        "{list:?}"
+    );
+    assert_eq!(
+        refusal("[rules]\nblock = [\"b.example\"]\ndirect = [\"b.example\"]\n"),
+        "steer.toml:2: \"b.example\" is to go nowhere here and direct at steer.toml:3; keep one of the two"
+    );
+}
+
+#[test]
 fn exceptions_of_a_list_for_the_vpn_go_direct() {
     let list = "||a.example^\n@@||b.a.example^\n";
     let with = |verdict: &str| {
@@ -726,7 +776,7 @@ fn vpns_that_cannot_be_are_refused() {
         ),
         (
             "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[rules]\nlists = [{ path = \"x\", verdict = \"direct\", vpn = \"de\" }]\n",
-            "steer.toml:8: what a list sends direct takes no VPN; leave vpn or the verdict out",
+            "steer.toml:8: what a list sends direct or blocks takes no VPN; leave vpn or the verdict out",
         ),
         (
             "[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n[[vpn]]\nname = \"c\"\ninterface = \"wg1\"\n",

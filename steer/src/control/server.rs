@@ -351,7 +351,7 @@ async fn add_rule(State(desk): State<Desk>, body: Body) -> Result<Response, Fail
     let change = change(body).await?;
     if change.verdict().map_err(Failure::bad)?.is_none() {
         return Err(Failure::bad(
-            "the rule lacks its verdict: vpn or direct".to_owned(),
+            "the rule lacks its verdict: vpn, direct or block".to_owned(),
         ));
     }
     done(desk.ask(|answer| Ask::Change(change, answer)).await?)

@@ -180,6 +180,16 @@ impl Datapath {
         Ok(())
     }
 
+    /// Lets go of a flow that is held on a path, so that its next packet decides anew.
+    ///
+    /// # Errors
+    /// When the table cannot be used.
+    pub fn forget_flow(&mut self, key: &FlowKey) -> Result<(), Error> {
+        // Gone already is as good.
+        let _ = self.flows()?.remove(key);
+        Ok(())
+    }
+
     /// Stops a connection, whose first octet has that sequence number: nothing that its client sends goes on.
     ///
     /// # Errors

@@ -154,6 +154,9 @@ impl Grants {
         if holds(Verdict::DIRECT, seen.direct_rule) {
             sum.direct_rule = seen.direct_rule;
         }
+        if holds(Verdict::BLOCK, seen.block_rule) {
+            sum.block_rule = seen.block_rule;
+        }
         sum
     }
 }
@@ -162,10 +165,7 @@ impl Grants {
 fn matched(rules: &Rulebook, entry: &NameEntry) -> Option<Match> {
     let by_name = rules.decide(&Name::of(entry).to_string());
     match by_name {
-        Some(ruling) => Some(Match {
-            verdict: ruling.verdict,
-            rule: ruling.rule,
-        }),
+        Some(ruling) => Some(ruling.into()),
         None => gives(rules, entry.rule, entry.verdict).then_some(Match {
             verdict: entry.verdict,
             rule: entry.rule,
@@ -185,6 +185,7 @@ fn by_rules(rules: &Rulebook, entry: &AddrEntry) -> AddrEntry {
     AddrEntry {
         vpn_until: until(entry.vpn_until, entry.vpn_rule, entry.vpn),
         direct_until: until(entry.direct_until, entry.direct_rule, Verdict::DIRECT),
+        block_until: until(entry.block_until, entry.block_rule, Verdict::BLOCK),
         ..*entry
     }
 }
@@ -210,6 +211,9 @@ fn alive(entry: &AddrEntry, now: u64) -> AddrEntry {
     if entry.direct_until > now {
         (alive.direct_until, alive.direct_rule) = (entry.direct_until, entry.direct_rule);
     }
+    if entry.block_until > now {
+        (alive.block_until, alive.block_rule) = (entry.block_until, entry.block_rule);
+    }
     alive
 }
 
@@ -232,6 +236,11 @@ mod tests {
         rule: 3,
     };
 
+    const BLOCK: Match = Match {
+        verdict: Verdict::BLOCK,
+        rule: 6,
+    };
+
     fn grants(names: &[(Match, u64)]) -> Grants {
         let mut grants = Grants::default();
         for (matched, until) in names {
@@ -242,11 +251,12 @@ mod tests {
 
     #[test]
     fn an_address_has_what_all_its_names_grant() {
-        let sum = grants(&[(VPN, 20), (OTHER, 10), (DIRECT, 30)]).sum;
+        let sum = grants(&[(VPN, 20), (OTHER, 10), (BLOCK, 40), (DIRECT, 30)]).sum;
         assert_eq!((sum.vpn_until, sum.direct_until), (20, 30));
         assert_eq!(sum.at(15).verdict, Verdict::VPN);
         assert_eq!(sum.at(25), DIRECT);
-        assert_eq!(sum.at(30), Match::default());
+        assert_eq!(sum.at(35), BLOCK);
+        assert_eq!(sum.at(40), Match::default());
     }
 
     #[test]

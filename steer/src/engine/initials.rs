@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use steer_common::types::{FlowKey, Piece};
+use steer_common::types::{FlowKey, Piece, Verdict};
 
 use super::{Engine, Error};
 use crate::{
@@ -27,6 +27,17 @@ pub(super) struct Initials {
     /// Packets that came in several pieces.
     parts: HashMap<Sender, Vec<u8>>,
     raw: RawSockets,
+}
+
+/// What becomes of a flow whose first packets wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It goes on by the path that it has.
+    GoesOn,
+    /// It takes the VPN from its first packet on.
+    TakesVpn,
+    /// It is blocked.
+    GoesNowhere,
 }
 
 /// Who sends: a flow, and whether it is a process's.
@@ -115,11 +126,11 @@ impl Engine {
             initials.held.keep(&sender, packet);
         }
         for (sender, outcome) in outcomes {
-            let vpn = match outcome {
+            let fate = match outcome {
                 Outcome::Found(Greeting::Named { name, .. }) => {
-                    self.is_for_vpn(&sender, name.as_str())?
+                    self.fate(&sender, name.as_str(), piece.by_vpn != 0)?
                 }
-                Outcome::Found(Greeting::Unnamed | Greeting::Foreign) => false,
+                Outcome::Found(Greeting::Unnamed | Greeting::Foreign) => Fate::GoesOn,
                 // It is held again when its client sends again, and room may be there then.
                 Outcome::GivenUp(Why::Crowded | Why::Idle) => {
                     self.initials.held.take(&sender);
@@ -127,47 +138,73 @@ impl Engine {
                 }
                 Outcome::GivenUp(why) => {
                     tracing::debug!("the name of a QUIC flow is not looked for any more: {why}");
-                    false
+                    Fate::GoesOn
                 }
             };
-            self.let_go(&sender, vpn)?;
+            self.let_go(&sender, fate)?;
         }
         Ok(())
     }
 
-    /// Whether a flow that begins with a name takes the VPN from now on.
-    fn is_for_vpn(&mut self, sender: &Sender, name: &str) -> Result<bool, Error> {
+    /// What becomes of a flow that begins with a name, and takes a VPN already or not.
+    fn fate(&mut self, sender: &Sender, name: &str, by_vpn: bool) -> Result<Fate, Error> {
         let flow = &sender.flow;
         let ruling = self.rulebook.decide(name);
-        let Some(ruling) = ruling.filter(|ruling| ruling.verdict.is_vpn()) else {
-            return Ok(false);
+        let Some(ruling) = ruling.filter(|ruling| ruling.verdict.bars_direct()) else {
+            return Ok(Fate::GoesOn);
         };
         self.learn_by_hello(flow, name, ruling)?;
-        if self.stays_direct(flow, sender.process, ruling.verdict) {
-            return Ok(false);
+        let blocked = ruling.verdict == Verdict::BLOCK;
+        let goes_on = if blocked {
+            self.is_let(flow)
+        } else {
+            by_vpn || self.stays_direct(flow, sender.process, ruling.verdict)
+        };
+        if goes_on {
+            return Ok(Fate::GoesOn);
         }
         let stopped = self.settings.sni.late == config::Late::Reset;
-        if sender.process || !stopped {
+        if sender.process || blocked || !stopped {
             let late = Late {
                 stopped,
-                ..Late::of(flow, sender.process, name, ruling.rule)
+                ..Late::of(flow, sender.process, name, &ruling.into())
             };
             let event = Event::Late(late);
             self.report.event(&event, &self.rulebook, &self.bridges);
         }
-        Ok(stopped)
+        Ok(match (stopped, blocked) {
+            (false, _) => Fate::GoesOn,
+            (true, true) => Fate::GoesNowhere,
+            (true, false) => Fate::TakesVpn,
+        })
     }
 
-    /// Lets the packets of a flow go on, by the path that it takes from now on.
-    fn let_go(&mut self, sender: &Sender, vpn: bool) -> Result<(), Error> {
+    /// Lets the packets of a flow go on, by the path that it takes from now on, or throws them away.
+    fn let_go(&mut self, sender: &Sender, fate: Fate) -> Result<(), Error> {
         let key = sender.key();
-        if vpn {
+        if fate != Fate::GoesOn {
             // Its first packet found no rule for its address.
             self.datapath.forget_direct(&key)?;
         }
         self.datapath.forget_hello(&key)?;
         let packets = self.initials.held.take(sender);
-        if sender.process && vpn {
+        if fate == Fate::GoesNowhere && !sender.process {
+            // It may be on a VPN.
+            self.datapath.forget_flow(&key)?;
+            let FlowKey {
+                protocol,
+                local,
+                remote,
+                local_port,
+                remote_port,
+                ..
+            } = sender.flow;
+            let local = (local.to_ip(), local_port.number()).into();
+            let remote = (remote.to_ip(), remote_port.number()).into();
+            self.refuse(protocol, local, remote, 0);
+            return Ok(());
+        }
+        if sender.process && fate != Fate::GoesOn {
             // A connected socket has its address already, which the VPN does not carry; others ask anew for each datagram.
             self.pieces.end_datagrams(sender.flow.origin);
             return Ok(());

@@ -1,10 +1,16 @@
 //! What the programs tell and what user space learns by itself, told in one way.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use steer_common::types::Verdict;
 
 use super::{Engine, Error, pieces::owner, upkeep::monotonic};
 use crate::{
     datapath::Lesson,
+    error::sentence,
     events::{Event, Late, Learned},
     learn::reset::Connection,
 };
@@ -31,7 +37,12 @@ impl Engine {
     pub(super) fn tell(&mut self, event: &Event) -> Result<(), Error> {
         self.report.event(event, &self.rulebook, &self.bridges);
         match event {
-            Event::Late(late) if late.stopped => self.end(&connection(late)),
+            Event::Late(late) if late.stopped => self.end(&connection(late), late.origin)?,
+            Event::Refused(it) => {
+                if let Some(local) = it.local {
+                    self.refuse(it.protocol, local, it.remote, it.sequence);
+                }
+            }
             Event::Waits(who) => self.waits(*who),
             Event::Learned(learned) => {
                 if let Some(rule) = learned.contested_by {
@@ -51,9 +62,30 @@ impl Engine {
             self.contested = Some(now);
             self.datapath.names_of(learned.address.into())?
         };
+        let entry = self.datapath.addresses()?.get(&learned.address.into(), 0);
+        let verdict = entry.map_or(learned.verdict, |entry| entry.at(monotonic()).verdict);
+        let path = if verdict == Verdict::DIRECT {
+            "direct"
+        } else {
+            "vpn"
+        };
         self.report
-            .contested(learned, rule, &others, &self.rulebook);
+            .contested(learned, rule, &others, path, &self.rulebook);
         Ok(())
+    }
+
+    /// Tells a container at once that what it begins is blocked; `sequence` is that of a TCP segment.
+    pub(super) fn refuse(
+        &mut self,
+        protocol: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+        sequence: u32,
+    ) {
+        let answered = self.refusals.answer(protocol, local, remote, sequence);
+        if let Err(error) = answered {
+            self.report.trouble(&sentence(&error));
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl Engine {
         let now = monotonic();
         let before = now.saturating_sub(long);
         let mut addresses = self.datapath.addresses()?;
-        let has_ended = |entry: &AddrEntry| entry.vpn_until.max(entry.direct_until) < before;
+        let has_ended = |entry: &AddrEntry| last(entry) < before;
         let expired: Vec<_> = addresses
             .iter()
             .flatten()
@@ -97,4 +97,10 @@ impl Engine {
         );
         Ok(())
     }
+}
+
+/// When the last of what an address was granted ends.
+fn last(entry: &AddrEntry) -> u64 {
+    let granted = entry.vpn_until.max(entry.direct_until);
+    granted.max(entry.block_until)
 }

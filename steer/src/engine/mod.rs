@@ -74,6 +74,7 @@ use crate::{
     events::Event,
     host::{Bridge, Cgroup, Host, Link, requirements},
     instance::{Instance, Name},
+    learn::refuse::Refusals,
     progress::Progress,
     relay::Relay,
     report::Report,
@@ -127,6 +128,7 @@ struct Engine {
     events: AsyncFd<RingBuf<MapData>>,
     pieces: Pieces,
     initials: Initials,
+    refusals: Refusals,
     relay: Relay,
     scoped: Scoped,
     /// The interfaces as they were seen last.
@@ -230,6 +232,7 @@ impl Engine {
             http_ports: ports(&settings.sni.http_ports),
             nets: u32::from(!nets.is_empty()),
             patterns: u32::from(rulebook.rules().has_patterns()),
+            blocks: u32::from(rulebook.rules().blocks_names()),
             ..Config::default()
         };
         // Before it is pinned: whoever goes on with what this run leaves, at whatever moment, finds key and tick there.
@@ -254,6 +257,7 @@ impl Engine {
             events,
             pieces,
             initials: Initials::new(),
+            refusals: Refusals::new(),
             relay: Relay::new(),
             scoped: Scoped::new(&settings.scopes, &settings.docker.value),
             links: host.links.clone(),

@@ -11,7 +11,8 @@ use steer_common::{
     answer,
     decide::Match,
     dns::{self, Role},
-    types::{FlowKey, Origin, Piece, QueryKey, Verdict, piece, source},
+    packet::TCP,
+    types::{FlowKey, Origin, Path, Piece, Port, QueryKey, Verdict, piece, source},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -85,8 +86,7 @@ impl Engine {
         match piece.kind {
             piece::ANSWER => return self.take_answer(piece, octets, true),
             piece::STOPPED => {
-                self.end(&connection(piece));
-                return Ok(());
+                return self.end(&connection(piece), piece.flow.origin);
             }
             piece::INITIAL => return self.take_initial(piece, octets),
             piece::QUESTION => return self.take_question(piece, octets),
@@ -127,19 +127,24 @@ impl Engine {
         let flow = &piece.flow;
         let key = hello(piece, flow);
         let ruling = self.rulebook.decide(name);
-        let counts = |ruling: &Ruling| ruling.verdict.is_vpn() || piece.by_vpn != 0;
+        let counts = |ruling: &Ruling| ruling.verdict.bars_direct() || piece.by_vpn != 0;
         let Some(ruling) = ruling.filter(counts) else {
             return Ok(self.datapath.forget_hello(&key)?);
         };
         self.learn_by_hello(flow, name, ruling)?;
-        if piece.by_vpn != 0 || self.stays_direct(flow, piece.process != 0, ruling.verdict) {
+        let goes_on = if ruling.verdict == Verdict::BLOCK {
+            self.is_let(flow)
+        } else {
+            piece.by_vpn != 0 || self.stays_direct(flow, piece.process != 0, ruling.verdict)
+        };
+        if goes_on {
             return Ok(self.datapath.forget_hello(&key)?);
         }
         let late = Late {
             sequence: piece.sequence.wrapping_add(piece.size),
             acknowledgment: piece.acknowledgment,
             stopped: self.settings.sni.late == config::Late::Reset,
-            ..Late::of(flow, piece.process != 0, name, ruling.rule)
+            ..Late::of(flow, piece.process != 0, name, &ruling.into())
         };
         if late.stopped {
             self.datapath.stop_hello(&key, piece.first)?;
@@ -158,10 +163,7 @@ impl Engine {
     ) -> Result<(), Error> {
         self.learn(&Lesson {
             name,
-            matched: Match {
-                verdict: ruling.verdict,
-                rule: ruling.rule,
-            },
+            matched: ruling.into(),
             address: flow.remote,
             ttl: 0,
             source: source::HELLO,
@@ -178,12 +180,34 @@ impl Engine {
         by_network.is_some() || self.config.vpn(vpn).open != 0
     }
 
-    /// Ends a connection that was stopped, so that its client tries again at once.
-    pub(super) fn end(&mut self, connection: &Connection) {
-        match self.pieces.resets.end(connection, self.config.bypass) {
+    /// Whether a flow that begins with a blocked name goes on all the same: a rule for networks goes before names.
+    pub(super) fn is_let(&self, flow: &FlowKey) -> bool {
+        let by_network = self.rulebook.rules().decide_address(flow.remote.to_ip());
+        by_network.is_some_and(|by| by.kernel() != Verdict::BLOCK)
+    }
+
+    /// Ends a connection that was stopped, so that its client tries again, or fails, at once.
+    pub(super) fn end(&mut self, connection: &Connection, origin: Origin) -> Result<(), Error> {
+        let key = FlowKey {
+            origin,
+            local: connection.local.ip().into(),
+            remote: connection.remote.ip().into(),
+            local_port: Port::new(connection.local.port()),
+            remote_port: Port::new(connection.remote.port()),
+            protocol: TCP,
+        };
+        // A container's that is blocked may be on a VPN; a process's has the VPN's address, which leads there.
+        let held = self.datapath.flows()?.get(&key, 0);
+        let path = held.map_or(Path::DIRECT, |flow| flow.path);
+        let mark = match path.is_vpn() {
+            true => self.config.vpn(path).mark,
+            false => self.config.bypass,
+        };
+        match self.pieces.resets.end(connection, mark) {
             Ok(how) => tracing::debug!("{} to {}: {how:?}", connection.local, connection.remote),
             Err(error) => self.report.trouble(&sentence(&error)),
         }
+        Ok(())
     }
 
     /// A DNS answer, of which the programs have seen that it was `asked` for, or could not.
@@ -199,10 +223,7 @@ impl Engine {
         let rulebook = &self.rulebook;
         let judge = |message: &mut dns::Message| {
             let ruling = rulebook.decide(&Name::from_labels(message.labels()).to_string());
-            ruling.map_or(Match::default(), |ruling| Match {
-                verdict: ruling.verdict,
-                rule: ruling.rule,
-            })
+            ruling.map_or(Match::default(), Match::from)
         };
         let taught = answer::teach_by(message, &rulebook.key(), judge, |record| {
             found.push(*record);

@@ -167,6 +167,7 @@ impl Engine {
         self.datapath.replace_rules(&rules)?;
         self.config.nets = u32::from(nets);
         self.config.patterns = u32::from(rulebook.rules().has_patterns());
+        self.config.blocks = u32::from(rulebook.rules().blocks_names());
         self.datapath.configure(&self.config)?;
         let before = self.rulebook.rules().len();
         self.rulebook = Arc::new(rulebook);

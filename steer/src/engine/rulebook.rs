@@ -3,6 +3,7 @@
 use std::{fs::File, io::Read as _, sync::Arc};
 
 use steer_common::{
+    decide::Match,
     suffix::Key,
     types::{Address, NetEntry, RuleEntry, V4_PREFIX, Verdict},
 };
@@ -28,6 +29,13 @@ pub struct Ruling {
     pub verdict: Verdict,
     /// The rule's hash.
     pub rule: u64,
+}
+
+impl From<Ruling> for Match {
+    fn from(ruling: Ruling) -> Self {
+        let Ruling { verdict, rule } = ruling;
+        Self { verdict, rule }
+    }
 }
 
 impl Rulebook {

@@ -131,7 +131,7 @@ pub enum Because {
     Network,
     /// A name with a rule has the address.
     Learned,
-    /// Names of both paths have it, or of several VPNs.
+    /// Names of several verdicts have it, or of several VPNs.
     Contested,
     /// A name had it, and that is over.
     Expired,
@@ -202,7 +202,7 @@ pub struct AddressFact {
 pub struct NameFact {
     /// The name.
     pub name: String,
-    /// `vpn`, `direct`, or `none` where a flow on the VPN began with a name of no rule.
+    /// `vpn`, `direct`, `block`, or `none` where a flow on the VPN began with a name of no rule.
     pub verdict: String,
     /// The rule, where there is one.
     pub rule: Option<RuleFact>,
@@ -259,7 +259,7 @@ pub async fn explain(
             facts.within(entry, fact)?;
         }
     }
-    let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because);
+    let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because, fact.rule.as_ref());
     for fact in addresses.iter_mut().take(ROUTED).filter(leaves) {
         fact.route = Some(facts.route(fact, from.as_ref(), &links).await?);
     }
@@ -314,10 +314,7 @@ pub(super) fn path_of(
     let facts = Facts::new(snapshot, view);
     let mut fact = facts.address(address, Vec::new(), 0)?;
     facts.within(scope, &mut fact)?;
-    Ok(match fact.because {
-        Because::Isolated | Because::Waits => None,
-        _ => Some((fact.path, fact.by)),
-    })
+    Ok((!is_stopped(fact.because, fact.rule.as_ref())).then_some((fact.path, fact.by)))
 }
 
 struct Facts<'a> {
@@ -433,6 +430,7 @@ impl<'a> Facts<'a> {
             .filter(|_| matches!(because, Because::Learned | Because::Contested))
             .map(|entry| match matched.verdict {
                 verdict if verdict.is_vpn() => entry.vpn_until,
+                Verdict::BLOCK => entry.block_until,
                 _ => entry.direct_until,
             });
         let because = match because {
@@ -678,9 +676,11 @@ fn within(
     }
 }
 
-/// Whether it is a scope's doing that nothing leaves.
-fn is_stopped(because: Because) -> bool {
-    matches!(because, Because::Isolated | Because::Waits)
+/// Whether nothing leaves, be the VPN up or not: it is a scope's doing, or that of the rule that decides.
+fn is_stopped(because: Because, rule: Option<&RuleFact>) -> bool {
+    let stays = matches!(because, Because::Stays | Because::NotSteered);
+    let blocks = rule.is_some_and(|rule| rule.verdict == verdict_name(Verdict::BLOCK));
+    (blocks && !stays) || matches!(because, Because::Isolated | Because::Waits)
 }
 
 /// What decides of an address, as the programs do it.
@@ -763,9 +763,11 @@ fn why(it: &Explanation) -> String {
         }
         Because::Contested => {
             let names = it.addresses.first().map(|fact| fact.names.as_slice());
-            let is_direct = |name: &NameFact| name.verdict == "direct" && name.expires_in.is_some();
-            let names = match names.unwrap_or_default().iter().any(is_direct) {
-                true => format!("names of both paths have {subject}, and the VPN wins"),
+            let is_other = |name: &NameFact| name.verdict != "vpn" && name.expires_in.is_some();
+            let names = match names.unwrap_or_default().iter().any(is_other) {
+                true => format!(
+                    "names of several paths have {subject}, and the VPN wins, and then the direct path"
+                ),
                 false => format!("names of several VPNs have {subject}, and the last one's wins"),
             };
             format!("{names}: {}", rule(decided))
@@ -817,7 +819,7 @@ fn why(it: &Explanation) -> String {
         false => String::new(),
     };
     let but = match it.path {
-        Path::Blocked if is_stopped(it.because) => "",
+        Path::Blocked if is_stopped(it.because, decided.or(it.rule.as_ref())) => "",
         Path::Blocked => &format!("; {vpn} is down, so it is blocked"),
         Path::Direct
             if decided
@@ -843,7 +845,8 @@ fn scope(it: &Explanation) -> String {
 fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     let about = &it.about;
     let mut changes = Vec::new();
-    if it.path == Path::Blocked && !is_stopped(it.because) {
+    let decided = it.addresses.first().and_then(|fact| fact.rule.as_ref());
+    if it.path == Path::Blocked && !is_stopped(it.because, decided.or(it.rule.as_ref())) {
         let or = match it.because {
             Because::Scope => "",
             _ => ", or set on_down = \"direct\"",
@@ -991,7 +994,15 @@ mod tests {
                 vpn_rule: 1,
                 direct_rule: 2,
                 vpn: Verdict::VPN,
-                zero: 0,
+                ..AddrEntry::default()
+            })
+        };
+        let blocked = |direct_until| {
+            let entry: Option<AddrEntry> = entry(0, direct_until);
+            entry.map(|entry| AddrEntry {
+                block_until: 101,
+                block_rule: 4,
+                ..entry
             })
         };
         let net = NetEntry {
@@ -1005,6 +1016,8 @@ mod tests {
             (None, entry(101, 0), true, Because::Learned, 1),
             (None, entry(0, 101), true, Because::Learned, 2),
             (None, entry(101, 101), true, Because::Contested, 1),
+            (None, blocked(0), true, Because::Learned, 4),
+            (None, blocked(101), true, Because::Contested, 2),
             (None, entry(100, 100), true, Because::Expired, 0),
             (Some(net), entry(101, 0), true, Because::Network, 3),
         ] {
@@ -1034,6 +1047,8 @@ mod tests {
             ),
             (Judged::Rule, Verdict::VPN, true, Path::Vpn, rule),
             (Judged::Rule, Verdict::DIRECT, true, Path::Direct, rule),
+            (Judged::Rule, Verdict::BLOCK, true, Path::Blocked, rule),
+            (Judged::Free, Verdict::BLOCK, true, Path::Blocked, rule),
             (Judged::Free, Verdict::NONE, true, Path::Direct, rule),
             (
                 Judged::Stays,
@@ -1084,6 +1099,25 @@ mod tests {
             scope: Some(scope),
             changes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_a_rule_blocks_waits_for_no_vpn() {
+        let scope = AskerScope {
+            default: "vpn".to_owned(),
+            ..AskerScope::default()
+        };
+        let mut it = explanation(Because::Rule, Path::Blocked, scope);
+        it.rule.as_mut().unwrap().verdict = "block".to_owned();
+        assert_eq!(
+            why(&it),
+            "the rule .example (steer.toml:9) says block; no address of it is known yet, the next answer to a question for it teaches \
+             them; a rule goes before its scope"
+        );
+        let of = |because| is_stopped(because, it.rule.as_ref());
+        assert!(of(Because::Learned) && of(Because::Network));
+        assert!(!of(Because::Stays) && !of(Because::NotSteered));
+        assert!(!is_stopped(Because::Learned, None));
     }
 
     #[test]

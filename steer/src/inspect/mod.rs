@@ -115,7 +115,7 @@ pub enum Path {
     Vpn,
     /// The path that the host would take anyway.
     Direct,
-    /// None: it must take the VPN, which is down, or may not leave at all.
+    /// None: it must take the VPN, which is down, or may not leave at all, or a rule blocks it.
     Blocked,
 }
 
@@ -128,6 +128,7 @@ impl Path {
             None => ways.v4 || ways.v6,
         };
         match (verdict, is_there) {
+            (types::Verdict::BLOCK, _) => Self::Blocked,
             (verdict, true) if verdict.is_vpn() => Self::Vpn,
             (verdict, false) if verdict.is_vpn() && !ways.open => Self::Blocked,
             _ => Self::Direct,
@@ -175,7 +176,7 @@ impl std::fmt::Display for Path {
 pub struct RuleFact {
     /// As a user writes it.
     pub rule: String,
-    /// `vpn` or `direct`.
+    /// `vpn`, `direct` or `block`.
     pub verdict: String,
     /// The name of the VPN, if the rule says which.
     pub vpn: Option<String>,
@@ -226,6 +227,7 @@ fn verdict_name(verdict: types::Verdict) -> &'static str {
     match verdict {
         verdict if verdict.is_vpn() => "vpn",
         types::Verdict::DIRECT => "direct",
+        types::Verdict::BLOCK => "block",
         _ => "none",
     }
 }

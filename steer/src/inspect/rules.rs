@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{RuleFact, Snapshot};
-use crate::rules::{Domain, Subject, Verdict};
+use crate::rules::{Domain, Subject, UnknownVerdict, Verdict};
 
 /// The answer to `steer rules list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Wanted {
     /// Those of lists too.
     #[serde(default)]
     pub all: bool,
-    /// Only those with this verdict: `vpn` or `direct`.
+    /// Only those with this verdict: `vpn`, `direct` or `block`.
     pub verdict: Option<String>,
     /// Only those in which this text is found.
     pub find: Option<String>,
@@ -72,7 +72,7 @@ pub fn list(snapshot: &Snapshot, wanted: &Wanted) -> Rules {
 pub struct Tested {
     /// The name or address.
     pub about: String,
-    /// `vpn`, `direct`, or `none` where no rule speaks of it.
+    /// `vpn`, `direct`, `block`, or `none` where no rule speaks of it.
     pub verdict: String,
     /// The rule that says so.
     pub rule: Option<RuleFact>,
@@ -140,11 +140,10 @@ impl Change {
     /// # Errors
     /// When it is none.
     pub fn verdict(&self) -> Result<Option<Verdict>, String> {
-        match self.verdict.as_deref() {
-            None => Ok(None),
-            Some("vpn") => Ok(Some(Verdict::Vpn)),
-            Some("direct") => Ok(Some(Verdict::Direct)),
-            Some(other) => Err(format!("\"{other}\" is no path; write vpn or direct")),
-        }
+        let verdict = self.verdict.as_ref().map(|verdict| {
+            let parsed: Result<Verdict, UnknownVerdict> = verdict.parse();
+            parsed.map_err(|_| format!("\"{verdict}\" is no path; write vpn, direct or block"))
+        });
+        verdict.transpose()
     }
 }

@@ -89,7 +89,9 @@ pub struct Addresses {
     pub vpn: usize,
     /// Those that have a rule for the direct path alone.
     pub direct: usize,
-    /// Those of the VPN that have a name of the direct path too.
+    /// Those that are blocked.
+    pub block: usize,
+    /// Those that have names of several verdicts.
     pub contested: usize,
     /// How many there is room for.
     pub room: usize,
@@ -192,14 +194,14 @@ fn addresses(view: &View) -> Result<Addresses, Error> {
         ..Addresses::default()
     };
     for (_, entry) in view.addresses()?.iter() {
-        match entry.at(now).verdict {
-            verdict if verdict.is_vpn() => {
-                count.vpn += 1;
-                count.contested += usize::from(entry.direct_until > now);
-            }
+        let verdict = entry.at(now).verdict;
+        match verdict {
+            verdict if verdict.is_vpn() => count.vpn += 1,
             Verdict::DIRECT => count.direct += 1,
-            _ => {}
+            Verdict::BLOCK => count.block += 1,
+            _ => continue,
         }
+        count.contested += usize::from(entry.contested_by(verdict, now) != 0);
     }
     Ok(count)
 }

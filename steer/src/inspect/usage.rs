@@ -189,7 +189,7 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
         let address = key.remote.to_ip();
         let entry = addresses.get(&key.remote)?;
         let is_contested =
-            entry.is_some_and(|entry| entry.at(now).verdict.is_vpn() && entry.direct_until > now);
+            entry.is_some_and(|entry| entry.contested_by(entry.at(now).verdict, now) != 0);
         found.push(Use {
             path: if key.path.is_vpn() {
                 Path::Vpn

@@ -6,6 +6,7 @@ pub mod hello;
 pub mod messages;
 pub mod quic;
 pub mod raw;
+pub mod refuse;
 pub mod reinject;
 pub mod reset;
 pub mod stream;

@@ -93,7 +93,7 @@ impl Resets {
         self.diag.destroy_connected(UDP, cookie)
     }
 
-    /// Ends a connection that goes the direct path, on which its packets have that mark.
+    /// Ends a connection, whose packets have that mark on the path that they take.
     ///
     /// # Errors
     /// When a reset could not be sent. The other one was, if it could be.

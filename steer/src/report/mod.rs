@@ -26,7 +26,7 @@ use steer_common::{
 use crate::{
     config::{ListSummary, Output, Settings},
     engine::Rulebook,
-    events::{Event, Late, Learned, Name, STEER, Steered, protocol},
+    events::{Event, Late, Learned, Name, Refused, STEER, Steered, protocol},
     host::{Bridge, Cgroup, Host},
     prefetch::Failure,
     route::{Change, OnDown, Vpn, VpnId},
@@ -234,6 +234,7 @@ impl Report {
                 self.steered += 1;
                 self.tell_steered(steered, rules, bridges);
             }
+            Event::Refused(refused) => self.refused(refused, rules, bridges),
             Event::Late(late) => self.late(late, rules, bridges),
             // It is told if it stays so.
             Event::Waits(_) => {}
@@ -349,10 +350,10 @@ impl Report {
     }
 
     fn learned(&self, learned: &Learned, rules: &Rulebook, bridges: &[Bridge]) {
-        let path = if learned.verdict.is_vpn() {
-            "vpn"
-        } else {
-            "direct"
+        let path = match learned.verdict {
+            Verdict::BLOCK => "blocked",
+            verdict if verdict.is_vpn() => "vpn",
+            _ => "direct",
         };
         let vpn = self.vpn_name(learned.verdict.named());
         self.say_with(
@@ -416,15 +417,45 @@ impl Report {
         );
     }
 
+    fn refused(&self, refused: &Refused, rules: &Rulebook, bridges: &[Bridge]) {
+        let (address, port) = (refused.remote.ip(), refused.remote.port());
+        let rule = rules.domain(refused.rule);
+        let name = self.names.get(&address).map(Name::to_string);
+        let name = name.unwrap_or_else(|| rule.unwrap_or("of another run").to_owned());
+        let local = refused.local.map(|local| local.ip());
+        let by = place(refused.origin, bridges);
+        let from = local.map_or_else(|| by.clone(), |local| format!("from {local} {by}"));
+        self.say_with(
+            "blocked",
+            format_args!(
+                "{name} {address} port {port} {} → nowhere (rule {}, {from})",
+                protocol(refused.protocol),
+                rule.unwrap_or("of another run")
+            ),
+            json!({
+                "name": name,
+                "address": address,
+                "port": port,
+                "protocol": protocol(refused.protocol),
+                "path": "blocked",
+                "rule": rule,
+                "from": local,
+                "by": by,
+            }),
+        );
+    }
+
     fn late(&self, late: &Late, rules: &Rulebook, bridges: &[Bridge]) {
         let (address, port) = late.remote;
-        let what = if late.stopped {
-            "was stopped, and its next try takes the VPN"
-        } else {
-            "goes on direct, and later ones take the VPN"
+        let blocked = late.verdict == Verdict::BLOCK;
+        let what = match (late.stopped, blocked) {
+            (true, false) => "was stopped, and its next try takes the VPN",
+            (false, false) => "goes on direct, and later ones take the VPN",
+            (true, true) => "was stopped, for it is blocked",
+            (false, true) => "goes on, and later ones are blocked",
         };
         self.say_with(
-            "late",
+            if blocked { "blocked" } else { "late" },
             format_args!(
                 "{} {address} port {port}: known only by its first packet (rule {}); {what} ({})",
                 late.name,
@@ -436,14 +467,22 @@ impl Report {
                 "address": address,
                 "port": port,
                 "stopped": late.stopped,
+                "path": if blocked { "blocked" } else { "vpn" },
                 "rule": rules.domain(late.rule),
                 "by": place(late.origin, bridges),
             }),
         );
     }
 
-    /// An address has names of both paths. `names` are all that it is known by, if they were looked for.
-    pub fn contested(&self, learned: &Learned, rule: u64, names: &[NameEntry], rules: &Rulebook) {
+    /// An address has names of several verdicts. `names` are all that it is known by, if they were looked for.
+    pub fn contested(
+        &self,
+        learned: &Learned,
+        rule: u64,
+        names: &[NameEntry],
+        path: &str,
+        rules: &Rulebook,
+    ) {
         let by = |rule| rules.domain(rule).unwrap_or("of another run");
         let this = match learned.verdict {
             Verdict::NONE => "by no rule".to_owned(),
@@ -461,15 +500,19 @@ impl Report {
         self.say_with(
             "contested",
             format_args!(
-                "{}: it is {}'s {this}, and by rule {}{others}; the VPN wins",
+                "{}: it is {}'s {this}, and by rule {}{others}; {}",
                 learned.address,
                 learned.name,
                 by(rule),
+                match path {
+                    "vpn" => "the VPN wins",
+                    _ => "the direct path wins",
+                },
             ),
             json!({
                 "name": learned.name.to_string(),
                 "address": learned.address,
-                "path": "vpn",
+                "path": path,
                 "rule": by(rule),
             }),
         );
@@ -561,6 +604,8 @@ fn heed(outcome: Outcome) -> Heed {
         // It is answered.
         Outcome::Relayed => Heed::None,
         Outcome::Isolated | Outcome::Blocked => Heed::Note,
+        // Each is told.
+        Outcome::Refused => Heed::None,
         Outcome::EventLost | Outcome::NamesFull => Heed::Warning,
         _ if outcome.action() == Action::Drop => Heed::Warning,
         _ => Heed::None,
@@ -584,13 +629,13 @@ fn advice(outcome: Outcome) -> &'static str {
             "the table of flows is full, and new ones to the VPN are refused until some end"
         }
         Outcome::AddrsFull => {
-            "the table of addresses is full, and answers for names of the VPN are held back"
+            "the table of addresses is full, and answers for names of the VPN, or that are blocked, are held back"
         }
         Outcome::NamesFull => {
             "the table of names is full: addresses are learned, but after a change of rules some keep their path until they expire"
         }
         Outcome::HeldBack => {
-            "answers for names of the VPN could not be read to their end, and were held back lest the rest go direct"
+            "answers for names of the VPN, or that are blocked, could not be read to their end, and were held back lest the rest go direct"
         }
         Outcome::NotMarked => "the kernel refused to mark a socket, and its connection was refused",
         Outcome::BoundElsewhere => {

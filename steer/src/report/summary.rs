@@ -88,12 +88,10 @@ fn listed<T: ToString>(items: &[T]) -> String {
 
 /// What goes where.
 fn rules(settings: &Settings) -> Vec<String> {
-    let own = [Verdict::Vpn, Verdict::Direct]
-        .into_iter()
-        .flat_map(|verdict| {
-            let paths = paths(&settings.rules, verdict).into_iter();
-            paths.map(move |it| row(way(verdict), it))
-        });
+    let own = Verdict::ALL.into_iter().flat_map(|verdict| {
+        let paths = paths(&settings.rules, verdict).into_iter();
+        paths.map(move |it| row(way(verdict), it))
+    });
     own.chain(settings.lists.iter().flat_map(list))
         .chain([row("direct", "everything else".to_owned())])
         .collect()
@@ -116,6 +114,7 @@ fn way(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Vpn => "via vpn",
         Verdict::Direct => "direct",
+        Verdict::Block => "blocked",
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 ///
 /// Of two rules about the same names, the one from the source of more authority holds (flag, file, list or preset), then the
 /// one written more narrowly (`example.com` against `.example.com`). Where lists and presets contradict each other, `direct`
-/// holds.
+/// holds, and `block` does not.
 #[derive(Debug, Default)]
 pub struct Builder {
     names: NameTable,
@@ -98,7 +98,7 @@ impl Builder {
         // What is found first wins, so they stand in the order of their say.
         texts.sort_by_key(|(_, held)| {
             let authority = sources[usize::from(held.source)].source.authority();
-            (Reverse(authority), held.verdict != Verdict::Direct)
+            (Reverse(authority), Reverse(say(held.verdict)))
         });
         let mut known = HashSet::new();
         texts.retain(|(text, _)| known.insert(text.clone()));
@@ -166,7 +166,8 @@ pub enum BuildError {
 /// The user gave both verdicts to the same names, or two VPNs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{origin}: \"{subject}\" is to go {verdict} here and {other_way} at {other}; keep one of the two"
+    "{origin}: \"{subject}\" is to go {} here and {other_way} at {other}; keep one of the two",
+    towards(*verdict)
 )]
 pub struct Conflict {
     subject: String,
@@ -174,6 +175,23 @@ pub struct Conflict {
     origin: Origin,
     other_way: &'static str,
     other: Origin,
+}
+
+/// How much say a verdict has where lists and presets contradict each other: what must work does.
+fn say(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Block => 0,
+        Verdict::Vpn => 1,
+        Verdict::Direct => 2,
+    }
+}
+
+fn towards(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Vpn => "vpn",
+        Verdict::Direct => "direct",
+        Verdict::Block => "nowhere",
+    }
 }
 
 /// Puts a rule into a slot, or leaves what holds it.
@@ -196,7 +214,7 @@ fn settle(
         Ordering::Less => {}
         Ordering::Equal if path(&newcomer) == path(holder) => {}
         Ordering::Equal if !source(&newcomer).is_users_own() => {
-            if newcomer.verdict == Verdict::Direct {
+            if say(newcomer.verdict) > say(holder.verdict) {
                 *slot = Some(newcomer);
             }
         }
@@ -207,8 +225,7 @@ fn settle(
                 origin: source(&newcomer).at(newcomer.line),
                 other_way: match holder.verdict {
                     same if same == newcomer.verdict => "by another VPN",
-                    Verdict::Vpn => "vpn",
-                    Verdict::Direct => "direct",
+                    other => towards(other),
                 },
                 other: source(holder).at(holder.line),
             });

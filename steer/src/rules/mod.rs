@@ -33,6 +33,8 @@ pub enum Verdict {
     Vpn,
     /// The path that the host would take anyway.
     Direct,
+    /// None at all.
+    Block,
 }
 
 impl fmt::Display for Verdict {
@@ -40,17 +42,36 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Vpn => "vpn",
             Self::Direct => "direct",
+            Self::Block => "block",
         })
     }
 }
 
+impl FromStr for Verdict {
+    type Err = UnknownVerdict;
+
+    fn from_str(text: &str) -> Result<Self, UnknownVerdict> {
+        let found = Self::ALL.iter().find(|it| it.to_string() == text);
+        found.copied().ok_or(UnknownVerdict)
+    }
+}
+
+/// A word that is no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is none of \"vpn\", \"direct\" and \"block\"")]
+pub struct UnknownVerdict;
+
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Vpn, Self::Direct, Self::Block];
+
     /// As the maps have it, for the VPN of a rule that says which.
     pub(crate) fn kernel(self, vpn: Option<VpnId>) -> types::Verdict {
         match (self, vpn) {
             (Self::Vpn, Some(vpn)) => types::Verdict::by(vpn.path()),
             (Self::Vpn, None) => types::Verdict::VPN,
             (Self::Direct, _) => types::Verdict::DIRECT,
+            (Self::Block, _) => types::Verdict::BLOCK,
         }
     }
 }

@@ -181,7 +181,15 @@ impl RuleSet {
         !self.texts.is_empty()
     }
 
-    /// What holds of domains, as patterns: those of both verdicts that a user would write to get this rule set, in the order
+    /// Whether names are blocked.
+    pub fn blocks_names(&self) -> bool {
+        let blocks = |held: &Held| held.verdict == Verdict::Block;
+        let mut slots = self.names.iter().map(|(_, slot)| slot);
+        slots.any(|slot| slot.exact.iter().chain(&slot.below).any(blocks))
+            || self.texts.iter().any(|(_, held)| blocks(held))
+    }
+
+    /// What holds of domains, as patterns: those of all verdicts that a user would write to get this rule set, in the order
     /// in which their domains came.
     pub fn patterns(&self) -> impl Iterator<Item = (Pattern, Judgement<'_>)> {
         self.patterns_of(|_| true)

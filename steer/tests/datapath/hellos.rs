@@ -22,7 +22,7 @@ fn server() -> IpAddr {
 }
 
 /// A ClientHello in one record (RFC 8446 section 4.1.2), whose name stands behind so many octets of another extension.
-fn hello(name: Option<&str>, before: usize) -> Vec<u8> {
+pub fn hello(name: Option<&str>, before: usize) -> Vec<u8> {
     let short = |number: usize| (number as u16).to_be_bytes();
     let mut extensions = Vec::new();
     let mut extension = |kind: u16, data: &[u8]| {

@@ -12,12 +12,12 @@ use crate::{
 };
 
 const PORT: u16 = 40_002;
-const INITIAL: [u8; 5] = [0xc3, 0, 0, 0, 1];
+pub const INITIAL: [u8; 5] = [0xc3, 0, 0, 0, 1];
 const INITIAL_2: [u8; 5] = [0xd3, 0x6b, 0x33, 0x43, 0xcf];
 const HANDSHAKE: [u8; 5] = [0xe3, 0, 0, 0, 1];
-const SHORT: [u8; 5] = [0x43, 0, 0, 0, 1];
+pub const SHORT: [u8; 5] = [0x43, 0, 0, 0, 1];
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
     u64::try_from(time.tv_sec()).unwrap() * 1_000_000_000
 }
@@ -32,13 +32,13 @@ fn kernel() -> Lent {
     kernel
 }
 
-fn datagram(head: [u8; 5], size: usize, port: u16) -> Vec<u8> {
+pub fn datagram(head: [u8; 5], size: usize, port: u16) -> Vec<u8> {
     let mut payload = head.to_vec();
     payload.resize(size, 0);
     udp(CLIENT, PORT, SERVER, port, &payload)
 }
 
-fn sends(kernel: &mut Kernel, head: [u8; 5]) -> (i32, u32) {
+pub fn sends(kernel: &mut Kernel, head: [u8; 5]) -> (i32, u32) {
     flow(kernel, &datagram(head, 1200, 443))
 }
 

@@ -4,6 +4,7 @@
 
 mod aliases;
 mod answers;
+mod blocks;
 mod flows;
 mod hellos;
 mod initials;

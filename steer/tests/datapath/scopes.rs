@@ -52,6 +52,11 @@ fn scoped(kernel: &mut Kernel, scopes: &[(Option<&str>, u32)]) -> Scopes {
     scopes
 }
 
+/// All of whose flows take the VPN.
+pub fn isolated(kernel: &mut Kernel) {
+    scoped(kernel, &[(None, ScopeEntry::VPN)]);
+}
+
 #[test]
 fn who_is_not_known_waits_and_is_told_once() {
     let mut kernel = Kernel::new();

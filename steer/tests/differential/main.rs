@@ -104,8 +104,9 @@ fn run(kernel: &mut Kernel, made: &Made) -> Lesson {
     for (address, entry) in &entries {
         learned.remove(address).unwrap();
         let ends = [
-            (entry.vpn_until, Verdict::VPN),
+            (entry.vpn_until, entry.vpn),
             (entry.direct_until, Verdict::DIRECT),
+            (entry.block_until, Verdict::BLOCK),
         ];
         let given: Vec<_> = ends.into_iter().filter(|(until, _)| *until != 0).collect();
         let address = address.to_ip();

@@ -11,7 +11,7 @@ use steer_tests::{
 };
 
 /// A request for a name, whole or cut within it.
-fn request(name: &str, cut: bool) -> Vec<Vec<u8>> {
+pub fn request(name: &str, cut: bool) -> Vec<Vec<u8>> {
     let octets = format!("GET / HTTP/1.1\r\nAccept: */*\r\nHost: {name}\r\n\r\n").into_bytes();
     if cut {
         let (first, second) = octets.split_at(octets.len() - name.len());

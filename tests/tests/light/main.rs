@@ -2,6 +2,7 @@
 //! on any kernel, in virtual machines too.
 
 mod adoption;
+mod blocks;
 mod bypass;
 mod changes;
 mod control;

@@ -45,6 +45,7 @@ impl Tables for Told {
     fn leave(&self, _: &FlowKey) {}
     fn release(&self, _: &FlowKey) {}
     fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32) {}
+    fn refuse(&self, _: &FlowKey, _: &Match, _: u32) {}
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn a_scope_is_judged_as_the_programs_do() {
     let addresses = ["203.0.113.7", "169.254.1.1", "127.0.0.1", "ff02::1"];
     let addresses = addresses.map(|it| Address::from(it.parse::<IpAddr>().unwrap()));
     for default in [ScopeEntry::UNKNOWN, ScopeEntry::VPN, ScopeEntry::BLOCK] {
-        for verdict in [Verdict::NONE, Verdict::VPN, Verdict::DIRECT] {
+        for verdict in [Verdict::NONE, Verdict::VPN, Verdict::DIRECT, Verdict::BLOCK] {
             for (remote, is_home) in addresses
                 .into_iter()
                 .flat_map(|it| [(it, false), (it, true)])
@@ -77,6 +78,7 @@ fn a_scope_is_judged_as_the_programs_do() {
                     Judged::Nowhere => Action::Drop,
                     Judged::Vpn => Action::Steer,
                     Judged::Rule if verdict == Verdict::VPN => Action::Steer,
+                    Judged::Rule if verdict == Verdict::BLOCK => Action::Drop,
                     Judged::Rule | Judged::Stays | Judged::Free => Action::Pass,
                 };
                 assert_eq!(

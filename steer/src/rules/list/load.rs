@@ -137,9 +137,18 @@ pub fn load(list: &List, progress: &dyn Progress) -> Result<Loaded, ListError> {
     } else {
         file(list, progress)?
     };
-    if list.verdict == Verdict::Direct {
+    let why = match list.verdict {
+        Verdict::Vpn => None,
+        Verdict::Direct => {
+            Some("it is an exception, which means nothing in a list that goes direct")
+        }
+        Verdict::Block => Some(
+            "it is an exception, which would go direct whatever the scope; write a rule for it yourself",
+        ),
+    };
+    if let Some(why) = why {
         let parts = loaded.parts.iter_mut();
-        parts.for_each(|(_, parsed)| without_exceptions(parsed));
+        parts.for_each(|(_, parsed)| without_exceptions(parsed, why));
     }
     let (_, told) = loaded.skipped();
     match told.into_iter().next() {
@@ -281,11 +290,10 @@ fn with_includes(
     }
 }
 
-/// In a list that goes direct, an exception would be for what is not said.
-fn without_exceptions(parsed: &mut Parsed) {
+/// In a list that does not take the VPN, an exception would be for what is not said.
+fn without_exceptions(parsed: &mut Parsed, why: &str) {
     let exceptions = std::mem::take(&mut parsed.exceptions);
     for (_, _, line) in exceptions.iter() {
-        let why = "it is an exception, which means nothing in a list that goes direct";
         parsed.skipped.add(line, why);
     }
 }

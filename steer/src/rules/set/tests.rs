@@ -109,6 +109,7 @@ fn between_lists_direct_wins_in_any_order() {
     let rules = [
         rule("a.example", Verdict::Direct, preset(1)),
         rule("a.example", Verdict::Vpn, preset(2)),
+        rule("a.example", Verdict::Block, preset(3)),
     ];
     assert_eq!(
         verdict(&set(rules.clone()), "a.example"),
@@ -295,7 +296,9 @@ fn by_hand(rules: &[Rule], name: &str) -> Option<Verdict> {
             pattern(rule).domain.as_str().len(),
             rule.origin.authority(),
             pattern(rule).scope != Scope::Both,
-            rule.verdict == Verdict::Direct,
+            [Verdict::Block, Verdict::Vpn, Verdict::Direct]
+                .iter()
+                .position(|it| *it == rule.verdict),
         )
     };
     rules
@@ -312,7 +315,7 @@ fn any_name() -> impl Strategy<Value = String> {
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     let scope = prop::sample::select(vec!["", ".", "*."]);
-    let verdict = prop::sample::select(vec![Verdict::Vpn, Verdict::Direct]);
+    let verdict = prop::sample::select(Verdict::ALL.to_vec());
     let origin = prop::sample::select(vec![Origin::Flag("--vpn-domain"), line(1), preset(1)]);
     (scope, any_name(), verdict, origin)
         .prop_map(|(scope, name, verdict, origin)| rule(&format!("{scope}{name}"), verdict, origin))
@@ -333,6 +336,7 @@ proptest! {
                 None => types::Verdict::NONE,
                 Some(Verdict::Direct) => types::Verdict::DIRECT,
                 Some(Verdict::Vpn) => types::Verdict::VPN,
+                Some(Verdict::Block) => types::Verdict::BLOCK,
             };
             prop_assert_eq!(kernel_verdict(&set, &name), expected, "{}", name);
         }
