@@ -9,7 +9,7 @@ use crate::inspect::rules::{self, Change, Rules, Tested, Wanted};
 use crate::report::Reloaded;
 use crate::rules::{Subject, SubjectError, Verdict};
 use crate::words::{counted, parse_span, span};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use axum::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;
@@ -22,6 +22,7 @@ Examples:
   steer rules list --verdict direct
   steer rules test cdn.example.com
   steer rules add vpn .example.com --for 1h
+  steer rules add vpn .example.com --by us
   steer rules add block .dns.google
   sudo steer rules add vpn .example.com --save
   steer rules del .example.com";
@@ -98,6 +99,10 @@ pub struct AddArgs {
     #[arg(value_parser = rule)]
     pub rule: String,
 
+    /// By which VPN, where there are several [default: the scope's, else the default one]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+
     /// For how long: 90s, 15m, 1h, 2d [default: until steer ends]
     #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, conflicts_with = "save")]
     pub span: Option<Duration>,
@@ -167,10 +172,15 @@ pub(super) fn rules(args: &RulesArgs) -> Result<()> {
     match &args.command {
         RulesCommand::List(args) => list(args),
         RulesCommand::Test(args) => test(args),
+        RulesCommand::Add(AddArgs {
+            verdict: VerdictArg::Direct | VerdictArg::Block,
+            by: Some(_),
+            ..
+        }) => bail!("--by is for a rule for a VPN, of which it says which"),
         RulesCommand::Add(args) if args.save => {
-            let verdict = args.verdict.into();
+            let (verdict, vpn) = (args.verdict.into(), args.by.as_deref());
             saved::save(&args.run, args.json, &args.rule, |text| {
-                edit::with_rule(text, &args.rule, verdict)
+                edit::with_rule(text, &args.rule, verdict, vpn)
             })
         }
         RulesCommand::Del(args) if args.save => {
@@ -182,19 +192,23 @@ pub(super) fn rules(args: &RulesArgs) -> Result<()> {
             let change = Change {
                 rule: args.rule.clone(),
                 verdict: Some(args.verdict.word()),
+                vpn: args.by.clone(),
                 seconds: args.span.map(|span| span.as_secs()),
             };
             let until = match args.span {
                 Some(time) => format!("for {}", span(time.as_secs())),
                 None => "until steer ends".to_owned(),
             };
-            let told = format!("{} → {} {until}", args.rule, args.verdict.word());
+            let by = args.by.as_ref();
+            let by = by.map_or_else(String::new, |name| format!(" {name}"));
+            let told = format!("{} → {}{by} {until}", args.rule, args.verdict.word());
             act(&args.run, Method::POST, &change, args.json, told)
         }
         RulesCommand::Del(args) => {
             let change = Change {
                 rule: args.rule.clone(),
                 verdict: None,
+                vpn: None,
                 seconds: None,
             };
             let told = format!("{} is taken away", args.rule);

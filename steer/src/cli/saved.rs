@@ -56,6 +56,7 @@ pub(super) fn save(
             let added = Change {
                 rule: rule.to_owned(),
                 verdict: None,
+                vpn: None,
                 seconds: None,
             };
             let gone: Result<Reloaded, _> = client.act(Method::DELETE, "/v1/rules", &added).await;

@@ -1,6 +1,6 @@
 //! A rule put into the text of a configuration file, or taken out, all else as it is written.
 
-use toml_edit::{Array, DocumentMut, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::rules::Verdict;
 
@@ -15,11 +15,17 @@ pub enum EditError {
     Kind(&'static str),
 }
 
-/// The text with a rule under its verdict and not under another; `None` where it says so already.
+/// The text with a rule under its verdict, for a VPN if it is to say which, and not under another; `None` where it says so
+/// already.
 ///
 /// # Errors
 /// When the text has no place for it.
-pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<String>, EditError> {
+pub fn with_rule(
+    text: &str,
+    rule: &str,
+    verdict: Verdict,
+    vpn: Option<&str>,
+) -> Result<Option<String>, EditError> {
     let mut document = parse(text)?;
     let mut is_gone = false;
     for other in Verdict::ALL.into_iter().filter(|other| *other != verdict) {
@@ -29,11 +35,16 @@ pub fn with_rule(text: &str, rule: &str, verdict: Verdict) -> Result<Option<Stri
     let item = rules.entry(&verdict.to_string());
     let item = item.or_insert(Item::Value(Array::new().into()));
     let array = item.as_array_mut().ok_or(EditError::Kind(key(verdict)))?;
-    if place(array, rule).is_some() {
-        return Ok(is_gone.then(|| document.to_string()));
+    let mut value = value(rule, vpn);
+    if let Some(known) = place(array, rule).and_then(|place| array.get_mut(place)) {
+        if said(known) == said(&value) {
+            return Ok(is_gone.then(|| document.to_string()));
+        }
+        *value.decor_mut() = known.decor().clone();
+        *known = value;
+        return Ok(Some(document.to_string()));
     }
     // Like the one before it, on a line of its own or not.
-    let mut value = Value::from(rule);
     if let Some(last) = array.iter().last() {
         let prefix = last.decor().prefix().and_then(|prefix| prefix.as_str());
         let prefix = prefix.unwrap_or_default();
@@ -101,11 +112,25 @@ fn remove(document: &mut DocumentMut, verdict: Verdict, rule: &str) -> Result<bo
 }
 
 fn place(array: &Array, rule: &str) -> Option<usize> {
-    let text = |value: &Value| {
-        let with_vpn = || value.as_inline_table()?.get("rule")?.as_str();
-        value.as_str().or_else(with_vpn) == Some(rule)
+    let is_it = |value: &Value| said(value).is_some_and(|(known, _)| known == rule);
+    array.iter().position(is_it)
+}
+
+/// A rule and its VPN.
+fn said(value: &Value) -> Option<(&str, Option<&str>)> {
+    if let Some(rule) = value.as_str() {
+        return Some((rule, None));
+    }
+    let table = value.as_inline_table()?;
+    let vpn = table.get("vpn").and_then(Value::as_str);
+    Some((table.get("rule")?.as_str()?, vpn))
+}
+
+fn value(rule: &str, vpn: Option<&str>) -> Value {
+    let Some(vpn) = vpn else {
+        return rule.into();
     };
-    array.iter().position(text)
+    InlineTable::from_iter([("rule", rule), ("vpn", vpn)]).into()
 }
 
 #[cfg(test)]
@@ -133,11 +158,29 @@ mod tests {
                 "[rules]\ndirect = [\"y.example\"]\nvpn = [\"a.example\", \"b.example\", \".x.example\"]\n",
             ),
         ] {
-            let edited = with_rule(before, ".x.example", Verdict::Vpn).unwrap();
+            let edited = with_rule(before, ".x.example", Verdict::Vpn, None).unwrap();
             assert_eq!(edited.as_deref(), Some(after));
             // Once is enough.
-            assert_eq!(with_rule(after, ".x.example", Verdict::Vpn).unwrap(), None);
+            assert_eq!(
+                with_rule(after, ".x.example", Verdict::Vpn, None).unwrap(),
+                None
+            );
         }
+    }
+
+    #[test]
+    fn a_rule_may_say_which_vpn() {
+        let text = "[rules]\nvpn = [\"a.example\", \".x.example\"]  # mine\n";
+        let with = |text: &str, vpn| with_rule(text, ".x.example", Verdict::Vpn, vpn).unwrap();
+        let said =
+            "[rules]\nvpn = [\"a.example\", { rule = \".x.example\", vpn = \"us\" }]  # mine\n";
+        assert_eq!(with(text, Some("us")).as_deref(), Some(said));
+        assert_eq!(with(said, Some("us")), None);
+        assert_eq!(with(said, None).as_deref(), Some(text));
+        assert_eq!(
+            with("", Some("us")).as_deref(),
+            Some("[rules]\nvpn = [{ rule = \".x.example\", vpn = \"us\" }]\n")
+        );
     }
 
     #[test]
@@ -148,7 +191,7 @@ mod tests {
             edited.as_deref(),
             Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\nblock = []\n")
         );
-        let edited = with_rule(text, "a", Verdict::Block).unwrap();
+        let edited = with_rule(text, "a", Verdict::Block, None).unwrap();
         assert_eq!(
             edited.as_deref(),
             Some("[rules]\nvpn = [\"b\"]\ndirect = [\n]\nblock = [\"a\"]\n")
@@ -160,7 +203,7 @@ mod tests {
     fn what_is_no_configuration_is_left_alone() {
         for text in ["[rules", "rules = 1", "[rules]\nvpn = 1"] {
             assert!(
-                with_rule(text, "a.example", Verdict::Vpn).is_err(),
+                with_rule(text, "a.example", Verdict::Vpn, None).is_err(),
                 "{text}"
             );
         }

@@ -171,6 +171,14 @@ impl Settings {
         &self.vpns[self.default_vpn.0]
     }
 
+    /// The VPN of a name.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn vpn_named(&self, name: &str) -> Result<VpnId, String> {
+        vpn::named(&self.vpns, name)
+    }
+
     /// The name of a VPN where there are several: of one alone it need not be said which it is.
     pub fn vpn_name(&self, vpn: VpnId) -> Option<&str> {
         let several = self.vpns.len() > 1;

@@ -111,21 +111,24 @@ impl Vpns {
         &self,
         Sourced { value, origin }: &Sourced<String>,
     ) -> Result<VpnId, ConfigError> {
-        let names = || self.all.iter().map(|vpn| vpn.name.as_str());
-        let is_it = |vpn: &VpnSettings| vpn.name == *value;
-        if let Some(place) = self.all.iter().position(is_it) {
-            return Ok(VpnId(place));
-        }
-        let hint = match suggest::nearest(value, names()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None if self.all.len() == 1 => {
-                "to have several, write [[vpn]] with name and interface for each".to_owned()
-            }
-            None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        let why = format!("there is no VPN \"{value}\"; {hint}");
-        Err(ConfigError::invalid(origin, why))
+        named(&self.all, value).map_err(|why| ConfigError::invalid(origin, why))
     }
+}
+
+/// The VPN of a name among all, or why there is none.
+pub(super) fn named(all: &[VpnSettings], name: &str) -> Result<VpnId, String> {
+    let names = || all.iter().map(|vpn| vpn.name.as_str());
+    if let Some(place) = names().position(|it| it == name) {
+        return Ok(VpnId(place));
+    }
+    let hint = match suggest::nearest(name, names()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None if all.len() == 1 => {
+            "to have several, write [[vpn]] with name and interface for each".to_owned()
+        }
+        None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    Err(format!("there is no VPN \"{name}\"; {hint}"))
 }
 
 fn name(Sourced { value, origin }: Sourced<String>) -> Result<String, ConfigError> {

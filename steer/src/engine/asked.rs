@@ -10,7 +10,7 @@ use crate::{
     control::{Answer, Ask, Server},
     inspect::{Run, Snapshot, rules::Change},
     origin::Origin,
-    rules::{Rule, Subject, SubjectError},
+    rules::{Rule, Subject, SubjectError, Verdict},
 };
 
 /// The socket, and what was told over it.
@@ -173,6 +173,13 @@ impl Engine {
             .parse()
             .map_err(|error: SubjectError| error.to_string())?;
         let verdict = change.verdict()?;
+        let vpn = match &change.vpn {
+            Some(_) if verdict != Some(Verdict::Vpn) => {
+                return Err("only a rule for a VPN says which".to_owned());
+            }
+            Some(name) => Some(self.settings.vpn_named(name)?),
+            None => None,
+        };
         let until = change
             .seconds
             .map(|seconds| {
@@ -188,7 +195,7 @@ impl Engine {
             let rule = Rule {
                 subject,
                 verdict,
-                vpn: None,
+                vpn,
                 origin: Origin::Added,
             };
             added.push(Added { rule, until });

@@ -130,6 +130,9 @@ pub struct Change {
     pub rule: String,
     /// Its path; none to take away a rule that was added.
     pub verdict: Option<String>,
+    /// The VPN by its name, if the rule is to say which.
+    #[serde(default)]
+    pub vpn: Option<String>,
     /// For how long, in seconds; none until steer ends.
     pub seconds: Option<u64>,
 }

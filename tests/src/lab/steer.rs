@@ -293,6 +293,15 @@ impl Lab {
         Ran::of(&mut command)
     }
 
+    /// Octets of a value in a map of the lab's steer.
+    pub fn octets_of_value(&self, map: &str) -> Result<usize> {
+        let map = self.steer_bpffs().join(map).display().to_string();
+        let shown = self.run(Ns::Box, &["bpftool", "-j", "map", "show", "pinned", &map])?;
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout()?)?;
+        let octets = shown["bytes_value"].as_u64();
+        Ok(octets.context("bpftool tells no size")?.try_into()?)
+    }
+
     /// The pins of the steer that runs in this lab.
     pub fn steer_bpffs(&self) -> PathBuf {
         self.bpffs().join("steer")

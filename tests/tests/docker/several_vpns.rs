@@ -98,6 +98,22 @@ fn two_vpns_three_scopes_and_a_rule() -> Result<()> {
         );
     }
 
+    let add = ["rules", "add", "vpn", "v4.direct.example", "--by"];
+    let said = lab.ask_steer(&[&add[..], &["fr"]].concat())?.said();
+    ensure!(
+        said.contains("there is no VPN \"fr\"; there are us, de"),
+        "{said}"
+    );
+    lab.ask_steer(&[&add[..], &["de"]].concat())?.stdout()?;
+    for (name, network) in [("american-added", "american"), ("nobody-added", "plain")] {
+        let how = ["--network", network];
+        let ran = lab.container_with(&how, &curl(&url("v4.direct.example", name)))?;
+        ensure!(ran.ok(), "{name}: {}\n{}", ran.said(), steer.output());
+        let seen = lab.seen()?;
+        let request = one(&seen, name)?;
+        ensure!(request.path == de, "{name}: {request:#?}");
+    }
+
     let told = lab.ask_steer(&["status", "--json"])?;
     let status: Value = serde_json::from_str(&told.stdout).with_context(|| told.said())?;
     let vpns = status["vpns"].as_array().context("no VPNs are told")?;
