@@ -149,7 +149,7 @@ pub(super) fn waiting(snapshot: &Snapshot) -> Vec<WaitingFact> {
 
 /// What of the scopes is not as their user means it, and no matter of Docker's.
 pub(super) fn troubles(snapshot: &Snapshot) -> Option<String> {
-    let is_told = snapshot.scoped.assignment.is_some() || snapshot.settings.scopes.is_empty();
+    let is_told = snapshot.scoped.assignment.is_some() || !snapshot.settings.scopes_containers();
     (!is_told && !snapshot.bridges.is_empty()).then(|| {
         "Docker has not said which containers there are, so nobody knows who is in a scope: what is not known already waits; \
          see that dockerd answers"

@@ -10,6 +10,7 @@ mod initials;
 mod kernel;
 mod message;
 mod packet;
+mod processes;
 mod scopes;
 mod streams;
 mod usage;

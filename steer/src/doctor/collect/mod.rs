@@ -42,7 +42,7 @@ pub async fn collect(places: Places<'_>) -> Facts {
     let mut cgroup_notes = Vec::new();
     let cgroups = cgroup::Hierarchy::read()
         .and_then(|hierarchy| hierarchy.resolve(&settings.cgroups, &mut cgroup_notes));
-    let has_scopes = !settings.scopes.is_empty();
+    let has_scopes = settings.scopes_containers();
     let docker = docker::collect(&settings.docker.value, places.daemon_json, has_scopes).await;
     let mut facts = Facts {
         configuration,
