@@ -78,6 +78,9 @@ pub static CGROUPS: HashMap<u64, ProcessScope, { CGROUPS_ROOM }, ON_DEMAND> = Ha
 /// Whom they asked whose questions went to the resolvers of their scopes.
 #[btf_map]
 pub static LED: LruHashMap<LedKey, Address, 4_096> = LruHashMap::new();
+/// Datagram sockets of processes that were in a scope already when they made them.
+#[btf_map]
+pub static YOUNG: LruHashMap<Origin, u32, 16_384> = LruHashMap::new();
 /// In which scopes those are in whose namespaces Docker's own resolver listens.
 #[btf_map]
 pub static EMBEDDED: HashMap<EmbeddedKey, ScopeEntry, { LISTENERS }, ON_DEMAND> = HashMap::new();

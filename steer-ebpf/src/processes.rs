@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_ancestor_cgroup_id, bpf_skb_ancestor_cgroup_id},
 };
 use steer_common::{
-    packet::Packet,
+    packet::{Packet, UDP},
     process::{self, isolates},
     scope::asks,
     stats::Outcome,
@@ -14,7 +14,7 @@ use steer_common::{
 
 use crate::{
     LOOPBACK,
-    maps::{CGROUPS, ELSEWHERE, LED, Slot, config},
+    maps::{CGROUPS, ELSEWHERE, LED, Slot, YOUNG, config},
     skb::Skb,
     tables::{ANY, Maps},
     turns::turns,
@@ -134,9 +134,21 @@ fn note(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
         Some(scope) if isolates(&scope.entry) => {}
         _ => return Ok(()),
     }
+    let packet = &slot.scratch()?.packet;
+    // What comes to an older socket may be the answer to what it had sent on the direct path.
+    if packet.protocol == UDP && YOUNG.get_ptr(&cookie).is_none() {
+        return Ok(());
+    }
     let config = config()?;
     let path = config.by_interface(skb.ifindex());
-    process::comes(&Maps { config }, cookie, &slot.scratch()?.packet, path)
+    process::comes(&Maps { config }, cookie, packet, path)
+}
+
+/// Remembers a datagram socket that is not older than its scope. The kernel makes room by forgetting one that nothing came to
+/// for long; it then answers by the VPN.
+#[inline(always)]
+pub fn is_made(cookie: Origin) {
+    let _ = YOUNG.insert(&cookie, 1, ANY);
 }
 
 /// Remembers a socket of another network namespace, whose packets pass a bridge.

@@ -129,6 +129,7 @@ impl Sock {
 /// which neither connections nor datagrams are had takes the VPN from the start.
 #[inline(always)]
 pub fn created(sock: *mut bpf_sock) {
+    const DATAGRAMS: u32 = 2;
     const RAW: u32 = 3;
     let Ok(config) = config() else { return };
     let scope = processes::current(config);
@@ -145,6 +146,10 @@ pub fn created(sock: *mut bpf_sock) {
     }
     // SAFETY: the kernel hands the program a valid context.
     let (kind, protocol) = unsafe { ((*sock).type_, (*sock).protocol) };
+    if scope.is_some_and(|scope| process::isolates(&scope.entry)) && kind == DATAGRAMS {
+        // SAFETY: the helper takes the context it was handed.
+        processes::is_made(unsafe { bpf_get_socket_cookie(sock.cast()) });
+    }
     let mut mark = config.bypass;
     if let Some(ProcessScope { entry, .. }) = scope
         && entry.default == ScopeEntry::VPN

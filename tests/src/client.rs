@@ -79,6 +79,13 @@ pub enum Ask {
     },
     /// Look up a name from a socket that is not connected; [`Told::Seen`] says who answered.
     WhoAnswers(Lookup),
+    /// Send datagrams for good from one new socket, and wait until the first is answered; [`Told::Done`].
+    Chat {
+        /// Where to.
+        server: SocketAddr,
+        /// Whether to connect the socket first.
+        connected: bool,
+    },
     /// Send an echo request by a raw socket and wait for the answer; [`Told::Done`].
     Ping(IpAddr),
     /// Listen on this port, over TCP and UDP and both families, and send back what comes; [`Told::Done`].
@@ -218,6 +225,7 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
             octets,
         } => insist(server, connected, &octets).map(Told::Seen),
         Ask::WhoAnswers(lookup) => who_answers(&lookup).map(Told::Seen),
+        Ask::Chat { server, connected } => chat(server, connected).map(|()| Told::Done),
         Ask::Ping(address) => ping(address).map(|()| Told::Done),
         Ask::Listen(port) => listen(port).map(|()| Told::Done),
         Ask::Flood(what) => flood(&what).map(|()| Told::Done),
@@ -351,6 +359,22 @@ fn who_answers(lookup: &Lookup) -> Result<SocketAddr> {
         "another's answer"
     );
     Ok(from)
+}
+
+fn chat(server: SocketAddr, connected: bool) -> Result<()> {
+    let socket = send(server, connected, b"hello")?;
+    answered(&socket, server)?;
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_millis(50));
+            // What becomes of it, others see.
+            let _ = match connected {
+                true => socket.send(b"hello"),
+                false => socket.send_to(b"hello", server),
+            };
+        }
+    });
+    Ok(())
 }
 
 fn ping(address: IpAddr) -> Result<()> {

@@ -16,6 +16,7 @@ use steer_common::{
     },
 };
 
+mod process;
 mod scope;
 
 const SERVER: Address = Address::v4([203, 0, 113, 7]);

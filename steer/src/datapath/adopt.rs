@@ -15,7 +15,7 @@ use super::{Datapath, error::Error, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 11] = [
+pub(super) const KEPT: [&str; 12] = [
     "ADDRS",
     "NAMES",
     "FLOWS",
@@ -24,6 +24,7 @@ pub(super) const KEPT: [&str; 11] = [
     "HELLOS",
     "STATS",
     "LED",
+    "YOUNG",
     "ELSEWHERE",
     "EVENTS",
     "SEGMENTS",

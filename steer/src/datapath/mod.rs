@@ -52,7 +52,7 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 24] = [
     "CONFIG",
     "RULES",
     "RULESETS",
@@ -73,6 +73,7 @@ const MAPS: [&str; 23] = [
     "ASKED",
     "CGROUPS",
     "LED",
+    "YOUNG",
     "ELSEWHERE",
     "EVENTS",
     "SEGMENTS",
@@ -427,7 +428,7 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 13] = [
+    const TABLES: [&str; 14] = [
         "ADDRS",
         "NAMES",
         "FLOWS",
@@ -440,6 +441,7 @@ fn open_rules(room: Room) -> Result<Ebpf, Error> {
         "ASKED",
         "CGROUPS",
         "LED",
+        "YOUNG",
         "ELSEWHERE",
     ];
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];

@@ -242,6 +242,14 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     let old = server(1, false);
     let (connection, path) = open(&mut client, old)?;
     ensure!(path == Path::Direct, "before there is a scope: {path:?}");
+    for v6 in [false, true] {
+        for connected in [true, false] {
+            client.ask(&Ask::Chat {
+                server: server(1, v6),
+                connected,
+            })?;
+        }
+    }
     let steer = lab.lab.steer(&config, &[])?;
     let capture = Capture::begin(&lab.lab)?;
     ensure!(
