@@ -177,11 +177,23 @@ impl FlowKey {
         }
     }
 
-    /// A process's connection in `HELLOS`: by its socket alone, for its ends are translated on the way out.
+    /// A process's connection: by its socket alone, for its ends are translated on the way out.
     #[inline(always)]
     pub fn of_socket(cookie: Origin) -> Self {
         Self {
             origin: cookie,
+            protocol: TCP,
+            ..Self::default()
+        }
+    }
+
+    /// The connection of somebody who came to a process of a scope from outside: the process's end is translated on the way out,
+    /// and its socket is another than the one that listened.
+    #[inline(always)]
+    pub fn of_comer(comer: Address, port: Port) -> Self {
+        Self {
+            remote: comer,
+            remote_port: port,
             protocol: TCP,
             ..Self::default()
         }
@@ -338,15 +350,6 @@ fn by_address(tables: &impl Tables, packet: &Packet, vpn: Path) -> Course {
     }
 }
 
-/// The path of an unconnected datagram of a process: the key's near side is unspecified.
-#[inline(always)]
-pub fn datagram(tables: &impl Tables, key: &FlowKey) -> Course {
-    match kept(tables, key, Place::Unknown) {
-        Some(kept) => kept,
-        None => begin(tables, key, Place::Unknown, Path::DIRECT, 0),
-    }
-}
-
 /// Notes a flow that comes in to one behind a bridge, by a path, so that its replies leave the way it came.
 #[inline(always)]
 pub fn incoming(
@@ -407,7 +410,7 @@ fn hold_direct(tables: &impl Tables, key: &FlowKey) -> Option<Outcome> {
 
 /// What becomes of a packet whose flow keeps a path.
 #[inline(always)]
-fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Course> {
+pub(crate) fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Course> {
     let flow = tables.held(key, place)?;
     if place == Place::First && flow.state == FlowEntry::ENDS {
         tables.release(key);
@@ -424,8 +427,15 @@ fn kept(tables: &impl Tables, key: &FlowKey, place: Place) -> Option<Course> {
     })
 }
 
+/// What becomes of the first packet of a flow of somebody in no scope, or in one that only says which VPN rules mean.
 #[inline(always)]
-fn begin(tables: &impl Tables, key: &FlowKey, place: Place, vpn: Path, sequence: u32) -> Course {
+pub(crate) fn begin(
+    tables: &impl Tables,
+    key: &FlowKey,
+    place: Place,
+    vpn: Path,
+    sequence: u32,
+) -> Course {
     if matches!(place, Place::Later | Place::Last) {
         return Outcome::Left.into();
     }

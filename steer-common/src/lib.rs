@@ -8,6 +8,7 @@ pub mod dns;
 pub mod http;
 pub mod opening;
 pub mod packet;
+pub mod process;
 pub mod quic;
 pub mod scope;
 pub mod slot;

@@ -44,12 +44,29 @@ impl Address {
         Ipv6Addr::from(self.octets).to_canonical()
     }
 
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub fn is_v4(&self) -> bool {
+        let o = &self.octets;
+        *self == Self::v4([o[12], o[13], o[14], o[15]])
+    }
+
     /// Whether it is a link-local address of IPv4 (169.254.0.0/16, RFC 3927), which routers forward all the same: those of
     /// clouds, with what they tell of the host (169.254.169.254).
     #[inline(always)]
     pub fn is_link_local_v4(&self) -> bool {
         let o = &self.octets;
         o[12] == 169 && o[13] == 254 && *self == Self::v4([169, 254, o[14], o[15]])
+    }
+
+    /// Whether it is on the loopback device, or unspecified, which connects to that.
+    #[inline(always)]
+    pub fn is_loopback(&self) -> bool {
+        let o = &self.octets;
+        match self.is_v4() {
+            true => o[12] == 127 || o[12..] == [0; 4],
+            false => o[..15] == [0; 15] && o[15] <= 1,
+        }
     }
 
     /// Whether flows to it may be steered at all. What names the host itself, everybody or a single link never is:
@@ -418,6 +435,40 @@ impl ScopeEntry {
     };
 }
 
+/// Room in `CGROUPS`.
+pub const CGROUPS: usize = 1_024;
+
+/// Value of `CGROUPS`, keyed by a cgroup's id: what becomes of what the processes in it and below it send. Its path is a VPN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessScope {
+    /// As that of containers.
+    pub entry: ScopeEntry,
+    /// Who is asked their DNS questions over IPv4; unspecified if nobody is.
+    pub v4: Address,
+    /// The same over IPv6.
+    pub v6: Address,
+}
+
+impl ProcessScope {
+    /// Who is asked what somebody was to be asked, if there is anybody of his family.
+    #[inline(always)]
+    pub fn resolver(&self, asked: &Address) -> Option<Address> {
+        let resolver = if asked.is_v4() { self.v4 } else { self.v6 };
+        (resolver != Address::default()).then_some(resolver)
+    }
+}
+
+/// Key of `LED`, whose values are whom a process asked: its question went to the resolver of its scope.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LedKey {
+    /// The socket's cookie.
+    pub socket: Origin,
+    /// The resolver.
+    pub resolver: Address,
+}
+
 /// Key of `QUERIES`: a DNS question on its way.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -555,6 +606,10 @@ pub struct Config {
     pub relay: u32,
     /// Not zero: names are blocked, so what QUIC begins with is read where it takes a VPN, too.
     pub blocks: u32,
+    /// Not zero: processes are looked up in `CGROUPS`.
+    pub processes: u32,
+    /// Padding.
+    pub zero: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -612,7 +667,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -781,6 +836,8 @@ layout! {
     FlowEntry = 16,
     ScopeKey = 24,
     ScopeEntry = 16,
+    ProcessScope = 48,
+    LedKey = 24,
     Waits = 32,
     EmbeddedKey = 8,
     AskedKey = 16,
@@ -788,7 +845,7 @@ layout! {
     QueryKey = 48,
     QueryEntry = 16,
     Vpn = 32,
-    Config = 416,
+    Config = 424,
     Learned = 336,
     Steered = 72,
     HelloEntry = 16,

@@ -17,6 +17,7 @@ mod lessons;
 mod maps;
 mod names;
 mod pieces;
+mod processes;
 mod reenter;
 mod relay;
 mod scopes;
@@ -154,6 +155,20 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     allow(outcome)
 }
 
+/// A process is given what came to it over IPv4.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    sockets::recvmsg4(Sock::new(ctx.sock_addr));
+    1
+}
+
+/// A process is given what came to it over IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    sockets::recvmsg6(Sock::new(ctx.sock_addr));
+    1
+}
+
 #[inline(always)]
 fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
     skb.packet(Slot::SOFTIRQ)?;
@@ -254,6 +269,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         if strays(skb, packet, config) {
             return Err(Outcome::WrongPath);
         }
+        processes::leaves(skb, slot, cookie)?;
         let by_vpn = config.by_mark(skb.mark()).is_vpn();
         hellos::see(skb, slot, cookie, by_vpn)?;
         initials::see(skb, slot, cookie, false, false)?;
@@ -267,6 +283,7 @@ fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     skb.packet(Slot::SOFTIRQ)?;
     relay::at_embedded(skb, Slot::SOFTIRQ)?;
+    processes::comes(skb, Slot::SOFTIRQ, skb.cookie())?;
     names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
     usage::account(skb, Slot::SOFTIRQ, of_process(skb, config, 1));
     Ok(Outcome::Left)

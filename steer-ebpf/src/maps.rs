@@ -16,9 +16,10 @@ use steer_common::{
     stats::{COUNTERS, Outcome, Stats},
     tls::Hello,
     types::{
-        AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
-        HelloEntry, LISTENERS, Learned, NameEntry, NameKey, NetEntry, Origin, Path, Piece,
-        QueryEntry, QueryKey, RuleEntry, SCOPES as SCOPES_ROOM, ScopeEntry, ScopeKey,
+        AddrEntry, Address, AskedEntry, AskedKey, CGROUPS as CGROUPS_ROOM, Config, EmbeddedKey,
+        FlowEntry, FlowKey, HelloEntry, LISTENERS, Learned, LedKey, NameEntry, NameKey, NetEntry,
+        Origin, Path, Piece, ProcessScope, QueryEntry, QueryKey, RuleEntry, SCOPES as SCOPES_ROOM,
+        ScopeEntry, ScopeKey,
     },
     usage::{self, Traffic, UsageKey, Volume},
 };
@@ -71,6 +72,15 @@ pub static HOME: LpmTrie<Address, u32, { usage::HOME }> = LpmTrie::new();
 /// In which scope containers are.
 #[btf_map]
 pub static SCOPES: HashMap<ScopeKey, ScopeEntry, { SCOPES_ROOM }, ON_DEMAND> = HashMap::new();
+/// In which scopes processes are, by the ids of cgroups.
+#[btf_map]
+pub static CGROUPS: HashMap<u64, ProcessScope, { CGROUPS_ROOM }, ON_DEMAND> = HashMap::new();
+/// Whom they asked whose questions went to the resolvers of their scopes.
+#[btf_map]
+pub static LED: LruHashMap<LedKey, Address, 4_096> = LruHashMap::new();
+/// Datagram sockets of processes that were in a scope already when they made them.
+#[btf_map]
+pub static YOUNG: LruHashMap<Origin, u32, 16_384> = LruHashMap::new();
 /// In which scopes those are in whose namespaces Docker's own resolver listens.
 #[btf_map]
 pub static EMBEDDED: HashMap<EmbeddedKey, ScopeEntry, { LISTENERS }, ON_DEMAND> = HashMap::new();

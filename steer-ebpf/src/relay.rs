@@ -16,6 +16,7 @@ use crate::{
     maps::{ASKED, ELSEWHERE, EMBEDDED, Scratch, Slot, config},
     names::{self, AT_EMBEDDED},
     pieces::{self, What},
+    processes,
     skb::Skb,
     tables::ANY,
 };
@@ -97,7 +98,7 @@ fn relay(skb: Skb, slot: Slot, origin: Origin, name: u64) -> Result<(), Outcome>
         lesson,
         ..
     } = slot.scratch()?;
-    if skb.is_of_process() && ELSEWHERE.get_ptr(&origin).is_some() {
+    if skb.is_of_process() && (ELSEWHERE.get_ptr(&origin).is_some() || processes::leads(skb)) {
         return Ok(());
     }
     let config = config()?;

@@ -5,16 +5,18 @@ use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt},
 };
 use steer_common::{
-    decide::{self, Course, Tables as _},
+    decide::{Course, Tables as _},
+    dns,
     packet::{TCP, UDP},
+    process,
     stats::{Action, Outcome},
-    types::{Address, Config, FlowKey, Path, Port, Verdict, Vpn},
+    types::{Address, Config, FlowKey, Port, ProcessScope, ScopeEntry, Verdict, Vpn},
 };
 
 use crate::{
     hellos, initials,
     maps::{NETNS, config},
-    relay,
+    processes, relay,
     tables::Maps,
 };
 
@@ -50,6 +52,26 @@ impl Sock {
         octets[8..12].copy_from_slice(&c.to_ne_bytes());
         octets[12..].copy_from_slice(&d.to_ne_bytes());
         Address::new(octets)
+    }
+
+    #[inline(always)]
+    fn set_remote4(self, address: &Address) {
+        let [.., a, b, c, d] = *address.octets();
+        // SAFETY: the kernel hands the program a valid context, and the verifier checks that this field may be written.
+        unsafe { (*self.addr).user_ip4 = u32::from_ne_bytes([a, b, c, d]) };
+    }
+
+    #[inline(always)]
+    fn set_remote6(self, address: &Address) {
+        let [a, b, c, d] = words(address.octets());
+        // SAFETY: the kernel hands the program a valid context, and the verifier checks that these fields may be written.
+        unsafe {
+            let field = &raw mut (*self.addr).user_ip6;
+            (*field)[0] = a;
+            (*field)[1] = b;
+            (*field)[2] = c;
+            (*field)[3] = d;
+        }
     }
 
     #[inline(always)]
@@ -103,36 +125,61 @@ impl Sock {
     }
 }
 
-/// A socket is made: it goes past a VPN that has the default route, until it connects to somebody of the VPN's.
+/// A socket is made: it goes past a VPN that has the default route, until it connects to somebody of the VPN's. One of a scope by
+/// which neither connections nor datagrams are had takes the VPN from the start.
 #[inline(always)]
 pub fn created(sock: *mut bpf_sock) {
+    const DATAGRAMS: u32 = 2;
+    const RAW: u32 = 3;
     let Ok(config) = config() else { return };
+    let scope = processes::current(config);
+    if config.bypass == 0 && scope.is_none() {
+        return;
+    }
     // SAFETY: the helper takes the context it was handed.
-    let elsewhere =
-        || config.netns != 0 && unsafe { bpf_get_netns_cookie(sock.cast()) } != config.netns;
-    if config.bypass != 0 && !elsewhere() {
-        // SAFETY: the kernel hands the program a valid context, and programs of this kind may write its mark.
-        unsafe { (*sock).mark = (*sock).mark & !config.mask | config.bypass };
+    if config.netns != 0 && unsafe { bpf_get_netns_cookie(sock.cast()) } != config.netns {
+        if scope.is_some() {
+            // SAFETY: likewise.
+            processes::elsewhere(unsafe { bpf_get_socket_cookie(sock.cast()) });
+        }
+        return;
+    }
+    // SAFETY: the kernel hands the program a valid context.
+    let (kind, protocol) = unsafe { ((*sock).type_, (*sock).protocol) };
+    if scope.is_some_and(|scope| process::isolates(&scope.entry)) && kind == DATAGRAMS {
+        // SAFETY: the helper takes the context it was handed.
+        processes::is_made(unsafe { bpf_get_socket_cookie(sock.cast()) });
+    }
+    let mut mark = config.bypass;
+    if let Some(ProcessScope { entry, .. }) = scope
+        && entry.default == ScopeEntry::VPN
+        && (kind == RAW || !matches!(protocol, TCP | UDP))
+    {
+        mark = config.vpn(entry.path).mark;
+    }
+    if mark != 0 {
+        // SAFETY: likewise, and programs of this kind may write its mark.
+        unsafe { (*sock).mark = (*sock).mark & !config.mask | mark };
     }
 }
 
 /// A socket connects over IPv4.
 #[inline(always)]
 pub fn connect4(sock: Sock) -> Result<Outcome, Outcome> {
-    connect(sock, sock.remote4())
+    connect(sock, sock.remote4(), Sock::set_remote4)
 }
 
 /// A socket connects over IPv6, which may carry a mapped IPv4 address.
 #[inline(always)]
 pub fn connect6(sock: Sock) -> Result<Outcome, Outcome> {
-    connect(sock, sock.remote6())
+    connect(sock, sock.remote6(), Sock::set_remote6)
 }
 
 /// A socket sends an unconnected datagram over IPv4.
 #[inline(always)]
 pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
     let maps = Maps { config: config()? };
-    let Course { outcome, path } = datagram(sock, &maps, sock.remote4())?;
+    let Course { outcome, path } = datagram(sock, &maps, sock.remote4(), Sock::set_remote4)?;
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
@@ -155,7 +202,7 @@ pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
 #[inline(always)]
 pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
     let maps = Maps { config: config()? };
-    let Course { outcome, path } = datagram(sock, &maps, sock.remote6())?;
+    let Course { outcome, path } = datagram(sock, &maps, sock.remote6(), Sock::set_remote6)?;
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
@@ -180,6 +227,31 @@ pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
     Ok(outcome)
 }
 
+/// A socket is given an answer over IPv4: it comes from whom it asked.
+#[inline(always)]
+pub fn recvmsg4(sock: Sock) {
+    if may_be_led(sock)
+        && let Some(asked) = processes::asked(sock.cookie(), sock.remote4())
+    {
+        sock.set_remote4(&asked);
+    }
+}
+
+/// A socket is given an answer over IPv6, or over IPv4 with a mapped address.
+#[inline(always)]
+pub fn recvmsg6(sock: Sock) {
+    if may_be_led(sock)
+        && let Some(asked) = processes::asked(sock.cookie(), sock.remote6())
+    {
+        sock.set_remote6(&asked);
+    }
+}
+
+#[inline(always)]
+fn may_be_led(sock: Sock) -> bool {
+    config().is_ok_and(|config| config.processes != 0) && sock.port().number() == dns::PORT
+}
+
 /// A socket connects: tells in which network namespace, if that was asked.
 #[inline(always)]
 pub fn tell_netns(sock: Sock) {
@@ -190,31 +262,48 @@ pub fn tell_netns(sock: Sock) {
 }
 
 #[inline(always)]
-fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
+fn connect(sock: Sock, remote: Address, lead: impl Fn(Sock, &Address)) -> Result<Outcome, Outcome> {
     let config = config()?;
+    let scope = processes::current(config);
     if sock.is_elsewhere(config) {
-        relay::elsewhere(sock.cookie(), sock.port());
-        return Ok(Outcome::OtherNetns);
+        return passes_a_bridge(sock, scope);
     }
     if sock.protocol() == TCP {
         hellos::connects(sock.cookie(), sock.port());
     }
     let maps = Maps { config };
-    let matched = maps.address(&remote, Path::DIRECT);
-    if matched.verdict == Verdict::BLOCK {
-        maps.refuse(&flow(sock, remote), &matched, 0);
-        return Err(Outcome::Refused);
-    }
     let before = sock.mark();
     let others = before & !config.mask;
-    if matched.verdict.is_vpn() {
-        let path = matched.verdict.named();
+    if let Some(resolver) = led(sock, scope, &remote)? {
+        let mark = config.vpn(entry(scope).path).mark;
+        if mark == 0 || !sock.set_mark(others | mark) {
+            return Err(Outcome::NotMarked);
+        }
+        lead(sock, &resolver);
+        return Ok(Outcome::Begun);
+    }
+    let scope = entry(scope);
+    let (matched, Course { outcome, path }) = process::toward(&maps, &scope, &remote, sock.port());
+    if outcome == Outcome::Refused {
+        maps.refuse(&flow(sock, remote), &matched, 0);
+    }
+    if outcome.action() == Action::Drop {
+        return Err(outcome);
+    }
+    if path.is_vpn() {
         let mark = config.vpn(path).mark;
         if mark == 0 || !sock.set_mark(others | mark) {
             return Err(Outcome::NotMarked);
         }
-        maps.tell(&flow(sock, remote), &matched, path, 0);
-        return Ok(Outcome::Begun);
+        let by_default = process::by_default(&scope, &matched);
+        maps.tell(&flow(sock, remote), &matched, path, by_default);
+        return Ok(outcome);
+    }
+    if process::isolates(&scope) && outcome == Outcome::Direct {
+        let key = process::connected(sock.cookie(), sock.protocol(), remote, sock.port());
+        if !maps.hold(&key, path) {
+            return Err(Outcome::FlowsFull);
+        }
     }
     if sock.protocol() == UDP && matched.verdict == Verdict::NONE {
         initials::begins(&FlowKey::of_datagrams(sock.cookie(), remote, sock.port()));
@@ -224,17 +313,29 @@ fn connect(sock: Sock, remote: Address) -> Result<Outcome, Outcome> {
     if before != direct && !sock.set_mark(direct) && config.by_mark(before).is_vpn() {
         return Err(Outcome::NotMarked);
     }
-    Ok(matched.left_alone())
+    Ok(outcome)
 }
 
 #[inline(always)]
-fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Course, Outcome> {
+fn datagram(
+    sock: Sock,
+    maps: &Maps,
+    remote: Address,
+    lead: impl Fn(Sock, &Address),
+) -> Result<Course, Outcome> {
+    let scope = processes::current(maps.config);
     if sock.is_elsewhere(maps.config) {
-        relay::elsewhere(sock.cookie(), sock.port());
-        return Ok(Outcome::OtherNetns.into());
+        return passes_a_bridge(sock, scope).map(Course::from);
+    }
+    if let Some(resolver) = led(sock, scope, &remote)? {
+        lead(sock, &resolver);
+        return Ok(Course {
+            outcome: Outcome::Stateless,
+            path: entry(scope).path,
+        });
     }
     let key = FlowKey::of_datagrams(sock.cookie(), remote, sock.port());
-    let course = decide::datagram(maps, &key);
+    let course = process::datagram(maps, &entry(scope), &key);
     if course.outcome.action() == Action::Drop {
         return Err(course.outcome);
     }
@@ -242,6 +343,38 @@ fn datagram(sock: Sock, maps: &Maps, remote: Address) -> Result<Course, Outcome>
         initials::begins(&key);
     }
     Ok(course)
+}
+
+/// What is said of somebody in no scope, too.
+#[inline(always)]
+fn entry(scope: Option<&ProcessScope>) -> ScopeEntry {
+    scope.map_or(ScopeEntry::NONE, |scope| scope.entry)
+}
+
+/// A socket in another network namespace, whose packets are judged there.
+#[inline(always)]
+fn passes_a_bridge(sock: Sock, scope: Option<&ProcessScope>) -> Result<Outcome, Outcome> {
+    if scope.is_some() {
+        processes::elsewhere(sock.cookie());
+    } else {
+        relay::elsewhere(sock.cookie(), sock.port());
+    }
+    Ok(Outcome::OtherNetns)
+}
+
+/// The resolver that a question goes to instead, if it is one that is led; an error if there is none of its family.
+#[inline(always)]
+fn led(
+    sock: Sock,
+    scope: Option<&ProcessScope>,
+    asked: &Address,
+) -> Result<Option<Address>, Outcome> {
+    let Some(scope) = scope.filter(|scope| process::is_led(&scope.entry, sock.port())) else {
+        return Ok(None);
+    };
+    let resolver = scope.resolver(asked).ok_or(Outcome::Isolated)?;
+    processes::led(sock.cookie(), asked, resolver)?;
+    Ok(Some(resolver))
 }
 
 #[inline(always)]

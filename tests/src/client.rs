@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use hickory_proto::{
     op::{Message, Query},
     rr::{Name, RecordType},
 };
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType};
 use serde::{Deserialize, Serialize};
 
 use crate::pace::patience;
@@ -76,6 +77,19 @@ pub enum Ask {
         /// What to send.
         octets: Vec<u8>,
     },
+    /// Look up a name from a socket that is not connected; [`Told::Seen`] says who answered.
+    WhoAnswers(Lookup),
+    /// Send datagrams for good from one new socket, and wait until the first is answered; [`Told::Done`].
+    Chat {
+        /// Where to.
+        server: SocketAddr,
+        /// Whether to connect the socket first.
+        connected: bool,
+    },
+    /// Send an echo request by a raw socket and wait for the answer; [`Told::Done`].
+    Ping(IpAddr),
+    /// Listen on this port, over TCP and UDP and both families, and send back what comes; [`Told::Done`].
+    Listen(u16),
     /// Send datagrams that nobody waits for; [`Told::Done`].
     Flood(Flood),
     /// Look up so many names, `aNUMBER.` and then the one given, from one socket; [`Told::Done`].
@@ -210,6 +224,10 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
             connected,
             octets,
         } => insist(server, connected, &octets).map(Told::Seen),
+        Ask::WhoAnswers(lookup) => who_answers(&lookup).map(Told::Seen),
+        Ask::Chat { server, connected } => chat(server, connected).map(|()| Told::Done),
+        Ask::Ping(address) => ping(address).map(|()| Told::Done),
+        Ask::Listen(port) => listen(port).map(|()| Told::Done),
         Ask::Flood(what) => flood(&what).map(|()| Told::Done),
         Ask::ResolveMany(lookup, count) => resolve_many(&lookup, count).map(|()| Told::Done),
         Ask::Datagrams(servers) => {
@@ -326,6 +344,79 @@ fn ask_datagram(
         }
     }
     bail!("{resolver} did not answer in {} s", limit().as_secs())
+}
+
+fn who_answers(lookup: &Lookup) -> Result<SocketAddr> {
+    let (message, _) = question(lookup)?;
+    let socket = UdpSocket::bind(unspecified(lookup.resolver))?;
+    socket.set_read_timeout(Some(limit()))?;
+    socket.send_to(&message.to_vec()?, lookup.resolver)?;
+    let mut buffer = [0; 4096];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let answer = Message::from_vec(&buffer[..length])?;
+    ensure!(
+        answer.metadata.id == message.metadata.id,
+        "another's answer"
+    );
+    Ok(from)
+}
+
+fn chat(server: SocketAddr, connected: bool) -> Result<()> {
+    let socket = send(server, connected, b"hello")?;
+    answered(&socket, server)?;
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_millis(50));
+            // What becomes of it, others see.
+            let _ = match connected {
+                true => socket.send(b"hello"),
+                false => socket.send_to(b"hello", server),
+            };
+        }
+    });
+    Ok(())
+}
+
+fn ping(address: IpAddr) -> Result<()> {
+    const V4: [u8; 8] = [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1];
+    const V6: [u8; 8] = [128, 0, 0, 0, 0x12, 0x34, 0, 1];
+    let (family, protocol, request, answer) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, V4, 0),
+        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, V6, 129),
+    };
+    let socket = nix::sys::socket::socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(limit()))?;
+    socket.send_to(&request, SocketAddr::new(address, 0))?;
+    let start = Instant::now();
+    let mut buffer = [0; 256];
+    while start.elapsed() < limit() {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        // Over IPv4 it has its header.
+        let at = if address.is_ipv4() { 20 } else { 0 };
+        if from.ip() == address && length > at && buffer[at] == answer {
+            return Ok(());
+        }
+    }
+    bail!("{address} does not answer")
+}
+
+fn listen(port: u16) -> Result<()> {
+    let listener = TcpListener::bind(("::", port))?;
+    let socket = UdpSocket::bind(("::", port))?;
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut stream.try_clone()?, &mut stream));
+        }
+    });
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            // Whoever is not answered tells.
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    });
+    Ok(())
 }
 
 fn ask_stream(resolver: SocketAddr, packet: &[u8]) -> Result<Vec<u8>> {

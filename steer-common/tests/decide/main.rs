@@ -16,6 +16,7 @@ use steer_common::{
     },
 };
 
+mod process;
 mod scope;
 
 const SERVER: Address = Address::v4([203, 0, 113, 7]);
@@ -226,7 +227,10 @@ fn what_is_blocked_does_not_begin() {
     let model = Model::default();
     model.say(Verdict::BLOCK);
     let key = FlowKey::of_datagrams(5, SERVER, Port::new(443));
-    assert_eq!(decide::datagram(&model, &key).outcome, Outcome::Refused);
+    assert_eq!(
+        steer_common::process::datagram(&model, &ScopeEntry::NONE, &key).outcome,
+        Outcome::Refused
+    );
     let error = Packet {
         quoted: UDP,
         ..packet(1, Place::Later, 443)

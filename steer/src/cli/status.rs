@@ -221,6 +221,13 @@ fn scope(it: &ScopeFact) -> String {
 
 /// Who is in it.
 fn members(it: &ScopeFact) -> String {
+    if it.scope.starts_with("cgroup ") {
+        return match it.processes {
+            Some(1) => "1 process".to_owned(),
+            Some(count) => format!("{count} processes"),
+            None => "its cgroup is not there yet".to_owned(),
+        };
+    }
     let on = match it.networks.as_slice() {
         [] => String::new(),
         [one] => format!(" on the network {one}"),
@@ -326,6 +333,7 @@ mod tests {
                             why_not: Some("\"web\" does not run".to_owned()),
                         },
                     ],
+                    processes: None,
                 },
                 ScopeFact {
                     scope: "label steer.path=none".to_owned(),
@@ -337,6 +345,7 @@ mod tests {
                     networks: Vec::new(),
                     containers: Vec::new(),
                     forwards: Vec::new(),
+                    processes: None,
                 },
             ],
             waiting: vec![WaitingFact {

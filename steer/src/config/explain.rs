@@ -214,6 +214,10 @@ pub(super) const SCOPE: Section = Section {
             expects: "a string: a Compose project such as \"media\"",
         },
         Key {
+            name: "cgroup",
+            expects: "a string: the path of a cgroup such as \"system.slice/app.service\"",
+        },
+        Key {
             name: "vpn",
             expects: "a string: the name of a VPN such as \"us\"",
         },

@@ -83,6 +83,7 @@ pub(super) struct FileScope {
     pub(super) container: Option<Sourced<String>>,
     pub(super) label: Option<Sourced<String>>,
     pub(super) compose: Option<Sourced<String>>,
+    pub(super) cgroup: Option<Sourced<String>>,
     pub(super) vpn: Option<Sourced<String>>,
     pub(super) default: Option<Sourced<String>>,
     pub(super) dns: Vec<Sourced<String>>,
@@ -187,6 +188,7 @@ impl ConfigFile {
                 container: value.container.map(one),
                 label: value.label.map(one),
                 compose: value.compose.map(one),
+                cgroup: value.cgroup.map(one),
                 vpn: value.vpn.map(one),
                 default: value.default.map(one),
                 dns: value
@@ -396,6 +398,7 @@ struct RawScope {
     container: Option<Spanned<String>>,
     label: Option<Spanned<String>>,
     compose: Option<Spanned<String>>,
+    cgroup: Option<Spanned<String>>,
     vpn: Option<Spanned<String>>,
     default: Option<Spanned<String>>,
     dns: Option<Several>,

@@ -79,6 +79,7 @@ impl Settings {
             "container": null,
             "label": null,
             "compose": null,
+            "cgroup": null,
             "vpn": scope.vpn.map(|vpn| &self.vpns[vpn.0].name),
             "default": scope.default.to_string(),
             "dns": scope.dns,

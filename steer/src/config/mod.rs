@@ -166,6 +166,31 @@ impl Settings {
         of_scopes.chain(of_names).collect()
     }
 
+    /// Whether there are scopes of containers, of which Docker has to tell.
+    pub fn scopes_containers(&self) -> bool {
+        self.scopes
+            .iter()
+            .any(|scope| scope.selector.is_of_containers())
+    }
+
+    /// The cgroups of scopes, each with the scope's place.
+    pub fn scoped_cgroups(&self) -> impl Iterator<Item = (usize, Sourced<CgroupChoice>)> {
+        let scopes = self.scopes.iter().enumerate();
+        scopes.filter_map(|(place, scope)| match &scope.selector {
+            Selector::Cgroup(path) => {
+                let choice = CgroupChoice::Path(path.clone());
+                Some((place, Sourced::new(choice, scope.origin.clone())))
+            }
+            _ => None,
+        })
+    }
+
+    /// All cgroups whose processes are steered: those to attach to, and those of scopes.
+    pub fn all_cgroups(&self) -> Vec<Sourced<CgroupChoice>> {
+        let of_scopes = self.scoped_cgroups().map(|(_, choice)| choice);
+        self.cgroups.iter().cloned().chain(of_scopes).collect()
+    }
+
     /// The default one of the VPNs.
     pub fn vpn(&self) -> &VpnSettings {
         &self.vpns[self.default_vpn.0]

@@ -15,8 +15,19 @@ use super::{Datapath, error::Error, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 9] = [
-    "ADDRS", "NAMES", "FLOWS", "DIRECT", "QUERIES", "HELLOS", "STATS", "EVENTS", "SEGMENTS",
+pub(super) const KEPT: [&str; 12] = [
+    "ADDRS",
+    "NAMES",
+    "FLOWS",
+    "DIRECT",
+    "QUERIES",
+    "HELLOS",
+    "STATS",
+    "LED",
+    "YOUNG",
+    "ELSEWHERE",
+    "EVENTS",
+    "SEGMENTS",
 ];
 
 /// What there is of a killed run.

@@ -58,7 +58,7 @@ pub(super) const BRIDGE: [(&str, TcAttachType); 2] = [
     ("bridge_egress", TcAttachType::Egress),
 ];
 /// The programs of a cgroup.
-pub(super) const CGROUP: [&str; 7] = [
+pub(super) const CGROUP: [&str; 9] = [
     "cgroup_egress",
     "cgroup_ingress",
     "sock_create",
@@ -66,6 +66,8 @@ pub(super) const CGROUP: [&str; 7] = [
     "connect6",
     "sendmsg4",
     "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
 ];
 
 /// Links by what they hold on to: dropped, they detach.

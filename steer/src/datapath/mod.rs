@@ -35,7 +35,7 @@ pub use self::{
     learn::Lesson,
     pins::{Left, Pins, Targets, cgroup_id},
     rules::NewRules,
-    scopes::{Listeners, Scopes},
+    scopes::{Listeners, Processes, Scopes},
     view::{Table, View},
 };
 use crate::host::NetnsCookie;
@@ -52,10 +52,31 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
 }
 
 /// The maps that are pinned.
-const MAPS: [&str; 20] = [
-    "CONFIG", "RULES", "RULESETS", "NETS", "NETSETS", "ADDRS", "NAMES", "FLOWS", "DIRECT",
-    "QUERIES", "HELLOS", "STATS", "TRAFFIC", "USAGE", "HOME", "SCOPES", "EMBEDDED", "ASKED",
-    "EVENTS", "SEGMENTS",
+const MAPS: [&str; 24] = [
+    "CONFIG",
+    "RULES",
+    "RULESETS",
+    "NETS",
+    "NETSETS",
+    "ADDRS",
+    "NAMES",
+    "FLOWS",
+    "DIRECT",
+    "QUERIES",
+    "HELLOS",
+    "STATS",
+    "TRAFFIC",
+    "USAGE",
+    "HOME",
+    "SCOPES",
+    "EMBEDDED",
+    "ASKED",
+    "CGROUPS",
+    "LED",
+    "YOUNG",
+    "ELSEWHERE",
+    "EVENTS",
+    "SEGMENTS",
 ];
 
 /// How many rules of each kind there is room for.
@@ -407,7 +428,7 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 11] = [
+    const TABLES: [&str; 14] = [
         "ADDRS",
         "NAMES",
         "FLOWS",
@@ -418,6 +439,9 @@ fn open_rules(room: Room) -> Result<Ebpf, Error> {
         "SCOPES",
         "EMBEDDED",
         "ASKED",
+        "CGROUPS",
+        "LED",
+        "YOUNG",
         "ELSEWHERE",
     ];
     const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];

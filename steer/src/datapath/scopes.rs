@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use steer_common::types::{AskedEntry, AskedKey, EmbeddedKey, FlowKey, Path, ScopeEntry, ScopeKey};
+use steer_common::types::{
+    AskedEntry, AskedKey, EmbeddedKey, FlowKey, Path, ProcessScope, ScopeEntry, ScopeKey,
+};
 
 use super::{Datapath, error::Error, in_map};
 
 const NAME: &str = "SCOPES";
 const LISTENERS: &str = "EMBEDDED";
+const PROCESSES: &str = "CGROUPS";
 
 /// What the programs are told.
 pub type Scopes = BTreeMap<ScopeKey, ScopeEntry>;
@@ -15,7 +18,28 @@ pub type Scopes = BTreeMap<ScopeKey, ScopeEntry>;
 /// Where Docker's own resolver listens, for whom.
 pub type Listeners = BTreeMap<EmbeddedKey, ScopeEntry>;
 
+/// In which scopes processes are, by the ids of cgroups.
+pub type Processes = BTreeMap<u64, ProcessScope>;
+
 impl Datapath {
+    /// Tells the programs in which scopes processes are now, given what was told before.
+    ///
+    /// # Errors
+    /// When the map cannot be written: it is full.
+    pub fn set_processes(&mut self, before: &Processes, now: &Processes) -> Result<(), Error> {
+        let mut map = self.hash_mut::<u64, ProcessScope>(PROCESSES)?;
+        for (cgroup, scope) in now {
+            if before.get(cgroup) != Some(scope) {
+                map.insert(cgroup, scope, 0).map_err(in_map(PROCESSES))?;
+            }
+        }
+        for gone in before.keys().filter(|it| !now.contains_key(*it)) {
+            // Gone already is as good.
+            let _ = map.remove(gone);
+        }
+        Ok(())
+    }
+
     /// Tells the programs in which scopes bridges and containers are now, given what was told before. Those that are no more are
     /// unknown again.
     ///

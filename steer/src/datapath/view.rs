@@ -9,8 +9,8 @@ use aya::{
 use steer_common::{
     stats::Stats,
     types::{
-        AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, RuleEntry,
-        ScopeEntry, ScopeKey,
+        AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry, ProcessScope,
+        RuleEntry, ScopeEntry, ScopeKey,
     },
 };
 
@@ -131,6 +131,14 @@ impl View {
     /// When the map cannot be read.
     pub fn scopes(&self) -> Result<Table<ScopeKey, ScopeEntry>, Error> {
         self.table("SCOPES")
+    }
+
+    /// In which scope processes are, by the ids of cgroups, likewise.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn processes(&self) -> Result<Table<u64, ProcessScope>, Error> {
+        self.table("CGROUPS")
     }
 
     fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, Error> {

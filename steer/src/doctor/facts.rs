@@ -28,6 +28,8 @@ pub struct Facts {
     pub cgroups: Looked<Vec<Cgroup>>,
     /// What is to be known of them, a sentence each.
     pub cgroup_notes: Vec<String>,
+    /// The cgroups of scopes that are not there, a sentence each.
+    pub cgroups_awaited: Vec<String>,
     /// The interfaces.
     pub links: Looked<Vec<Link>>,
     /// Their sizes and counts.

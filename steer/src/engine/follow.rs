@@ -132,6 +132,9 @@ impl Engine {
     pub(super) fn follow_cgroups(&mut self) -> Result<(), Error> {
         const A_WHILE: Duration = Duration::from_secs(60);
         self.hurry = self.hurry.and_then(Hurry::go_on);
+        for note in self.follow_processes()? {
+            self.report.note(&note);
+        }
         let gone: Vec<_> = self
             .cgroups
             .extract_if(.., |known| cgroup_id(&known.path).ok() != Some(known.id))
@@ -145,7 +148,7 @@ impl Engine {
             return Ok(());
         };
         let mut found = false;
-        for cgroup in Hierarchy::read()?.present(&self.settings.cgroups) {
+        for cgroup in Hierarchy::read()?.present(&self.settings.all_cgroups()) {
             if self.cgroups.iter().all(|known| known.id != cgroup.id) {
                 let attached = self.datapath.attach_cgroup(&cgroup.path);
                 if unless_gone(attached)?.is_some() {
@@ -169,7 +172,8 @@ impl Engine {
     pub(super) fn hurry(&mut self, names: &BTreeSet<OsString>) {
         const MOMENT: Duration = Duration::from_secs(1);
         let known = self.cgroups.iter().map(|cgroup| cgroup.path.as_path());
-        let wanted = Hierarchy::paths(&self.settings.cgroups);
+        let choices = self.settings.all_cgroups();
+        let wanted = Hierarchy::paths(&choices);
         let concerns = known
             .chain(wanted)
             .flat_map(Path::components)
@@ -186,7 +190,7 @@ impl Engine {
 
     /// Has the kernel tell where wanted cgroups come and go.
     pub(super) fn watch_cgroups(&mut self) -> Result<(), Error> {
-        let mut folders = Hierarchy::read()?.folders(&self.settings.cgroups);
+        let mut folders = Hierarchy::read()?.folders(&self.settings.all_cgroups());
         let attached = self.cgroups.iter();
         folders.extend(attached.filter_map(|cgroup| cgroup.path.parent().map(Path::to_owned)));
         let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;

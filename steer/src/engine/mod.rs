@@ -15,6 +15,7 @@ mod known;
 mod learn;
 mod lifetimes;
 mod pieces;
+mod processes;
 mod relay;
 mod reload;
 mod rulebook;
@@ -131,6 +132,8 @@ struct Engine {
     refusals: Refusals,
     relay: Relay,
     scoped: Scoped,
+    /// In which scopes processes are, as the programs were told.
+    processes: processes::Scoped,
     /// The interfaces as they were seen last.
     links: Vec<Link>,
     /// When the other names of a contested address were looked for last.
@@ -259,7 +262,8 @@ impl Engine {
             initials: Initials::new(),
             refusals: Refusals::new(),
             relay: Relay::new(),
-            scoped: Scoped::new(&settings.scopes, &settings.docker.value),
+            scoped: Scoped::new(&settings),
+            processes: processes::Scoped::default(),
             links: host.links.clone(),
             contested: None,
             log,
@@ -302,6 +306,7 @@ impl Engine {
         }
         engine.bridges = host.bridges.clone();
         host.notes.extend(engine.begin_scopes().await?);
+        host.notes.extend(engine.follow_processes()?);
         engine.follow_vpns(&host.vpns, &host.links).await?;
         host.notes.extend(engine.bypassed.note().cloned());
 

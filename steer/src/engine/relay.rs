@@ -60,8 +60,11 @@ impl Engine {
         if piece.by_vpn != 0 {
             return &self.settings.dns_vpn;
         }
-        let isolates = scopes.iter().filter(|it| it.default != Way::Direct);
-        let mut asked = isolates.chain(scopes).filter(|it| !it.dns.is_empty());
+        let of_containers = scopes.iter().filter(|it| it.selector.is_of_containers());
+        let isolates = of_containers.clone().filter(|it| it.default != Way::Direct);
+        let mut asked = isolates
+            .chain(of_containers)
+            .filter(|it| !it.dns.is_empty());
         asked.next().map_or(&[], |scope| &scope.dns)
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{Engine, Error};
 use crate::{
-    config::{DockerChoice, OnStop, Protocol, Scope, Way},
+    config::{DockerChoice, OnStop, Protocol, Scope, Settings, Way},
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
@@ -99,9 +99,10 @@ pub(super) struct Scoped {
 }
 
 impl Scoped {
-    pub(super) fn new(scopes: &[Scope], docker: &DockerChoice) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let docker = || Events::new(settings.docker.value.clone());
         Self {
-            events: (!scopes.is_empty()).then(|| Events::new(docker.clone())),
+            events: settings.scopes_containers().then(docker),
             asking: None,
             again: false,
             inventory: None,
@@ -206,10 +207,12 @@ impl Engine {
         let scopes = &self.settings.scopes;
         let named = !self.settings.dns_vpn.is_empty();
         let embeds = |scope: &Scope| scope.default != Way::Direct || !scope.dns.is_empty();
-        let embedded = scopes.iter().any(embeds);
+        let mut of_containers = scopes.iter().filter(|it| it.selector.is_of_containers());
+        let embedded = of_containers.any(embeds);
         self.config.relay =
             (u32::from(named) * relay::NAMES) | (u32::from(embedded) * relay::EMBEDDED);
-        self.config.scopes = u32::from(!scopes.is_empty());
+        self.config.scopes = u32::from(self.settings.scopes_containers());
+        self.config.processes = u32::from(self.settings.scoped_cgroups().next().is_some());
         self.datapath.configure(&self.config)?;
         if self.config.scopes == 0 {
             return Ok(Vec::new());
@@ -573,19 +576,7 @@ impl Engine {
 fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
     let entry = |id: &Option<ScopeId>| match id {
         None => ScopeEntry::NONE,
-        Some(ScopeId(number)) => {
-            let scope = &scopes[*number];
-            ScopeEntry {
-                default: match scope.default {
-                    Way::Vpn => ScopeEntry::VPN,
-                    Way::Direct => ScopeEntry::FREE,
-                    Way::Block => ScopeEntry::BLOCK,
-                },
-                dns: u32::from(!scope.dns.is_empty()),
-                scope: u32::try_from(number + 1).unwrap_or_default(),
-                path: scope.vpn.map_or(Path::DIRECT, VpnId::path),
-            }
-        }
+        Some(id) => entry_of(scopes, *id),
     };
     let each = ScopeEntry {
         default: ScopeEntry::EACH,
@@ -611,6 +602,21 @@ fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
         (key, entry(id))
     });
     bridges.chain(containers).collect()
+}
+
+/// What the programs are to be told of somebody in a scope.
+pub(super) fn entry_of(scopes: &[Scope], id: ScopeId) -> ScopeEntry {
+    let scope = &scopes[id.0];
+    ScopeEntry {
+        default: match scope.default {
+            Way::Vpn => ScopeEntry::VPN,
+            Way::Direct => ScopeEntry::FREE,
+            Way::Block => ScopeEntry::BLOCK,
+        },
+        dns: u32::from(!scope.dns.is_empty()),
+        scope: u32::try_from(id.0 + 1).unwrap_or_default(),
+        path: scope.vpn.map_or(Path::DIRECT, VpnId::path),
+    }
 }
 
 /// For whom Docker's own resolver listens where. Of two containers that it listens for at one port, the one that is not left alone

@@ -262,6 +262,12 @@ impl Hierarchy {
             .collect())
     }
 
+    /// The directory of a cgroup as the user wrote it, if it is there.
+    pub fn find(&self, path: &Path) -> Option<PathBuf> {
+        let found = self.named(path, &Origin::Default).ok()?;
+        Some(found.path)
+    }
+
     /// The directory of this process's own cgroup.
     pub fn own(&self) -> Option<PathBuf> {
         let cgroup = self.cgroup_of("self")?;

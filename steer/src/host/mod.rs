@@ -72,7 +72,12 @@ impl Host {
                 }
             });
         }
-        let cgroups = cgroup::Hierarchy::read()?.resolve(&settings.cgroups, &mut notes)?;
+        let hierarchy = cgroup::Hierarchy::read()?;
+        let mut cgroups = hierarchy.resolve(&settings.cgroups, &mut notes)?;
+        if settings.scoped_cgroups().next().is_some() {
+            // Those of scopes are awaited.
+            cgroups = hierarchy.present(&settings.all_cgroups());
+        }
         let networks = match docker::networks(&settings.docker, &links, &mut notes).await {
             Err(error @ HostError::Docker { .. }) if settings.waits() => {
                 notes.push(format!("{}: it is awaited", sentence(&error)));

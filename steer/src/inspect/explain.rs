@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use steer_common::{
     decide::Match,
     suffix::hash_name,
-    types::{self, AddrEntry, Address, NameEntry, NetEntry, ScopeEntry, ScopeKey, Verdict, source},
+    types::{
+        self, AddrEntry, Address, NameEntry, NetEntry, ProcessScope, ScopeEntry, ScopeKey, Verdict,
+        source,
+    },
 };
 
 use super::{
@@ -22,7 +25,7 @@ use super::{
     who::{self, Asker, AskerFact},
 };
 use crate::{
-    datapath::{Scopes, View},
+    datapath::{Scopes, View, cgroup_id},
     engine::monotonic,
     events::Name,
     host::{Link, link},
@@ -113,7 +116,7 @@ pub struct Explanation {
     pub addresses: Vec<AddressFact>,
     /// Who would connect.
     pub from: Option<AskerFact>,
-    /// In which scope he is, if there are scopes and he is behind a bridge.
+    /// In which scope he is, if there are scopes.
     pub scope: Option<AskerScope>,
     /// What would change it, a line each.
     pub changes: Vec<String>,
@@ -491,6 +494,9 @@ impl<'a> Facts<'a> {
         from: &AskerFact,
         links: &[Link],
     ) -> Result<Option<(ScopeEntry, AskerScope)>, Error> {
+        if let Some(cgroup) = &from.cgroup {
+            return self.scope_of_processes(cgroup);
+        }
         if self.view.config().scopes == 0 {
             return Ok(None);
         }
@@ -520,6 +526,25 @@ impl<'a> Facts<'a> {
             }
         }
         Ok(Some((entry, scope)))
+    }
+
+    /// The same of the processes in a cgroup: of the scopes that it lies in, the deepest one's.
+    fn scope_of_processes(
+        &self,
+        cgroup: &std::path::Path,
+    ) -> Result<Option<(ScopeEntry, AskerScope)>, Error> {
+        if self.view.config().processes == 0 {
+            return Ok(None);
+        }
+        let told = self.view.processes()?;
+        for above in cgroup.ancestors() {
+            let id = cgroup_id(above).unwrap_or_default();
+            if let Some(ProcessScope { entry, .. }) = told.get(&id)? {
+                return Ok(Some((entry, self.asker_scope(&entry))));
+            }
+        }
+        let none = ScopeEntry::NONE;
+        Ok(Some((none, self.asker_scope(&none))))
     }
 
     fn asker_scope(&self, entry: &ScopeEntry) -> AskerScope {

@@ -322,9 +322,10 @@ fn of_processes(
             received: None,
         });
     }
-    let datagrams = held
-        .iter()
-        .filter(|(key, _)| key.local == Address::default());
+    // Of a scope also connections and what goes direct are held so: their sockets are listed above.
+    let datagrams = held.iter().filter(|(key, entry)| {
+        key.protocol == UDP && key.local == Address::default() && entry.path.is_vpn()
+    });
     found.flows.extend(datagrams.map(|(key, entry)| Flow {
         path: Path::Vpn,
         vpn: snapshot.vpn_name(entry.path),

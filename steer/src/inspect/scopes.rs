@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -11,9 +12,9 @@ use steer_common::types::{Address, ScopeEntry, ScopeKey, Verdict};
 
 use super::Snapshot;
 use crate::{
-    config::Scope,
+    config::{Scope, Selector},
     datapath::Scopes,
-    host::{Bridge, inventory::Inventory},
+    host::{Bridge, cgroup::Hierarchy, inventory::Inventory, process},
     route::IfIndex,
     scope::{Assignment, BridgeScope, ForwardTo, ScopeId, assign, may_leave, scope_id},
 };
@@ -48,6 +49,8 @@ pub struct ScopeFact {
     pub containers: Vec<String>,
     /// Its ports.
     pub forwards: Vec<ForwardFact>,
+    /// How many processes are in it, if it is of processes and its cgroup is there.
+    pub processes: Option<usize>,
 }
 
 /// A port of the VPN's address, and where it leads to.
@@ -115,7 +118,18 @@ fn fact(snapshot: &Snapshot, scope: &Scope, id: ScopeId, assignment: &Assignment
         networks: networks.into_iter().collect(),
         containers: containers.collect(),
         forwards: forwards.map(forward).collect(),
+        processes: processes(&scope.selector),
     }
+}
+
+fn processes(selector: &Selector) -> Option<usize> {
+    let Selector::Cgroup(path) = selector else {
+        return None;
+    };
+    let root = Hierarchy::read().ok()?.find(path)?;
+    let cgroups = process::cgroups_below([root]).into_values();
+    let listed = cgroups.map(|it| fs::read_to_string(it.join("cgroup.procs")).unwrap_or_default());
+    Some(listed.map(|it| it.lines().count()).sum())
 }
 
 fn forward(it: &ForwardTo) -> ForwardFact {
@@ -153,7 +167,7 @@ pub(super) fn waiting(snapshot: &Snapshot) -> Vec<WaitingFact> {
 
 /// What of the scopes is not as their user means it, and no matter of Docker's.
 pub(super) fn troubles(snapshot: &Snapshot) -> Option<String> {
-    let is_told = snapshot.scoped.assignment.is_some() || snapshot.settings.scopes.is_empty();
+    let is_told = snapshot.scoped.assignment.is_some() || !snapshot.settings.scopes_containers();
     (!is_told && !snapshot.bridges.is_empty()).then(|| {
         "Docker has not said which containers there are, so nobody knows who is in a scope: what is not known already waits; \
          see that dockerd answers"

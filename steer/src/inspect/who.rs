@@ -84,6 +84,9 @@ pub struct AskerFact {
     /// The steered bridges that it is on, and its addresses there.
     #[serde(skip)]
     pub(super) places: Vec<(String, Vec<IpAddr>)>,
+    /// The cgroup of a process of the host.
+    #[serde(skip)]
+    pub(super) cgroup: Option<PathBuf>,
 }
 
 impl AskerFact {
@@ -96,6 +99,7 @@ impl AskerFact {
             bridge: None,
             addresses: Vec::new(),
             places: Vec::new(),
+            cgroup: None,
         }
     }
 
@@ -244,6 +248,7 @@ fn on_bridges(snapshot: &Snapshot, links: &[Link], found: &docker::Container) ->
             .filter(|(bridge, _)| is_attached(bridge))
             .map(|(bridge, addresses)| ((*bridge).to_owned(), addresses.clone()))
             .collect(),
+        cgroup: None,
     }
 }
 
@@ -288,6 +293,7 @@ impl Process {
         };
         AskerFact {
             steered: attached.is_some(),
+            cgroup: self.cgroup.clone(),
             ..AskerFact::unseen(self.who(), why)
         }
     }

@@ -1,7 +1,7 @@
 //! What the user should know of scopes: what they do not select, and what goes past them.
 
 use super::{ScopeId, View, select};
-use crate::config::{Selector, Way};
+use crate::config::{Scope, Selector, Way};
 use crate::host::docker::NetworkOf;
 use crate::host::inventory::Container;
 use crate::pattern::Pattern;
@@ -14,7 +14,8 @@ const LISTED: usize = 12;
 /// A sentence for each thing that may not be as it was meant.
 pub(super) fn notes(view: &View<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    for scope in view.scopes {
+    let of_containers = |scope: &&Scope| scope.selector.is_of_containers();
+    for scope in view.scopes.iter().filter(of_containers) {
         if let Some(why) = selects_nothing(view, &scope.selector) {
             notes.push(format!("{}: {why}", scope.origin));
         }

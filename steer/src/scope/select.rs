@@ -39,7 +39,7 @@ pub(super) fn selects(selector: &Selector, container: &Container) -> bool {
             .get(key)
             .is_some_and(|has| value.as_ref().is_none_or(|value| value == has)),
         Selector::Compose(project) => container.labels.get(PROJECT) == Some(project),
-        Selector::Network(_) => false,
+        Selector::Network(_) | Selector::Cgroup(_) => false,
     }
 }
 
@@ -49,6 +49,6 @@ fn rank(selector: &Selector) -> Option<u8> {
         Selector::Container(_) => Some(0),
         Selector::Label { .. } => Some(1),
         Selector::Compose(_) => Some(2),
-        Selector::Network(_) => None,
+        Selector::Network(_) | Selector::Cgroup(_) => None,
     }
 }

@@ -444,6 +444,7 @@ fn expected(scopes: &[Scope], container: &Container, network: &Network) -> Optio
                     Some(has) => value.is_none() || value.as_ref() == Some(has),
                     None => false,
                 },
+                Selector::Cgroup(_) => false,
                 Selector::Compose(project) => {
                     container.labels.get("com.docker.compose.project") == Some(project)
                 }

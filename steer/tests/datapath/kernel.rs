@@ -22,8 +22,8 @@ use steer_common::{
     suffix::{Key, hash_name},
     types::{
         AddrEntry, Address, AskedEntry, AskedKey, Config, EmbeddedKey, FlowEntry, FlowKey,
-        HelloEntry, NameEntry, NameKey, NetEntry, PORTS, Path, Piece, Port, QueryEntry, QueryKey,
-        RuleEntry, ScopeEntry, ScopeKey, V4_PREFIX, VPNS, Verdict, Vpn,
+        HelloEntry, NameEntry, NameKey, NetEntry, PORTS, Path, Piece, Port, ProcessScope,
+        QueryEntry, QueryKey, RuleEntry, ScopeEntry, ScopeKey, V4_PREFIX, VPNS, Verdict, Vpn,
     },
     usage::{UsageKey, Volume},
 };
@@ -170,6 +170,7 @@ impl Kernel {
         self.empty::<ScopeKey, ScopeEntry>("SCOPES");
         self.empty::<EmbeddedKey, ScopeEntry>("EMBEDDED");
         self.empty::<AskedKey, AskedEntry>("ASKED");
+        self.empty::<u64, ProcessScope>("CGROUPS");
         self.datapath.set_home(&BTreeSet::new()).unwrap();
         let nets = self.datapath.ebpf_mut().map_mut("NETS").unwrap();
         let mut nets = LpmTrie::<_, Address, NetEntry>::try_from(nets).unwrap();

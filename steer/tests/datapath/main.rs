@@ -11,6 +11,7 @@ mod initials;
 mod kernel;
 mod message;
 mod packet;
+mod processes;
 mod scopes;
 mod streams;
 mod usage;

@@ -24,6 +24,7 @@ mod mtu;
 mod names;
 mod new_bridges;
 mod no_race;
+mod processes;
 mod reload;
 mod resolved_before;
 mod rules;

@@ -2,11 +2,13 @@
 
 use super::{Forward, OnStop, Protocol, Scope, Selector, Way};
 use crate::config::file::FileScope;
+use crate::config::resolve::cgroup_path;
 use crate::config::vpn::Vpns;
 use crate::config::{ConfigError, DockerChoice, OnDown};
 use crate::origin::{Origin, Sourced};
 use crate::pattern::Pattern;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 /// Judges the scopes of a file, each by itself and all together.
 pub(in crate::config) fn resolve(
@@ -24,7 +26,7 @@ pub(in crate::config) fn resolve(
             vpn,
             default: file.default.as_ref().map_or(Ok(Way::default()), way)?,
             dns: dns(&file.dns)?,
-            forward: forwards(&file.forward, &mut forwarded)?,
+            forward: forwards(&file.forward, &selector.value, &mut forwarded)?,
             on_stop: file.on_stop.as_ref().map_or(Ok(OnStop::default()), stop)?,
             origin: file.origin,
             selector: selector.value,
@@ -50,6 +52,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
         ("container", &file.container),
         ("label", &file.label),
         ("compose", &file.compose),
+        ("cgroup", &file.cgroup),
     ];
     let given: Vec<_> = given
         .into_iter()
@@ -59,7 +62,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
         [] => {
             return Err(ConfigError::invalid(
                 &file.origin,
-                "a scope lacks what it is about; write one of network, container, label and compose, such as network = \"web\"",
+                "a scope lacks what it is about; write one of network, container, label, compose and cgroup, such as network = \"web\"",
             ));
         }
         [one] => *one,
@@ -67,7 +70,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
             return Err(ConfigError::invalid(
                 &extra.origin,
                 format!(
-                    "a scope is about one of network, container, label and compose; this has {first} and {second}: write a [[scope]] for each"
+                    "a scope is about one of network, container, label, compose and cgroup; this has {first} and {second}: write a [[scope]] for each"
                 ),
             ));
         }
@@ -101,6 +104,7 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
                 value: of_key.map(str::to_owned),
             }
         }
+        "cgroup" => Selector::Cgroup(cgroup(value, origin)?),
         _ => {
             let is_known = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
             if !value.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -114,6 +118,18 @@ fn selector(file: &FileScope) -> Result<Sourced<Selector>, ConfigError> {
         }
     };
     Ok(Sourced::new(selector, origin.clone()))
+}
+
+fn cgroup(value: &str, origin: &Origin) -> Result<PathBuf, ConfigError> {
+    if value.is_empty() || value == "auto" {
+        return Err(ConfigError::invalid(
+            origin,
+            format!(
+                "\"{value}\" is no cgroup; write its path, such as cgroup = \"system.slice/app.service\""
+            ),
+        ));
+    }
+    cgroup_path(value, origin)
 }
 
 fn is_blank(c: char) -> bool {
@@ -189,10 +205,19 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
 
 fn forwards(
     values: &[Sourced<String>],
+    selector: &Selector,
     before: &mut Vec<Sourced<Forward>>,
 ) -> Result<Vec<Forward>, ConfigError> {
     let mut forwards = Vec::new();
     for Sourced { value, origin } in values {
+        if !selector.is_of_containers() {
+            return Err(ConfigError::invalid(
+                origin,
+                format!(
+                    "\"{value}\" cannot be forwarded to the scope of {selector}: its processes are on the host and listen at the VPN's address themselves; leave forward out"
+                ),
+            ));
+        }
         let forward = forward(value).map_err(|why| {
             ConfigError::invalid(
                 origin,
@@ -267,7 +292,7 @@ fn judge(
     docker: &Sourced<DockerChoice>,
 ) -> Result<(), ConfigError> {
     let refuse = |origin, why: String| Err(ConfigError::invalid(origin, why));
-    if docker.value == DockerChoice::Off {
+    if docker.value == DockerChoice::Off && scope.selector.is_of_containers() {
         return refuse(
             selector,
             format!(

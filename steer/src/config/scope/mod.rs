@@ -11,6 +11,7 @@ use crate::pattern::Pattern;
 use crate::route::VpnId;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// Some containers or processes, and what holds for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Selector {
     },
     /// The containers of this Compose project.
     Compose(String),
+    /// The processes in this cgroup and below it.
+    Cgroup(PathBuf),
 }
 
 /// Where goes what no rule speaks of.
@@ -112,7 +115,13 @@ impl Selector {
             Self::Container(_) => "container",
             Self::Label { .. } => "label",
             Self::Compose(_) => "compose",
+            Self::Cgroup(_) => "cgroup",
         }
+    }
+
+    /// Whether it is about containers, of which Docker alone knows.
+    pub fn is_of_containers(&self) -> bool {
+        !matches!(self, Self::Cgroup(_))
     }
 
     /// Its value in the file.
@@ -125,6 +134,7 @@ impl Selector {
                 value: Some(value),
             } => format!("{key}={value}"),
             Self::Compose(project) => project.clone(),
+            Self::Cgroup(path) => path.display().to_string(),
         }
     }
 }

@@ -27,6 +27,10 @@ forward = [" 1 / udp ->  a.b_c-d : 65535 "]
 [[scope]]
 compose = "media"
 dns = "1.1.1.1"
+
+[[scope]]
+cgroup = "system.slice/app.service"
+dns = "1.1.1.1"
 "#;
 
 #[test]
@@ -73,16 +77,34 @@ fn scopes_arrive_in_their_order() {
             label(None),
             Selector::Container(Pattern::new("web-?")),
             Selector::Compose("media".to_owned()),
+            Selector::Cgroup("system.slice/app.service".into()),
         ]
     );
     let ways: Vec<_> = scopes.iter().map(|scope| scope.default).collect();
     assert_eq!(
         ways,
-        [Way::Vpn, Way::Direct, Way::Block, Way::Vpn, Way::Vpn]
+        [
+            Way::Vpn,
+            Way::Direct,
+            Way::Block,
+            Way::Vpn,
+            Way::Vpn,
+            Way::Vpn
+        ]
     );
     assert_eq!(scopes[1].on_stop, OnStop::Release);
     assert_eq!(scopes[3].forward[0].to_string(), "1/udp -> a.b_c-d:65535");
     assert!(settings("").unwrap().scopes.is_empty());
+}
+
+#[test]
+fn processes_are_known_without_docker() {
+    let file = "[attach]\ndocker = \"off\"\n[[scope]]\ncgroup = \"/a\"\ndns = \"1.1.1.1\"";
+    let settings = settings(file).unwrap();
+    assert!(!settings.scopes_containers());
+    let cgroups: Vec<_> = settings.scoped_cgroups().map(|(place, _)| place).collect();
+    assert_eq!(cgroups, [0]);
+    assert_eq!(settings.all_cgroups().len(), 2);
 }
 
 #[test]
@@ -115,7 +137,7 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         ),
         (
             "[[scope]]\ncolour = \"web\"",
-            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, vpn, default, dns, forward, on_stop",
+            "steer.toml:2: unknown key \"colour\" in [[scope]]; the keys there are network, container, label, compose, cgroup, vpn, default, dns, forward, on_stop",
         ),
         (
             "[vpn]\nforward = []",
@@ -131,11 +153,27 @@ fn every_bad_scope_is_named_with_what_was_expected() {
         ),
         (
             "\n[[scope]]\ndns = \"1.1.1.1\"",
-            "steer.toml:2: a scope lacks what it is about; write one of network, container, label and compose, such as network = \"web\"",
+            "steer.toml:2: a scope lacks what it is about; write one of network, container, label, compose and cgroup, such as network = \"web\"",
         ),
         (
             "[[scope]]\ncompose = \"media\"\nnetwork = \"web\"",
-            "steer.toml:2: a scope is about one of network, container, label and compose; this has network and compose: write a [[scope]] for each",
+            "steer.toml:2: a scope is about one of network, container, label, compose and cgroup; this has network and compose: write a [[scope]] for each",
+        ),
+        (
+            "[[scope]]\ncgroup = \"auto\"",
+            "steer.toml:2: \"auto\" is no cgroup; write its path, such as cgroup = \"system.slice/app.service\"",
+        ),
+        (
+            "[[scope]]\ncgroup = \"../app\"\ndns = \"1.1.1.1\"",
+            "steer.toml:2: the cgroup ../app must be written without \"..\"",
+        ),
+        (
+            "[[scope]]\ncgroup = \"app\"",
+            "steer.toml:2: the scope of cgroup app lacks dns, and its questions would leave by the direct path; write whom they go to through the VPN, such as dns = \"1.1.1.1\"",
+        ),
+        (
+            "[[scope]]\ncgroup = \"app\"\ndns = \"1.1.1.1\"\nforward = [\"1/tcp -> app\"]",
+            "steer.toml:4: \"1/tcp -> app\" cannot be forwarded to the scope of cgroup app: its processes are on the host and listen at the VPN's address themselves; leave forward out",
         ),
         (
             "[[scope]]\ncontainer = \"/web\"",

@@ -5,7 +5,7 @@
 
 use super::list;
 use crate::{
-    config::CgroupChoice,
+    config::{CgroupChoice, Way},
     doctor::{
         facts::Facts,
         finding::{Check, Finding},
@@ -79,6 +79,19 @@ pub(super) fn hidden(facts: &Facts) -> Finding {
         );
     let found = "/etc/nsswitch.conf has the C library ask systemd-resolved over a socket of its own (hosts: resolve), not by DNS";
     let matters = "a steered process gets such answers past steer. The names of the rules that steer resolves itself are known all the same; others only by the name in a connection's first packet, which ends that connection, and the next try takes the VPN. Containers are not concerned";
+    let past = facts
+        .settings
+        .scopes
+        .iter()
+        .find(|scope| !scope.selector.is_of_containers() && scope.default != Way::Direct);
+    if let Some(scope) = past {
+        return HIDDEN
+            .broken(
+                format!("{found}, so what the scope at {} asks that way leaves by the direct path", scope.origin),
+                "a scope has a say in questions of DNS, and not in what its processes ask another on a socket of this host",
+            )
+            .mend("sed -i 's/ resolve \\[!UNAVAIL=return\\]//' /etc/nsswitch.conf    # programs then ask by DNS, and the scope's resolver answers");
+    }
     match (steered, over_tls(facts)) {
         (true, false) => HIDDEN.well(format!(
             "{found}; systemd-resolved is steered, and what it asks is seen"

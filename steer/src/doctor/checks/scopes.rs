@@ -35,6 +35,11 @@ pub(super) fn scopes(facts: &Facts) -> Finding {
         return SCOPES.well("the configuration has none");
     }
     let mut faults = Faults::default();
+    faults.cgroups(&facts.cgroups_awaited);
+    let count = counted(scopes.len(), "scope");
+    if !facts.settings.scopes_containers() {
+        return faults.told(format!("{count}, of processes"));
+    }
     let inventory = match &facts.docker.inventory {
         Ok(inventory) => inventory,
         Err(why) if why.contains("ermission denied") => return SCOPES.unknown(why),
@@ -62,8 +67,7 @@ pub(super) fn scopes(facts: &Facts) -> Finding {
         .flat_map(|members| &members.containers)
         .collect();
     faults.told(format!(
-        "{} with {} now",
-        counted(scopes.len(), "scope"),
+        "{count} with {} now",
         counted(members.len(), "container")
     ))
 }
@@ -86,6 +90,14 @@ fn assigned(facts: &Facts, inventory: &Inventory) -> Assignment {
 }
 
 impl Faults {
+    fn cgroups(&mut self, awaited: &[String]) {
+        self.advice.extend(awaited.iter().cloned());
+        if !awaited.is_empty() {
+            self.mend
+                .insert("systemd-cgls    # against the cgroup of the [[scope]] that is told: it is awaited until its service starts");
+        }
+    }
+
     fn notes(&mut self, assignment: &Assignment) {
         self.advice.extend(assignment.notes.iter().cloned());
         if !assignment.notes.is_empty() {

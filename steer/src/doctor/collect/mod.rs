@@ -42,7 +42,10 @@ pub async fn collect(places: Places<'_>) -> Facts {
     let mut cgroup_notes = Vec::new();
     let cgroups = cgroup::Hierarchy::read()
         .and_then(|hierarchy| hierarchy.resolve(&settings.cgroups, &mut cgroup_notes));
-    let has_scopes = !settings.scopes.is_empty();
+    let cgroups_awaited = cgroup::Hierarchy::read()
+        .map(|hierarchy| awaited(&hierarchy, &settings))
+        .unwrap_or_default();
+    let has_scopes = settings.scopes_containers();
     let docker = docker::collect(&settings.docker.value, places.daemon_json, has_scopes).await;
     let mut facts = Facts {
         configuration,
@@ -51,6 +54,7 @@ pub async fn collect(places: Places<'_>) -> Facts {
         settings,
         cgroups: looked(cgroups),
         cgroup_notes,
+        cgroups_awaited,
         links,
         gauges,
         survey,
@@ -71,6 +75,15 @@ pub async fn collect(places: Places<'_>) -> Facts {
         facts.resolvers = resolvers(&facts, &vpns).await;
     }
     facts
+}
+
+/// What is said of cgroups of scopes that are not there.
+fn awaited(hierarchy: &cgroup::Hierarchy, settings: &Settings) -> Vec<String> {
+    let looked_for = settings.scoped_cgroups().map(|(_, choice)| {
+        let found = hierarchy.resolve(&[choice], &mut Vec::new());
+        found.err().map(|why| sentence(&why))
+    });
+    looked_for.flatten().collect()
 }
 
 /// What the far end of a VPN says.

@@ -100,6 +100,7 @@ fn well() -> Facts {
             daemons: vec![],
         }]),
         cgroup_notes: vec![],
+        cgroups_awaited: vec![],
         links: Ok(vec![
             link(2, "eth0", card, "192.0.2.2/24"),
             link(3, "tun0", Kind::Tun, "10.8.0.2/24"),

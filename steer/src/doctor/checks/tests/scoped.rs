@@ -84,6 +84,27 @@ fn what_a_scope_selects_and_leads_to_is_looked_at() {
 }
 
 #[test]
+fn a_scope_of_processes_takes_no_docker_but_their_questions_must_be_dns() {
+    const SCOPE: &str = "[[scope]]\ncgroup = \"app.slice\"\ndns = \"1.1.1.1\"\n";
+    let mut facts = scoped(SCOPE, |_| {});
+    facts.docker.inventory = Err("no answer within 2 s".to_owned());
+    let found = finding(&facts, scopes::SCOPES);
+    let well = (State::Well, "1 scope, of processes".to_owned());
+    assert_eq!((found.state, found.found), well);
+    facts.cgroups_awaited = vec!["there is no cgroup app.slice".to_owned()];
+    assert_eq!(finding(&facts, scopes::SCOPES).state, State::Advice);
+
+    facts.names.nsswitch = "hosts: files resolve [!UNAVAIL=return] dns".to_owned();
+    facts.names.resolved = true;
+    let found = finding(&facts, names::HIDDEN);
+    assert_eq!(found.state, State::Broken);
+    assert!(
+        found.found.contains("leaves by the direct path"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn without_docker_nobody_knows_who_is_in_a_scope() {
     let silent = |runs| {
         let mut facts = scoped(UNDER, |_| {});
