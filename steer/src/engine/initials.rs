@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use steer_common::packet;
 use steer_common::types::{FlowKey, Piece};
 
 use super::{Engine, Error};
@@ -169,7 +170,7 @@ impl Engine {
         let packets = self.initials.held.take(sender);
         if sender.process && vpn {
             // A connected socket has its address already, which the VPN does not carry; others ask anew for each datagram.
-            self.pieces.end_datagrams(sender.flow.origin);
+            self.pieces.end_socket(packet::UDP, sender.flow.origin);
             return Ok(());
         }
         for packet in packets {
