@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use steer_common::types::{FlowKey, Piece, Verdict};
+use steer_common::{
+    packet,
+    types::{FlowKey, Piece, Verdict},
+};
 
 use super::{Engine, Error};
 use crate::{
@@ -206,7 +209,7 @@ impl Engine {
         }
         if sender.process && fate != Fate::GoesOn {
             // A connected socket has its address already, which the VPN does not carry; others ask anew for each datagram.
-            self.pieces.end_datagrams(sender.flow.origin);
+            self.pieces.end_socket(packet::UDP, sender.flow.origin);
             return Ok(());
         }
         for packet in packets {

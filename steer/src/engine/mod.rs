@@ -320,6 +320,7 @@ impl Engine {
         }
         engine.cgroups = host.cgroups.clone();
         engine.watch_cgroups()?;
+        host.notes.extend(engine.end_older()?);
         Stage::Bridges.begin()?;
         for bridge in std::mem::take(&mut host.bridges) {
             let attached = engine.datapath.attach_bridge(&bridge.name, bridge.index.0);

@@ -64,9 +64,9 @@ impl Pieces {
         .await
     }
 
-    /// Ends a process's datagram socket, if it is connected.
-    pub(super) fn end_datagrams(&mut self, cookie: Origin) {
-        self.resets.end_datagrams(cookie);
+    /// Ends a process's socket, if it is connected; whether it was.
+    pub(super) fn end_socket(&mut self, protocol: u32, cookie: Origin) -> bool {
+        self.resets.end_socket(protocol, cookie)
     }
 
     /// Gives up what is waited for no more.

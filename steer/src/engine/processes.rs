@@ -2,11 +2,19 @@
 
 use std::net::IpAddr;
 
-use steer_common::types::{Address, ProcessScope, ScopeEntry};
+use steer_common::{
+    process::connected,
+    types::{Address, FlowKey, Port, ProcessScope, ScopeEntry},
+};
 
-use super::{Engine, Error, scopes::entry_of};
+use super::{Engine, Error, scopes::entry_of, sockets};
 use crate::{
-    config::Scope, datapath::Processes, error::sentence, host::cgroup::Hierarchy, scope::ScopeId,
+    config::{Scope, Selector, Way},
+    datapath::Processes,
+    error::sentence,
+    host::{self, cgroup::Hierarchy, process, sock_diag::Socket},
+    scope::ScopeId,
+    words::counted,
 };
 
 /// What is known of the cgroups of scopes.
@@ -47,6 +55,61 @@ impl Engine {
         let news = news.cloned().collect();
         self.processes.notes = notes;
         Ok(news)
+    }
+
+    /// Ends what processes that are isolated now had begun before, so that they begin it anew: its packets leave no more. Says what
+    /// the user should know.
+    pub(super) fn end_older(&mut self) -> Result<Option<String>, Error> {
+        let hierarchy = Hierarchy::read()?;
+        let scopes = &self.settings.scopes;
+        let isolated = scopes.iter().filter(|scope| scope.default != Way::Direct);
+        let roots = isolated.filter_map(|scope| match &scope.selector {
+            Selector::Cgroup(path) => hierarchy.find(path),
+            _ => None,
+        });
+        let cgroups = process::cgroups_below(roots);
+        if cgroups.is_empty() {
+            return Ok(None);
+        }
+        let Ok(sockets) = sockets::connected() else {
+            return Ok(Some(
+                "connections of processes that are older than their scope are cut and not ended, for the kernel does not tell of sockets: \
+                 restart them"
+                    .to_owned(),
+            ));
+        };
+        let home = host::home(&self.links, |index| self.has_bridge(index));
+        let stays = |socket: &Socket| {
+            let remote = socket.remote.ip();
+            remote.is_loopback() || home.iter().any(|net| net.contains(remote))
+        };
+        let config = self.config;
+        let flows = self.datapath.flows()?;
+        let older = |protocol: u32, socket: &Socket| {
+            let (remote, port) = (socket.remote.ip().into(), Port::new(socket.remote.port()));
+            let keys = [
+                connected(socket.cookie, protocol, remote, port),
+                FlowKey::of_comer(remote, port),
+            ];
+            socket.cgroup.is_some_and(|id| cgroups.contains_key(&id))
+                && !sockets::path(socket, &config).is_vpn()
+                && !stays(socket)
+                && keys.iter().all(|key| flows.get(key, 0).is_err())
+        };
+        let older: Vec<_> = sockets
+            .iter()
+            .filter(|(protocol, socket)| older(*protocol, socket))
+            .collect();
+        let ended = older
+            .iter()
+            .filter(|(protocol, socket)| self.pieces.end_socket(*protocol, socket.cookie))
+            .count();
+        Ok((!older.is_empty()).then(|| {
+            format!(
+                "{} of processes older than their scope: {ended} ended, the others' packets go nowhere",
+                counted(older.len(), "connection")
+            )
+        }))
     }
 
     fn scope_of_processes(&self, id: ScopeId) -> ProcessScope {

@@ -63,6 +63,7 @@ mod tests {
         let socket = |mark| Socket {
             local: "192.0.2.1:40000".parse().unwrap(),
             remote: "203.0.113.7:443".parse().unwrap(),
+            cookie: 7,
             inode: 5,
             mark,
             cgroup: None,

@@ -81,6 +81,8 @@ pub struct Socket {
     pub local: SocketAddr,
     /// Its far side.
     pub remote: SocketAddr,
+    /// Its number, unlike any other since boot.
+    pub cookie: u64,
     /// The inode by which its process holds it.
     pub inode: u64,
     /// Its mark, which is shown to `CAP_NET_ADMIN` alone.
@@ -97,6 +99,7 @@ impl Socket {
         const PORTS: usize = 4;
         const LOCAL: usize = 8;
         const REMOTE: usize = 24;
+        const COOKIE: usize = 44;
         const INODE: usize = 68;
         const INET_DIAG_MARK: u16 = 15;
         const INET_DIAG_CGROUP_ID: u16 = 21;
@@ -115,11 +118,16 @@ impl Socket {
                 IpAddr::from(*octets.first_chunk::<4>()?)
             })
         };
-        let inode = message.get(INODE..INODE + 4)?.try_into().ok()?;
+        let word = |at: usize| -> Option<u32> {
+            let octets = message.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_ne_bytes(octets))
+        };
         let mut socket = Self {
             local: SocketAddr::new(address(LOCAL)?, port(PORTS)?),
             remote: SocketAddr::new(address(REMOTE)?, port(PORTS + 2)?),
-            inode: u32::from_ne_bytes(inode).into(),
+            // The lower half comes first, whatever the machine's order.
+            cookie: u64::from(word(COOKIE)?) | u64::from(word(COOKIE + 4)?) << 32,
+            inode: word(INODE)?.into(),
             mark: None,
             cgroup: None,
         };
@@ -147,6 +155,7 @@ mod tests {
         body[4..8].copy_from_slice(&[0x9c, 0x40, 1, 187]);
         body[8..12].copy_from_slice(&[192, 0, 2, 1]);
         body[24..28].copy_from_slice(&[203, 0, 113, 7]);
+        (body[44], body[48]) = (7, 1);
         body[68] = 5;
         // An attribute of one octet and its padding, then the mark and the cgroup.
         body.extend([5, 0, 8, 0, 1, 0, 0, 0]);
@@ -155,6 +164,7 @@ mod tests {
         let socket = Socket {
             local: "192.0.2.1:40000".parse().unwrap(),
             remote: "203.0.113.7:443".parse().unwrap(),
+            cookie: 7 | 1 << 32,
             inode: 5,
             mark: Some(0x1000),
             cgroup: Some(9),

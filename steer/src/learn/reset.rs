@@ -7,8 +7,6 @@
 
 use std::net::SocketAddr;
 
-use steer_common::packet::UDP;
-
 use super::raw::{self, RawSockets};
 use diag::Diag;
 
@@ -88,9 +86,9 @@ impl Resets {
         Self::default()
     }
 
-    /// Ends the connected datagram socket of that cookie: its client sees ECONNABORTED. Whether there was one.
-    pub fn end_datagrams(&mut self, cookie: u64) -> bool {
-        self.diag.destroy_connected(UDP, cookie)
+    /// Ends the connected socket of that protocol and cookie: its client sees ECONNABORTED. Whether there was one.
+    pub fn end_socket(&mut self, protocol: u32, cookie: u64) -> bool {
+        self.diag.destroy_connected(protocol, cookie)
     }
 
     /// Ends a connection, whose packets have that mark on the path that they take.

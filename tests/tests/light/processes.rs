@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
-    path::PathBuf,
+    path::{self, PathBuf},
     process::{Child, Stdio},
     thread,
     time::Duration,
@@ -226,6 +226,29 @@ fn is_answered(lab: &Fixture) -> Result<()> {
     })?
 }
 
+/// Who asks is told of the scope.
+fn is_told(lab: &Fixture, cgroup: &path::Path) -> Result<()> {
+    let status = lab.lab.ask_steer(&["status"])?.stdout()?;
+    let scope = format!(
+        "cgroup {}: all but the rules' takes the VPN",
+        cgroup.display()
+    );
+    ensure!(status.contains(&scope), "{status}");
+    ensure!(status.contains("1 process\n"), "{status}");
+    let listed = fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    let pid = listed.lines().next().context("nobody is in the cgroup")?;
+    for (number, wanted) in [
+        (2, "sends that through the VPN"),
+        (EXCEPTION, "a rule goes before"),
+    ] {
+        let address = fresh(number, false).to_string();
+        let words = ["explain", "--from", "process", pid, &address];
+        let told = lab.lab.ask_steer(&words)?.stdout()?;
+        ensure!(told.contains(wanted), "{told}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     let mut lab = Fixture::up()?;
@@ -251,6 +274,7 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
         }
     }
     let steer = lab.lab.steer(&config, &[])?;
+    steer.wait_said("older than their scope")?;
     let capture = Capture::begin(&lab.lab)?;
     ensure!(
         exchange(&mut client, connection, 10_000).is_err(),
@@ -266,6 +290,7 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     client.ask(&Ask::Listen(LISTENER))?;
     is_answered(&lab)?;
     capture.is_empty()?;
+    is_told(&lab, &cgroup)?;
 
     lab.lab.tunnel_down()?;
     nothing_works(&mut client, 2)?;

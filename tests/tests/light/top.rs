@@ -191,6 +191,6 @@ fn a_sample_tells_what_went_between() -> Result<()> {
     }
     let text = lab.lab.ask_steer(&["top", "--once"])?.stdout()?;
     println!("{text}");
-    ensure!(text.contains("by it"), "{text}");
+    ensure!(text.contains("by vpn"), "{text}");
     lab.done()
 }
