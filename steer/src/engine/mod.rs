@@ -14,6 +14,7 @@ mod initials;
 mod known;
 mod learn;
 mod lifetimes;
+mod mappings;
 mod pieces;
 mod relay;
 mod reload;
@@ -55,6 +56,7 @@ use self::{
     follow::{Hurry, unless_gone},
     initials::Initials,
     known::Known,
+    mappings::Mappings,
     pieces::Pieces,
     reload::Reload,
     scopes::Scoped,
@@ -130,6 +132,7 @@ struct Engine {
     initials: Initials,
     refusals: Refusals,
     relay: Relay,
+    mappings: Mappings,
     scoped: Scoped,
     /// The interfaces as they were seen last.
     links: Vec<Link>,
@@ -259,6 +262,7 @@ impl Engine {
             initials: Initials::new(),
             refusals: Refusals::new(),
             relay: Relay::new(),
+            mappings: Mappings::new(&settings),
             scoped: Scoped::new(&settings.scopes, &settings.docker.value),
             links: host.links.clone(),
             contested: None,
@@ -381,6 +385,10 @@ impl Engine {
                     let followed = self.follow_scopes(step).await;
                     self.go_on(followed);
                 }
+                news = self.mappings.next() => {
+                    let taken = self.take_mapping(news).await;
+                    self.go_on(taken);
+                }
                 asked = self.relay.next() => {
                     self.go_on(asked.map_err(Error::from));
                 }
@@ -471,6 +479,7 @@ impl Engine {
             routing,
             report,
             control,
+            mappings,
             // Dropped the other way round: the lock last.
             _instance,
             _name,
@@ -483,6 +492,7 @@ impl Engine {
             report.end_kept();
             return Ok(());
         }
+        mappings.give_back().await;
         let detached = datapath.remove();
         for change in routing.remove().await? {
             report.detail(&change);
