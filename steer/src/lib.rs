@@ -12,6 +12,7 @@ pub mod host;
 pub mod inspect;
 pub mod instance;
 pub mod learn;
+pub mod natpmp;
 pub mod origin;
 pub mod pattern;
 pub mod prefetch;

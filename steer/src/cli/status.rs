@@ -243,7 +243,12 @@ fn forward(it: &ForwardFact, palette: Palette) -> String {
     let forward = &it.forward;
     match &it.why_not {
         Some(why) => palette.paint(Tone::Bad, &format!("{forward} leads nowhere: {why}")),
-        None => format!("{forward} leads to {}", list(&it.to)),
+        None => {
+            let assigned = it
+                .assigned
+                .map_or_else(String::new, |port| format!(" (port {port} is assigned)"));
+            format!("{forward}{assigned} leads to {}", list(&it.to))
+        }
     }
 }
 
@@ -321,13 +326,15 @@ mod tests {
                     containers: vec!["sidecar".to_owned(), "torrent".to_owned()],
                     forwards: vec![
                         ForwardFact {
-                            forward: "4666/tcp -> torrent:4666".to_owned(),
+                            forward: "nat-pmp/tcp -> torrent:4666".to_owned(),
+                            assigned: Some(40_000),
                             container: Some("torrent".to_owned()),
                             to: vec!["172.19.0.2:4666".parse().unwrap()],
                             why_not: None,
                         },
                         ForwardFact {
                             forward: "80/tcp -> web:80".to_owned(),
+                            assigned: None,
                             container: None,
                             to: Vec::new(),
                             why_not: Some("\"web\" does not run".to_owned()),
@@ -386,7 +393,7 @@ bridge    docker0 (Docker's network bridge)
 cgroup    /sys/fs/cgroup/system.slice/docker.service
 scope     network under: all but the rules' takes the VPN de; dns 1.1.1.1 (steer.toml:3)
           2 containers on the network under: sidecar, torrent
-forward   4666/tcp -> torrent:4666 leads to 172.19.0.2:4666
+forward   nat-pmp/tcp -> torrent:4666 (port 40000 is assigned) leads to 172.19.0.2:4666
 forward   80/tcp -> web:80 leads nowhere: \"web\" does not run
 scope     label steer.path=none: nothing but the rules' leaves; released when steer stops (steer.toml:9)
           no container

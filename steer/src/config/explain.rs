@@ -51,6 +51,10 @@ pub(super) const SCHEMA: [Section; 6] = [
                 name: "on_down",
                 expects: "a string: \"block\" or \"direct\"",
             },
+            Key {
+                name: "gateway",
+                expects: "a string: an address such as \"10.2.0.1\", or \"auto\"",
+            },
         ],
     },
     Section {

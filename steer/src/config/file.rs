@@ -43,6 +43,7 @@ pub(super) struct FileVpn {
     pub(super) interface: Option<Sourced<String>>,
     pub(super) default: Option<Sourced<bool>>,
     pub(super) on_down: Option<Sourced<String>>,
+    pub(super) gateway: Option<Sourced<String>>,
     pub(super) origin: Origin,
 }
 
@@ -53,6 +54,7 @@ impl Default for FileVpn {
             interface: None,
             default: None,
             on_down: None,
+            gateway: None,
             origin: Origin::Default,
         }
     }
@@ -167,6 +169,7 @@ impl ConfigFile {
                 interface: value.interface.map(one),
                 default: value.default.map(|value| sourced(value, at)),
                 on_down: value.on_down.map(one),
+                gateway: value.gateway.map(one),
                 origin,
             }
         };
@@ -255,6 +258,7 @@ struct RawVpn {
     default: Option<Spanned<bool>>,
     interface: Option<Spanned<String>>,
     on_down: Option<Spanned<String>>,
+    gateway: Option<Spanned<String>>,
 }
 
 /// Several VPNs, or one that stands alone.

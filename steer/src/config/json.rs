@@ -35,6 +35,7 @@ impl Settings {
                 },
                 "default": self.default_vpn.0 == place,
                 "on_down": vpn.on_down.value,
+                "gateway": vpn.gateway.map_or_else(|| AUTO.to_owned(), |gateway| gateway.to_string()),
             })
         });
         let vpns: Vec<_> = vpns.collect();

@@ -17,7 +17,7 @@ pub(crate) use file::line_of;
 pub(crate) use json::list_json;
 pub use resolve::{Overrides, routing};
 pub use rules::ListSummary;
-pub use scope::{Forward, OnStop, Protocol, Scope, Selector, Way};
+pub use scope::{At, Forward, OnStop, Protocol, Scope, Selector, Way};
 pub use sni::{Late, Sni};
 pub use vpn::VpnSettings;
 

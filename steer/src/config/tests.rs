@@ -226,7 +226,7 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "[vpn]\n\ncolour = 1",
-            "steer.toml:3: unknown key \"colour\" in [vpn]; the keys there are name, default, interface, on_down",
+            "steer.toml:3: unknown key \"colour\" in [vpn]; the keys there are name, default, interface, on_down, gateway",
         ),
         (
             "[vpn]\ntable = 100",

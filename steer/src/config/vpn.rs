@@ -7,6 +7,7 @@ use crate::origin::{Origin, Sourced};
 use crate::route::VpnId;
 use crate::suggest;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use steer_common::types::VPNS;
 
 /// The name of one that is alone and has been given none.
@@ -21,6 +22,8 @@ pub struct VpnSettings {
     pub interface: Sourced<VpnChoice>,
     /// What happens to its flows while it is down.
     pub on_down: Sourced<OnDown>,
+    /// Who is asked for ports (NAT-PMP); none: as its network tells.
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// All of them.
@@ -35,8 +38,9 @@ pub(super) struct Vpns {
 impl VpnSettings {
     /// Whether it means what another does, wherever each is written.
     pub fn means(&self, other: &Self) -> bool {
-        (&self.name, &self.interface.value, self.on_down.value)
-            == (&other.name, &other.interface.value, other.on_down.value)
+        let means = |it: &Self| (it.on_down.value, it.gateway);
+        (&self.name, &self.interface.value, means(self))
+            == (&other.name, &other.interface.value, means(other))
     }
 }
 
@@ -96,6 +100,7 @@ impl Vpns {
                     (None, Some(value)) => on_down(value)?,
                     (None, None) => Sourced::default_value(OnDown::default()),
                 },
+                gateway: file.gateway.as_ref().map_or(Ok(None), gateway)?,
             })
         };
         let all: Vec<_> = file.iter().map(one).collect::<Result<_, _>>()?;
@@ -129,6 +134,20 @@ pub(super) fn named(all: &[VpnSettings], name: &str) -> Result<VpnId, String> {
         None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
     };
     Err(format!("there is no VPN \"{name}\"; {hint}"))
+}
+
+fn gateway(Sourced { value, origin }: &Sourced<String>) -> Result<Option<Ipv4Addr>, ConfigError> {
+    if value == "auto" {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|_| {
+        ConfigError::invalid(
+            origin,
+            format!(
+                "vpn.gateway must be an IPv4 address such as \"10.2.0.1\", or \"auto\"; this is \"{value}\""
+            ),
+        )
+    })
 }
 
 fn name(Sourced { value, origin }: Sourced<String>) -> Result<String, ConfigError> {

@@ -137,6 +137,7 @@ impl Engine {
         let mut troubles = self.report.troubles();
         troubles.extend(self.unclear.clone());
         troubles.extend(self.scoped.troubles(&self.bridges));
+        troubles.extend(self.mappings.troubles());
         troubles.extend(
             self.reload
                 .failed()
@@ -154,7 +155,7 @@ impl Engine {
             vpns: self.seen_vpns(),
             bridges: self.bridges.clone(),
             cgroups: self.cgroups.clone(),
-            scoped: self.scoped.seen(),
+            scoped: self.scoped.seen(self.mappings.seen()),
             troubles,
             notes: self.scoped.notes_now(&self.control.notes),
         }

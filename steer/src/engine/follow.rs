@@ -88,6 +88,7 @@ impl Engine {
         for (known, vpn) in self.vpns.iter_mut().zip(vpns) {
             known.see(vpn.clone(), links);
         }
+        self.follow_mappings(links);
         let steered = links.iter().filter(|link| self.has_bridge(link.index));
         let wanted = Wanted {
             tunnels: self.vpns.iter().map(FollowedVpn::tunnel).collect(),

@@ -14,6 +14,7 @@ mod initials;
 mod known;
 mod learn;
 mod lifetimes;
+mod mappings;
 mod pieces;
 mod processes;
 mod relay;
@@ -56,6 +57,7 @@ use self::{
     follow::{Hurry, unless_gone},
     initials::Initials,
     known::Known,
+    mappings::Mappings,
     pieces::Pieces,
     reload::Reload,
     scopes::Scoped,
@@ -131,6 +133,7 @@ struct Engine {
     initials: Initials,
     refusals: Refusals,
     relay: Relay,
+    mappings: Mappings,
     scoped: Scoped,
     /// In which scopes processes are, as the programs were told.
     processes: processes::Scoped,
@@ -262,6 +265,7 @@ impl Engine {
             initials: Initials::new(),
             refusals: Refusals::new(),
             relay: Relay::new(),
+            mappings: Mappings::new(&settings),
             scoped: Scoped::new(&settings),
             processes: processes::Scoped::default(),
             links: host.links.clone(),
@@ -387,6 +391,10 @@ impl Engine {
                     let followed = self.follow_scopes(step).await;
                     self.go_on(followed);
                 }
+                news = self.mappings.next() => {
+                    let taken = self.take_mapping(news).await;
+                    self.go_on(taken);
+                }
                 asked = self.relay.next() => {
                     self.go_on(asked.map_err(Error::from));
                 }
@@ -477,6 +485,7 @@ impl Engine {
             routing,
             report,
             control,
+            mappings,
             // Dropped the other way round: the lock last.
             _instance,
             _name,
@@ -489,6 +498,7 @@ impl Engine {
             report.end_kept();
             return Ok(());
         }
+        mappings.give_back().await;
         let detached = datapath.remove();
         for change in routing.remove().await? {
             report.detail(&change);

@@ -12,9 +12,9 @@ use steer_common::types::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Engine, Error};
+use super::{Engine, Error, mappings::WRITTEN};
 use crate::{
-    config::{DockerChoice, OnStop, Protocol, Scope, Settings, Way},
+    config::{At, DockerChoice, OnStop, Scope, Settings, Way},
     datapath::{Listeners, Scopes},
     error::sentence,
     host::{
@@ -25,7 +25,7 @@ use crate::{
     },
     inspect,
     learn::reinject::on_bridge,
-    route::{self, DnsRule, Forward, IfIndex, VpnId},
+    route::{DnsRule, Forward, IfIndex, VpnId},
     scope::{Assignment, BridgeScope, ScopeId, assign, entry, may_leave, scope_id},
 };
 
@@ -147,8 +147,9 @@ impl Scoped {
     }
 
     /// What is known now.
-    pub(super) fn seen(&self) -> inspect::Scoped {
+    pub(super) fn seen(&self, assigned: Vec<inspect::Assigned>) -> inspect::Scoped {
         inspect::Scoped {
+            assigned,
             assignment: self.inventory.as_ref().map(|_| self.assignment.clone()),
             waiting: self
                 .waiting
@@ -473,27 +474,40 @@ impl Engine {
         let there = found.filter_map(|it| {
             let scope = self.settings.scopes.get(it.scope.0)?;
             let vpn = scope.vpn.unwrap_or(self.settings.default_vpn);
-            Some((&it.forward, it.target.as_ref().ok()?, vpn))
+            Some((it, it.target.as_ref().ok()?, vpn))
         });
-        let each = there.flat_map(|(forward, target, vpn)| {
+        let each = there.flat_map(|(it, target, vpn)| {
+            let forward = &it.forward;
             let name = self.bridges.iter().find(|it| it.index == target.bridge);
             let v4 = target.v4.map(IpAddr::from);
-            let v6 = target.v6.map(IpAddr::from);
-            v4.into_iter().chain(v6).filter_map(move |to| {
-                Some(Forward {
-                    protocol: match forward.protocol {
-                        Protocol::Tcp => route::Protocol::Tcp,
-                        Protocol::Udp => route::Protocol::Udp,
-                    },
-                    port: forward.port,
+            let (ports, v6) = match forward.at {
+                At::Port(port) => (vec![(WRITTEN, port)], target.v6.map(IpAddr::from)),
+                // It is of IPv4 alone.
+                At::NatPmp => {
+                    let ports = self.mappings.ports(it.scope, forward);
+                    (ports.into_iter().flatten().collect(), None)
+                }
+            };
+            let ends = v4.into_iter().chain(v6);
+            let ends = ends.flat_map(move |to| ports.clone().into_iter().map(move |it| (to, it)));
+            ends.filter_map(move |(to, (say, port))| {
+                let forward = Forward {
+                    protocol: forward.protocol.into(),
+                    port,
                     to,
                     to_port: forward.to,
                     bridge: name?.name.clone(),
                     vpn,
-                })
+                };
+                Some((say, forward))
             })
         });
-        each.collect()
+        let mut each: Vec<_> = each.collect();
+        each.sort_by_key(|(say, _)| *say);
+        let end = |it: &Forward| (it.protocol, it.port, it.vpn, it.to.is_ipv4());
+        let mut taken = BTreeSet::new();
+        let forwards = each.into_iter().map(|(_, forward)| forward);
+        forwards.filter(|it| taken.insert(end(it))).collect()
     }
 
     /// Lets a packet come in on its bridge once more.

@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use left::{is_left, left};
-pub use scopes::Scoped;
+pub use scopes::{Assigned, Scoped};
 pub use who::{Asker, AskerFact};
 
 /// What a run knows that its maps do not tell.

@@ -12,7 +12,7 @@ use steer_common::types::{Address, ScopeEntry, ScopeKey, Verdict};
 
 use super::Snapshot;
 use crate::{
-    config::{Scope, Selector},
+    config::{At, Forward, Scope, Selector},
     datapath::Scopes,
     host::{Bridge, cgroup::Hierarchy, inventory::Inventory, process},
     route::IfIndex,
@@ -26,6 +26,21 @@ pub struct Scoped {
     pub assignment: Option<Assignment>,
     /// Who waits because nobody knows in which scope he is, and for how long where that is known.
     pub waiting: Vec<(ScopeKey, Option<Duration>)>,
+    /// What VPNs' gateways assign.
+    pub assigned: Vec<Assigned>,
+}
+
+/// A forwarded port that a VPN's gateway assigns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The scope that it is of.
+    pub scope: ScopeId,
+    /// What is to be forwarded.
+    pub forward: Forward,
+    /// The port that is assigned, if one is.
+    pub port: Option<u16>,
+    /// Why none is, or why it cannot be kept.
+    pub trouble: Option<String>,
 }
 
 /// A scope, and what is in it now.
@@ -58,6 +73,8 @@ pub struct ScopeFact {
 pub struct ForwardFact {
     /// As the file has it: `4666/tcp -> torrent:4666`.
     pub forward: String,
+    /// The port that the VPN's gateway has assigned; none where the file has the port.
+    pub assigned: Option<u16>,
     /// The container that it leads to.
     pub container: Option<String>,
     /// Where that is, in either family.
@@ -117,7 +134,9 @@ fn fact(snapshot: &Snapshot, scope: &Scope, id: ScopeId, assignment: &Assignment
         on_stop: scope.on_stop.to_string(),
         networks: networks.into_iter().collect(),
         containers: containers.collect(),
-        forwards: forwards.map(forward).collect(),
+        forwards: forwards
+            .map(|it| forward(it, &snapshot.scoped.assigned))
+            .collect(),
         processes: processes(&scope.selector),
     }
 }
@@ -132,7 +151,21 @@ fn processes(selector: &Selector) -> Option<usize> {
     Some(listed.map(|it| it.lines().count()).sum())
 }
 
-fn forward(it: &ForwardTo) -> ForwardFact {
+fn forward(it: &ForwardTo, assigned: &[Assigned]) -> ForwardFact {
+    let is_it = |one: &&Assigned| one.scope == it.scope && one.forward == it.forward;
+    let assigned = assigned.iter().find(is_it);
+    let by_gateway = match it.forward.at {
+        At::Port(_) => Ok(None),
+        At::NatPmp => match assigned {
+            Some(Assigned {
+                port: Some(port), ..
+            }) => Ok(Some(*port)),
+            Some(Assigned {
+                trouble: Some(why), ..
+            }) => Err(why.clone()),
+            _ => Err("the VPN's gateway has not assigned a port yet".to_owned()),
+        },
+    };
     let target = it.target.as_ref();
     let port = it.forward.to;
     let to = target.iter().flat_map(|target| {
@@ -142,9 +175,10 @@ fn forward(it: &ForwardTo) -> ForwardFact {
     });
     ForwardFact {
         forward: it.forward.to_string(),
+        assigned: by_gateway.as_ref().ok().copied().flatten(),
         container: target.ok().map(|target| target.container.clone()),
         to: to.map(|address| SocketAddr::new(address, port)).collect(),
-        why_not: target.err().map(ToString::to_string),
+        why_not: target.err().map(ToString::to_string).or(by_gateway.err()),
     }
 }
 
@@ -187,6 +221,7 @@ pub(super) fn left(
         .filter(|(who, entry)| entry.default == ScopeEntry::UNKNOWN && may_leave(who))
         .map(|(who, _)| (*who, None));
     Scoped {
+        assigned: Vec::new(),
         waiting: waiting.collect(),
         assignment: inventory.map(|inventory| in_force(scopes, inventory, bridges, told)),
     }

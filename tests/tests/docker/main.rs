@@ -4,6 +4,7 @@ mod conflicts;
 mod containers;
 mod lab;
 mod leaks;
+mod mappings;
 mod published;
 mod pull;
 mod restarts;

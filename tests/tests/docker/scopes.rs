@@ -56,13 +56,13 @@ impl Drop for Capture {
     }
 }
 
-fn isolated(selector: &str) -> String {
+pub fn isolated(selector: &str) -> String {
     format!("[[scope]]\n{selector}\ndefault = \"vpn\"\ndns = \"{RESOLVER_V4}\"\n")
 }
 
-const QUIET: [&str; 2] = ["--no-resolve", "--no-presets"];
+pub const QUIET: [&str; 2] = ["--no-resolve", "--no-presets"];
 
-fn network(lab: &Lab, name: &str) -> Result<()> {
+pub fn network(lab: &Lab, name: &str) -> Result<()> {
     let subnet = format!("fd00:e{}::/64", name.len());
     let made = lab.docker(&["network", "create", "--ipv6", "--subnet", &subnet, name])?;
     made.stdout().map(drop)
@@ -290,7 +290,7 @@ impl Through {
 }
 
 /// Answers whoever comes to a port of a container, over TCP and UDP, with his address as it is seen there.
-fn answer(lab: &Lab, container: &str, port: u16) -> Result<()> {
+pub fn answer(lab: &Lab, container: &str, port: u16) -> Result<()> {
     let any = (Ipv6Addr::UNSPECIFIED, port);
     let (tcp, udp) = lab.within_container(container, move || -> Result<_> {
         Ok((TcpListener::bind(any)?, UdpSocket::bind(any)?))
@@ -316,7 +316,7 @@ fn answer(lab: &Lab, container: &str, port: u16) -> Result<()> {
 }
 
 /// What that one answers to a client in the Internet.
-fn asked(lab: &Lab, server: SocketAddr, over_tcp: bool) -> Result<String> {
+pub fn asked(lab: &Lab, server: SocketAddr, over_tcp: bool) -> Result<String> {
     let limit = patience(Duration::from_secs(3));
     lab.within(Ns::Internet, move || {
         let mut answer = String::new();

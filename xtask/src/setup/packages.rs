@@ -50,6 +50,11 @@ pub const LAB: &[Need] = &[
         "WireGuard where the kernel has none",
     ),
     need("openvpn", &["openvpn"], "the OpenVPN tunnel"),
+    need(
+        "miniupnpd",
+        &["miniupnpd-nftables"],
+        "the VPN's gateway that assigns ports",
+    ),
     need("openssl", &["openssl"], "the lab's certificates"),
     need("busybox", &["busybox-static"], "the lab's container image"),
     need("ip", &["iproute2"], "network namespaces"),

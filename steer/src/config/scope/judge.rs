@@ -1,6 +1,6 @@
 //! Scopes as the file has them become scopes that hold.
 
-use super::{Forward, OnStop, Protocol, Scope, Selector, Way};
+use super::{At, Forward, NAT_PMP, OnStop, Protocol, Scope, Selector, Way};
 use crate::config::file::FileScope;
 use crate::config::resolve::cgroup_path;
 use crate::config::vpn::Vpns;
@@ -227,14 +227,16 @@ fn forwards(
             )
         })?;
         let same = |it: &&Sourced<Forward>| {
-            (it.value.protocol, it.value.port) == (forward.protocol, forward.port)
+            let is_one_port = (it.value.protocol, it.value.at) == (forward.protocol, forward.at);
+            // Each has a port of its own that is assigned.
+            is_one_port && (forward.at != At::NatPmp || it.value == forward)
         };
         if let Some(first) = before.iter().find(same) {
             return Err(ConfigError::invalid(
                 origin,
                 format!(
                     "{}/{} is to go to {}:{} here and to {}:{} at {}; keep one of the two",
-                    forward.port,
+                    forward.at,
                     forward.protocol,
                     forward.container,
                     forward.to,
@@ -260,10 +262,16 @@ fn forward(text: &str) -> Result<Forward, &'static str> {
         "udp" => Protocol::Udp,
         _ => return Err("the protocol must be tcp or udp"),
     };
-    let port = port_of(port)?;
-    let (container, to) = match to.split_once(':') {
-        Some((container, to)) => (container, port_of(to)?),
-        None => (to, port),
+    let at = match port.trim() {
+        NAT_PMP => At::NatPmp,
+        port => At::Port(port_of(port)?),
+    };
+    let (container, to) = match (to.split_once(':'), at) {
+        (Some((container, to)), _) => (container, port_of(to)?),
+        (None, At::Port(port)) => (to, port),
+        (None, At::NatPmp) => {
+            return Err("after the container goes its port, for the other one is assigned");
+        }
     };
     let container = container.trim();
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -272,7 +280,7 @@ fn forward(text: &str) -> Result<Forward, &'static str> {
     }
     Ok(Forward {
         protocol,
-        port,
+        at,
         container: container.to_owned(),
         to,
     })

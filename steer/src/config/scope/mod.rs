@@ -8,10 +8,13 @@ pub(super) use judge::{dns, resolve};
 
 use crate::origin::Origin;
 use crate::pattern::Pattern;
-use crate::route::VpnId;
+use crate::route::{self, VpnId};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+
+/// How a port is written that the VPN's gateway assigns.
+const NAT_PMP: &str = "nat-pmp";
 
 /// Some containers or processes, and what holds for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +72,21 @@ pub enum Way {
 pub struct Forward {
     /// The protocol, of both.
     pub protocol: Protocol,
-    /// The port at the VPN's address.
-    pub port: u16,
+    /// Where at the VPN's address.
+    pub at: At,
     /// The container, by its name or by that of its Compose service.
     pub container: String,
     /// The container's port.
     pub to: u16,
+}
+
+/// Where at the VPN's address something comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At this port.
+    Port(u16),
+    /// At whichever port the VPN's gateway assigns (NAT-PMP).
+    NatPmp,
 }
 
 /// A protocol with ports.
@@ -178,7 +190,25 @@ impl fmt::Display for Forward {
         write!(
             f,
             "{}/{} -> {}:{}",
-            self.port, self.protocol, self.container, self.to
+            self.at, self.protocol, self.container, self.to
         )
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::NatPmp => f.write_str(NAT_PMP),
+        }
+    }
+}
+
+impl From<Protocol> for route::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
     }
 }

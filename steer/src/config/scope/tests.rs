@@ -47,13 +47,13 @@ fn scopes_arrive_in_their_order() {
             forward: vec![
                 Forward {
                     protocol: Protocol::Tcp,
-                    port: 4666,
+                    at: At::Port(4666),
                     container: "torrent".to_owned(),
                     to: 4667
                 },
                 Forward {
                     protocol: Protocol::Udp,
-                    port: 4666,
+                    at: At::Port(4666),
                     container: "torrent".to_owned(),
                     to: 4666
                 },
@@ -276,6 +276,39 @@ fn no_vpn_leads_to_addresses_of_one_host_or_link() {
 }
 
 #[test]
+fn ports_may_be_left_to_the_vpns_gateway() {
+    let text = |forward: &str| {
+        format!("[[scope]]\nnetwork = \"a\"\ndns = \"1.1.1.1\"\nforward = [{forward}]")
+    };
+    let both = "\"nat-pmp/tcp -> torrent:4666\", \"nat-pmp / udp->torrent : 4666\", \"nat-pmp/tcp -> web:4666\"";
+    let given = settings(&text(both)).unwrap();
+    let forward = &given.scopes[0].forward;
+    assert!(forward.iter().all(|it| it.at == At::NatPmp));
+    let told = forward.iter().map(ToString::to_string);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            "nat-pmp/tcp -> torrent:4666",
+            "nat-pmp/udp -> torrent:4666",
+            "nat-pmp/tcp -> web:4666"
+        ]
+    );
+    assert_eq!(
+        refusal(&text(
+            "\"nat-pmp/tcp -> torrent:1\", \"nat-pmp/tcp -> torrent:1\""
+        )),
+        "steer.toml:4: nat-pmp/tcp is to go to torrent:1 here and to torrent:1 at steer.toml:4; keep one of the two"
+    );
+    let gateway = |value: &str| format!("[vpn]\ngateway = {value}");
+    let set = settings(&gateway("\"10.2.0.1\"")).unwrap();
+    assert_eq!(set.vpn().gateway, Some([10, 2, 0, 1].into()));
+    assert_eq!(
+        refusal(&gateway("\"fd00::1\"")),
+        "steer.toml:2: vpn.gateway must be an IPv4 address such as \"10.2.0.1\", or \"auto\"; this is \"fd00::1\""
+    );
+}
+
+#[test]
 fn what_cannot_be_forwarded_is_told_with_what_can() {
     for text in [
         "",
@@ -292,6 +325,8 @@ fn what_cannot_be_forwarded_is_told_with_what_can() {
         "4666/tcp -> tor rent",
         "4666/tcp -> torrent*",
         "-> torrent",
+        "nat-pmp/tcp -> torrent",
+        "nat-pmp -> torrent:1",
     ] {
         let file = format!("[[scope]]\nnetwork = \"a\"\ndns = \"1.1.1.1\"\nforward = [\"{text}\"]");
         let said = refusal(&file);
