@@ -199,7 +199,7 @@ fn cleanup_takes_the_numbers_of_the_run() {
     );
 }
 
-/// Runs it with two lists, the second of which is written only after so long, and an interface that cannot be, and returns
+/// Runs it with two lists, the second of which is written only after so long, and a cgroup that cannot be, and returns
 /// what it wrote to standard error.
 fn told_of_lists(slow: Duration, stderr: (impl Read, OwnedFd)) -> String {
     let directory = tempfile::tempdir().expect("a made-up file or process works");
@@ -209,7 +209,7 @@ fn told_of_lists(slow: Duration, stderr: (impl Read, OwnedFd)) -> String {
     let (mut read, written) = stderr;
     let mut command = Command::new(env!("CARGO_BIN_EXE_steer"));
     command
-        .args(["run", "--vpn", "a/b", "--vpn-list"])
+        .args(["run", "--cgroup", "a/../b", "--vpn-list"])
         .arg(&first)
         .arg("--vpn-list")
         .arg(&second)
