@@ -146,7 +146,7 @@ fn explain_gives_each_reason_whether_the_run_lives_or_was_killed() -> Result<()>
     lab.in_box(&format!(
         "bpftool map update pinned {} key{key} value 1{}",
         map.display(),
-        " 0".repeat(39)
+        " 0".repeat(55)
     ))?;
     let expired = expired.to_string();
     assert_eq!(

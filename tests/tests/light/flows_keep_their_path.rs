@@ -89,7 +89,7 @@ fn expire(fixture: &Fixture, address: IpAddr) -> Result<()> {
         IpAddr::V6(v6) => v6.octets(),
     };
     let key = octets.map(|octet| format!("{octet:02x}")).join(" ");
-    let value = ["00"; 40].join(" ");
+    let value = ["00"; 56].join(" ");
     let map = fixture.lab.steer_bpffs().join("ADDRS");
     let line = format!(
         "bpftool map update pinned {} key hex {key} value hex {value} exist",

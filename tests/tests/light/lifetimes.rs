@@ -14,7 +14,7 @@ const SECOND: u64 = 1_000_000_000;
 /// The words of an entry of `ADDRS`: until when it takes the VPN, until when direct, by which rules, and which VPN.
 struct Entry {
     key: String,
-    words: [u64; 5],
+    words: [u64; 7],
 }
 
 impl Entry {
@@ -37,11 +37,13 @@ impl Entry {
         let names = [
             "vpn_until",
             "direct_until",
+            "block_until",
             "vpn_rule",
             "direct_rule",
+            "block_rule",
             "number",
         ];
-        let mut words = [0; 5];
+        let mut words = [0; 7];
         for (place, name) in words.iter_mut().zip(names) {
             *place = word(name)?;
         }
