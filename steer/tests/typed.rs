@@ -121,14 +121,14 @@ const TABLE: &[(&str, i32, &str)] = &[
     (
         "rules list --verdict vnp DIRS",
         2,
-        "[possible values: vpn, direct]",
+        "[possible values: vpn, direct, block]",
     ),
     ("rules list DIRS", 1, "no steer runs here"),
     ("rules test DIRS", 2, "<ABOUT>"),
     (
         "rules add x.example DIRS",
         2,
-        "[possible values: vpn, direct]",
+        "[possible values: vpn, direct, block]",
     ),
     ("rules add vpn 10.0.0.0/33 DIRS", 2, "10.0.0.0/33"),
     ("rules add vpn *.*.example DIRS", 2, "*.*.example"),

@@ -282,6 +282,40 @@ const KINDS: [&str; 7] = [
 /// How many of the loops' requests came through since it was asked last.
 struct Through(usize);
 
+#[test]
+fn what_a_rule_blocks_no_isolated_container_reaches_by_name_or_first_octets() -> Result<()> {
+    let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
+    lab.load_image()?;
+    network(&lab, "under")?;
+    let config = "[rules]\nblock = [\".blocked.example\"]\n".to_owned()
+        + &isolated("network = \"under\"")
+        + "on_stop = \"release\"\n";
+    let steer = lab.steer(&config, &QUIET)?;
+    let capture = Capture::begin(&lab)?;
+    let before = lab.seen()?.len();
+    // Refused as it connects, let through, and reset as it says a blocked name to an address that has none.
+    let script = "
+        curl -sSm9 -o /dev/null https://v4.blocked.example/; by_name=$?
+        address=$(curl -sSm9 -o /dev/null -w '%{remote_ip}' https://v4.direct.example/); other=$?
+        curl -sSm9 -o /dev/null --resolve v4.blocked.example:443:$address https://v4.blocked.example/; by_octets=$?
+        echo $by_name $other $by_octets";
+    let ran = lab.container_with(&["--network", "under"], &["sh", "-c", script])?;
+    println!("{}", ran.said());
+    let codes = ran.stdout.lines().last().unwrap_or_default();
+    ensure!(codes == "7 0 35", "{codes}: {}", steer.output());
+    let seen = lab.seen()?.split_off(before);
+    ensure!(seen.len() == 1, "one was let through: {seen:?}");
+    for line in [
+        "(rule blocked.example, from 172.",
+        "was stopped, for it is blocked",
+    ] {
+        steer.wait_said(line)?;
+    }
+    let leaked = capture.seen()?;
+    ensure!(leaked.is_empty(), "{leaked}");
+    steer.terminate().map(drop)
+}
+
 impl Through {
     fn more(&mut self, lab: &Lab) -> Result<usize> {
         let all = lab.seen()?.len();
