@@ -42,8 +42,7 @@ fn of(skb: *mut __sk_buff) -> Option<&'static ProcessScope> {
 #[inline(always)]
 fn deepest(ancestor: impl Fn(i32) -> u64) -> Option<&'static ProcessScope> {
     let mut found = None;
-    let mut level = 0;
-    for () in turns(LEVELS) {
+    for (level, ()) in (0..).zip(turns(LEVELS)) {
         let id = ancestor(level);
         if id == 0 {
             break;
@@ -51,7 +50,6 @@ fn deepest(ancestor: impl Fn(i32) -> u64) -> Option<&'static ProcessScope> {
         // SAFETY: an element of a map stays readable until the program ends; user space replaces elements and does not write
         // into them.
         found = unsafe { CGROUPS.get(&id) }.or(found);
-        level += 1;
     }
     found
 }
@@ -93,7 +91,8 @@ fn judge(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
     };
     let (scope, packet): (_, &Packet) = (&scope.entry, &slot.scratch()?.packet);
     let asks = asks(packet);
-    if !isolates(scope) && !(asks && scope.dns != 0) || is_elsewhere(cookie) {
+    let is_judged = isolates(scope) || asks && scope.dns != 0;
+    if !is_judged || is_elsewhere(cookie) {
         return Ok(());
     }
     let out = skb.ifindex();
