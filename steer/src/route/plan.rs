@@ -69,7 +69,7 @@ impl Mark {
 
     /// The mark of a VPN, where this is the first one's; `None` if the mask has no room for so many.
     ///
-    /// They are the other numbers that the mask can hold, from the smallest on, and at last [`Self::answers`].
+    /// They are the other numbers that the mask can hold, from the smallest on, and at last that of answers.
     pub fn of(self, vpn: VpnId) -> Option<Self> {
         let Some(place) = vpn.0.checked_sub(1) else {
             return Some(self);
