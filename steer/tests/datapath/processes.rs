@@ -136,6 +136,18 @@ fn who_comes_from_outside_is_answered() {
 }
 
 #[test]
+fn what_comes_to_a_socket_older_than_its_scope_is_noted_of_nobody() {
+    let (mut kernel, other) = scoped(ScopeEntry::VPN, 0);
+    // Nobody saw how the socket of a test run was made.
+    let answer = udp(SERVER, 443, CLIENT, 1, b"x");
+    assert_eq!(kernel.run_on("cgroup_ingress", &answer, other, 0).0, 1);
+    assert_eq!(kernel.datapath.flows().unwrap().keys().count(), 0);
+    let comes = tcp(SERVER, 9, CLIENT, 80, SYN);
+    assert_eq!(kernel.run_on("cgroup_ingress", &comes, other, 0).0, 1);
+    assert_eq!(kernel.datapath.flows().unwrap().keys().count(), 1);
+}
+
+#[test]
 fn a_scope_may_let_nothing_out() {
     let (mut kernel, other) = scoped(ScopeEntry::BLOCK, 0);
     let packet = tcp(CLIENT, 1, SERVER, 443, SYN);
