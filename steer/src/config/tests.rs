@@ -704,12 +704,23 @@ on_down = "direct"
 [[scope]]
 network = "underbridge"
 vpn = "us"
+default = "direct"
 dns = "1.1.1.1"
 
 [rules]
 presets = []
 vpn = [".docker.io", { rule = ".netflix.com", vpn = "us" }, { rule = "x.example" }]
 "#;
+
+#[test]
+fn no_vpn_lets_out_what_a_scope_isolates() {
+    let isolated = SEVERAL.replace("default = \"direct\"\n", "");
+    let said = refusal(&isolated);
+    assert!(
+        said.starts_with("steer.toml:9: vpn.on_down is \"direct\", which would let out"),
+        "{said}"
+    );
+}
 
 #[test]
 fn several_vpns_arrive_in_their_order() {

@@ -7,6 +7,7 @@ use crate::config::vpn::Vpns;
 use crate::config::{ConfigError, DockerChoice, OnDown};
 use crate::origin::{Origin, Sourced};
 use crate::pattern::Pattern;
+use crate::route::VpnId;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -17,21 +18,21 @@ pub(in crate::config) fn resolve(
     docker: &Sourced<DockerChoice>,
 ) -> Result<Vec<Scope>, ConfigError> {
     let mut scopes: Vec<Scope> = Vec::new();
-    let mut forwarded: Vec<Sourced<Forward>> = Vec::new();
+    let mut forwarded = Vec::new();
     for file in file {
         let selector = selector(&file)?;
         let vpn = file.vpn.as_ref().map(|name| vpns.named(name)).transpose()?;
-        let on_down = &vpns.all[vpn.unwrap_or(vpns.default).0].on_down;
+        let taken = vpn.unwrap_or(vpns.default);
         let scope = Scope {
             vpn,
             default: file.default.as_ref().map_or(Ok(Way::default()), way)?,
             dns: dns(&file.dns)?,
-            forward: forwards(&file.forward, &selector.value, &mut forwarded)?,
+            forward: forwards(&file.forward, &selector.value, taken, &mut forwarded)?,
             on_stop: file.on_stop.as_ref().map_or(Ok(OnStop::default()), stop)?,
             origin: file.origin,
             selector: selector.value,
         };
-        judge(&scope, &selector.origin, on_down, docker)?;
+        judge(&scope, &selector.origin, vpns, docker)?;
         if let Some(first) = scopes.iter().find(|it| it.selector == scope.selector) {
             return Err(ConfigError::invalid(
                 &selector.origin,
@@ -206,7 +207,8 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
 fn forwards(
     values: &[Sourced<String>],
     selector: &Selector,
-    before: &mut Vec<Sourced<Forward>>,
+    vpn: VpnId,
+    before: &mut Vec<(VpnId, Sourced<Forward>)>,
 ) -> Result<Vec<Forward>, ConfigError> {
     let mut forwards = Vec::new();
     for Sourced { value, origin } in values {
@@ -226,12 +228,13 @@ fn forwards(
                 ),
             )
         })?;
-        let same = |it: &&Sourced<Forward>| {
-            let is_one_port = (it.value.protocol, it.value.at) == (forward.protocol, forward.at);
+        let same = |(by, it): &&(VpnId, Sourced<Forward>)| {
+            let (own, other) = (&forward, &it.value);
+            let is_one_port = (vpn, own.protocol, own.at) == (*by, other.protocol, other.at);
             // Each has a port of its own that is assigned.
             is_one_port && (forward.at != At::NatPmp || it.value == forward)
         };
-        if let Some(first) = before.iter().find(same) {
+        if let Some((_, first)) = before.iter().find(same) {
             return Err(ConfigError::invalid(
                 origin,
                 format!(
@@ -246,7 +249,7 @@ fn forwards(
                 ),
             ));
         }
-        before.push(Sourced::new(forward.clone(), origin.clone()));
+        before.push((vpn, Sourced::new(forward.clone(), origin.clone())));
         forwards.push(forward);
     }
     Ok(forwards)
@@ -296,7 +299,7 @@ fn port_of(text: &str) -> Result<u16, &'static str> {
 fn judge(
     scope: &Scope,
     selector: &Origin,
-    on_down: &Sourced<OnDown>,
+    vpns: &Vpns,
     docker: &Sourced<DockerChoice>,
 ) -> Result<(), ConfigError> {
     let refuse = |origin, why: String| Err(ConfigError::invalid(origin, why));
@@ -321,9 +324,11 @@ fn judge(
             ),
         );
     }
-    if on_down.value == OnDown::Direct {
+    // Of any VPN, for rules may send there what the scope isolates.
+    let mut on_down = vpns.all.iter().map(|vpn| &vpn.on_down);
+    if let Some(open) = on_down.find(|it| it.value == OnDown::Direct) {
         return refuse(
-            &on_down.origin,
+            &open.origin,
             format!(
                 "vpn.on_down is \"direct\", which would let out what the scope of {} ({}) isolates whenever the VPN is down; write \"block\" here, or default = \"direct\" there",
                 scope.selector, scope.origin

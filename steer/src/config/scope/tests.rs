@@ -276,6 +276,21 @@ fn no_vpn_leads_to_addresses_of_one_host_or_link() {
 }
 
 #[test]
+fn each_vpn_has_ports_of_its_own() {
+    let vpn = |name: &str| format!("[[vpn]]\nname = \"{name}\"\ninterface = \"{name}0\"\n");
+    let scope = |network: &str, vpn: &str| {
+        format!(
+            "[[scope]]\nnetwork = \"{network}\"\nvpn = \"{vpn}\"\ndns = \"1.1.1.1\"\nforward = [\"1/tcp -> {network}\"]\n"
+        )
+    };
+    let text = |second| [vpn("us"), vpn("de"), scope("a", "us"), scope("b", second)].concat();
+    let given = settings(&text("de")).unwrap();
+    let ports = given.scopes.iter().map(|scope| scope.forward[0].at);
+    assert_eq!(ports.collect::<Vec<_>>(), [At::Port(1); 2]);
+    assert!(refusal(&text("us")).contains("1/tcp is to go to b:1 here and to a:1 at"));
+}
+
+#[test]
 fn ports_may_be_left_to_the_vpns_gateway() {
     let text = |forward: &str| {
         format!("[[scope]]\nnetwork = \"a\"\ndns = \"1.1.1.1\"\nforward = [{forward}]")
