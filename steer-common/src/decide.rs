@@ -350,14 +350,17 @@ fn by_address(tables: &impl Tables, packet: &Packet, vpn: Path) -> Course {
     }
 }
 
-/// Notes a flow that comes in to one behind a bridge, by a path, so that its replies leave the way it came.
+/// Notes a flow that comes in to one behind a bridge, by a path, so that its replies leave the way it came. Where it is not known
+/// which path that is, there being a newer interface than user space has looked at, nothing is noted, so that it is none of the
+/// direct path's.
 #[inline(always)]
 pub fn incoming(
     tables: &impl Tables,
     origin: Origin,
     packet: &Packet,
-    path: Path,
+    path: Option<Path>,
 ) -> Option<Outcome> {
+    let path = path?;
     let by_vpn = path.is_vpn();
     let key = FlowKey {
         origin,

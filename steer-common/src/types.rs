@@ -608,8 +608,8 @@ pub struct Config {
     pub blocks: u32,
     /// Not zero: processes are looked up in `CGROUPS`.
     pub processes: u32,
-    /// Padding.
-    pub zero: u32,
+    /// Index of the newest interface that user space has looked at: a newer one may be a VPN's.
+    pub newest: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -634,6 +634,12 @@ impl Config {
     #[inline(always)]
     pub fn by_interface(&self, ifindex: u32) -> Path {
         self.find(|vpn| vpn.ifindex != 0 && vpn.ifindex == ifindex)
+    }
+
+    /// The path by which comes what an interface brings; none of one that user space has not looked at.
+    #[inline(always)]
+    pub fn came_by(&self, ifindex: u32) -> Option<Path> {
+        (ifindex <= self.newest).then(|| self.by_interface(ifindex))
     }
 
     /// The VPN that a packet's mark sends it to; the direct path if that is none's.
@@ -667,7 +673,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 7;
+pub const LAYOUT: u32 = 8;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;

@@ -230,7 +230,7 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
     let mut outcome = Outcome::Left;
     if !answers || packet.protocol != UDP {
-        incoming(skb.ifindex(), path.number());
+        incoming(skb.ifindex(), skb.ingress_ifindex());
         outcome = Slot::SOFTIRQ.told()?;
     }
     if outcome.action() != Action::Drop {
@@ -244,16 +244,17 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     Ok(outcome)
 }
 
-/// Notes the flow of the packet at hand, which came by a path for one behind a bridge; [`Slot::told`] has the outcome.
+/// Notes the flow of the packet at hand, which came by an interface for one behind a bridge; [`Slot::told`] has the outcome.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn incoming(bridge: u32, path: u32) -> u32 {
-    Slot::SOFTIRQ.tell(note(bridge, Path::vpn(path)))
+extern "C" fn incoming(bridge: u32, interface: u32) -> u32 {
+    Slot::SOFTIRQ.tell(note(bridge, interface))
 }
 
 #[inline(always)]
-fn note(bridge: u32, path: Path) -> Result<Outcome, Outcome> {
+fn note(bridge: u32, interface: u32) -> Result<Outcome, Outcome> {
     let config = config()?;
+    let path = config.came_by(interface);
     let packet = &Slot::SOFTIRQ.scratch()?.packet;
     let noted = decide::incoming(&Maps { config }, u64::from(bridge), packet, path);
     Ok(noted.unwrap_or(Outcome::Left))

@@ -139,8 +139,11 @@ fn note(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
         return Ok(());
     }
     let config = config()?;
-    let path = config.by_interface(skb.ifindex());
-    process::comes(&Maps { config }, cookie, packet, path)
+    match config.came_by(skb.ifindex()) {
+        Some(path) => process::comes(&Maps { config }, cookie, packet, path),
+        // It may be the VPN's, so that it must not be answered by the direct path.
+        None => Ok(()),
+    }
 }
 
 /// Remembers a datagram socket that is not older than its scope. The kernel makes room by forgetting one that nothing came to

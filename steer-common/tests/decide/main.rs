@@ -137,7 +137,7 @@ fn outgoing(model: &Model, origin: Origin, packet: &Packet) -> Outcome {
 
 fn incoming(model: &Model, origin: Origin, packet: &Packet, by_vpn: bool) -> Option<Outcome> {
     let path = if by_vpn { VPN } else { Path::DIRECT };
-    decide::incoming(model, origin, packet, path)
+    decide::incoming(model, origin, packet, Some(path))
 }
 
 fn out(model: &Model, protocol: u32, place: Place) -> Outcome {
@@ -427,7 +427,7 @@ fn a_flow_keeps_the_vpn_that_it_began_on() {
     }
     let model = Model::default();
     let request = reply(TCP, Place::First, 443);
-    decide::incoming(&model, BRIDGE, &request, OTHER);
+    decide::incoming(&model, BRIDGE, &request, Some(OTHER));
     assert_eq!(course(&model, TCP, Place::Later), OTHER);
 }
 

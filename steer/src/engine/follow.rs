@@ -114,7 +114,7 @@ impl Engine {
         }
         let home = host::home(links, |index| self.has_bridge(index));
         self.datapath.set_home(&home)?;
-        self.tell_vpns()?;
+        self.tell_vpns(links)?;
         self.bypass(vpns, &wanted.taken)
     }
 

@@ -111,14 +111,19 @@ impl Engine {
     }
 
     /// Tells the programs what the VPNs are like now, and the user what has changed.
-    pub(super) fn tell_vpns(&mut self) -> Result<(), Error> {
+    pub(super) fn tell_vpns(&mut self, links: &[Link]) -> Result<(), Error> {
         let vpns = told(&self.vpns, &self.settings);
+        let newest = links.iter().map(|link| link.index.0).max();
+        let newest = newest.unwrap_or_default().max(self.config.newest);
         let before = self.config.vpns;
+        if (vpns, newest) == (before, self.config.newest) {
+            return Ok(());
+        }
+        (self.config.vpns, self.config.newest) = (vpns, newest);
+        self.datapath.configure(&self.config)?;
         if vpns == before {
             return Ok(());
         }
-        self.config.vpns = vpns;
-        self.datapath.configure(&self.config)?;
         if !self.started {
             return Ok(());
         }

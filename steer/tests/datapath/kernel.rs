@@ -150,6 +150,7 @@ impl Kernel {
             grace: 0,
             vpns: vpns(VPN_IFINDEX, OTHER_IFINDEX),
             default: Path::vpn(1),
+            newest: u32::MAX,
             mask: 0x3000,
             reset: 1,
             tls_ports: only(443),

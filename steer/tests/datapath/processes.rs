@@ -136,6 +136,19 @@ fn who_comes_from_outside_is_answered() {
 }
 
 #[test]
+fn who_comes_by_an_interface_that_nobody_looked_at_is_not_answered_by_the_direct_path() {
+    let (mut kernel, other) = scoped(ScopeEntry::VPN, 0);
+    let comes = tcp(SERVER, 9, CLIENT, 80, SYN);
+    let answer = tcp(CLIENT, 80, SERVER, 9, SYN | ACK);
+    for (newest, answered) in [(other - 1, false), (other, true)] {
+        kernel.configured(|config| Config { newest, ..config });
+        assert_eq!(kernel.run_on("cgroup_ingress", &comes, other, 0).0, 1);
+        let (_, left) = leaves(&mut kernel, &answer, other, 0);
+        assert_eq!(left, answered, "{newest} was looked at, this is {other}");
+    }
+}
+
+#[test]
 fn what_comes_to_a_socket_older_than_its_scope_is_noted_of_nobody() {
     let (mut kernel, other) = scoped(ScopeEntry::VPN, 0);
     // Nobody saw how the socket of a test run was made.
