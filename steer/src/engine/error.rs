@@ -61,6 +61,21 @@ pub enum Error {
         "the rules cannot be told apart from each other by the key of this run; restart steer for another key"
     )]
     Rekeyed,
+    /// Rules and scopes mean VPNs by their places.
+    #[error(
+        "the VPNs are others than those of this run, or in another order, and rules may mean them; restart steer to have the files in force"
+    )]
+    OtherVpns,
+    /// A run that is gone on with had its VPNs in another order.
+    #[error(
+        "{interface} is the VPN {name} now, and was another's place in the run that is gone on with: its flows would take another VPN. Write the VPNs in the order of before, new ones behind the others, or end that run first by steer cleanup"
+    )]
+    Reordered {
+        /// The interface.
+        interface: String,
+        /// The VPN's name now.
+        name: String,
+    },
     /// Reading the rules again ended in the midst.
     #[error("reading the rules again ended by a fault of steer's; please report it")]
     Reading(#[source] tokio::task::JoinError),

@@ -207,6 +207,9 @@ impl Engine {
         let room = Rulebook::room(&settings.rules);
         let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, room)?;
         let inherited = legacy.config();
+        if let Some(before) = &inherited {
+            inherit::same_places(before, &settings, &host.vpns)?;
+        }
         let scoped_before = legacy.scopes();
         let lacks = Lacks::make_do(&mut datapath, &mut host);
         host.notes.extend(lacks.notes(&requirements::kernel()));

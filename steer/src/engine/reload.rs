@@ -215,7 +215,11 @@ impl Engine {
 impl Fresh {
     fn read(settings: &Settings, key: Key) -> Result<Self, Error> {
         let begun = Instant::now();
+        let before: Vec<_> = settings.vpns.iter().map(|vpn| vpn.name.clone()).collect();
         let settings = settings.reread()?;
+        if !settings.vpns.iter().map(|vpn| &vpn.name).eq(&before) {
+            return Err(Error::OtherVpns);
+        }
         let rulebook = Rulebook::new(settings.rules.clone(), Some(key))?;
         if rulebook.key() != key {
             return Err(Error::Rekeyed);
@@ -255,6 +259,7 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
             values(&old.bridges) != values(&new.bridges),
         ),
         ("attach.docker", old.docker.value != new.docker.value),
+        ("dns.vpn", old.dns_vpn != new.dns_vpn),
         ("[sni]", old.sni != new.sni),
         ("[[scope]]", !same_scopes(&old.scopes, &new.scopes)),
         ("[routing]", old.routing != new.routing),
