@@ -166,8 +166,8 @@ fn matched(rules: &Rulebook, entry: &NameEntry) -> Option<Match> {
     let by_name = rules.decide(&Name::of(entry).to_string());
     match by_name {
         Some(ruling) => Some(ruling.into()),
-        None => gives(rules, entry.rule, entry.verdict).then_some(Match {
-            verdict: entry.verdict,
+        None => given(rules, entry.rule, entry.verdict).map(|verdict| Match {
+            verdict,
             rule: entry.rule,
         }),
     }
@@ -175,14 +175,12 @@ fn matched(rules: &Rulebook, entry: &NameEntry) -> Option<Match> {
 
 /// What is left of an address whose names are not known, for there was no room for them.
 fn by_rules(rules: &Rulebook, entry: &AddrEntry) -> AddrEntry {
-    let until = |until, rule, verdict| {
-        if gives(rules, rule, verdict) {
-            until
-        } else {
-            0
-        }
+    let until = |until, rule, verdict| match given(rules, rule, verdict) {
+        Some(_) => until,
+        None => 0,
     };
     AddrEntry {
+        vpn: given(rules, entry.vpn_rule, entry.vpn).unwrap_or(entry.vpn),
         vpn_until: until(entry.vpn_until, entry.vpn_rule, entry.vpn),
         direct_until: until(entry.direct_until, entry.direct_rule, Verdict::DIRECT),
         block_until: until(entry.block_until, entry.block_rule, Verdict::BLOCK),
@@ -190,15 +188,18 @@ fn by_rules(rules: &Rulebook, entry: &AddrEntry) -> AddrEntry {
     }
 }
 
-/// Whether a domain's rule, known by its hash, is still there and gives that verdict.
-fn gives(rules: &Rulebook, rule: u64, verdict: Verdict) -> bool {
+/// The verdict that a domain's rule, known by its hash, gives now where it gave that one; of one for a VPN it may be another VPN.
+fn given(rules: &Rulebook, rule: u64, verdict: Verdict) -> Option<Verdict> {
     let entries = rules.entries();
-    entries
-        .binary_search_by_key(&rule, |(hash, _)| *hash)
-        .is_ok_and(|place| {
-            let (_, entry) = entries[place];
-            entry.exact == verdict || entry.below == verdict
-        })
+    let place = entries.binary_search_by_key(&rule, |(hash, _)| *hash);
+    let (_, entry) = entries[place.ok()?];
+    let both = [entry.exact, entry.below];
+    let by_vpn = || both.into_iter().find(|it| it.is_vpn());
+    match both.contains(&verdict) {
+        true => Some(verdict),
+        false if verdict.is_vpn() => by_vpn(),
+        false => None,
+    }
 }
 
 /// An entry without what has expired, so that two are compared by what they do.

@@ -18,27 +18,16 @@ impl Engine {
         let end = |address: Address, port: steer_common::types::Port| {
             SocketAddr::new(address.to_ip(), port.number())
         };
+        let (servers, vpn) = self.answerers(piece);
+        let (by, mark) = (servers.to_vec(), self.config.vpn(vpn).mark);
         self.relay.ask(Question {
             message: octets.to_vec(),
             client: end(flow.local, flow.local_port),
             server: end(flow.remote, flow.remote_port),
-            by: self.answerers(piece).to_vec(),
-            mark: self.config.vpn(self.asks_by(piece)).mark,
+            by,
+            mark,
         });
         Ok(())
-    }
-
-    /// The VPN that they are asked by: that of whoever asks, or that of the name.
-    fn asks_by(&self, piece: &Piece) -> Path {
-        let scope = self.asking_scope(piece);
-        let of_scope = scope.and_then(|scope| scope.vpn);
-        let of_scope = of_scope.map_or(Path::DIRECT, VpnId::path);
-        let has_servers = scope.is_some_and(|scope| !scope.dns.is_empty());
-        let verdict = match piece.by_vpn {
-            number if number != 0 && !has_servers => Verdict::new(number),
-            _ => Verdict::VPN,
-        };
-        self.config.meant(verdict, of_scope)
     }
 
     fn asking_scope(&self, piece: &Piece) -> Option<&Scope> {
@@ -50,21 +39,23 @@ impl Engine {
         self.settings.scopes.get(number?)
     }
 
-    /// Who is asked: by a scope's own resolvers what its containers ask, also while it is not known whose question it is.
-    fn answerers(&self, piece: &Piece) -> &[IpAddr] {
+    /// Who is asked, and by which VPN: a scope's own resolvers of what its containers ask, also while it is not known whose question
+    /// it is.
+    fn answerers(&self, piece: &Piece) -> (&[IpAddr], Path) {
+        let by_scope = |scope: &Scope| scope.vpn.map_or(Path::DIRECT, VpnId::path);
         let scopes = &self.settings.scopes;
         let whose = self.asking_scope(piece);
-        if let Some(scope) = whose.filter(|scope| !scope.dns.is_empty()) {
-            return &scope.dns;
-        }
-        if piece.by_vpn != 0 {
-            return &self.settings.dns_vpn;
+        if whose.is_none_or(|scope| scope.dns.is_empty()) && piece.by_vpn != 0 {
+            let verdict = Verdict::new(piece.by_vpn);
+            let vpn = whose.map_or(Path::DIRECT, by_scope);
+            return (&self.settings.dns_vpn, self.config.meant(verdict, vpn));
         }
         let of_containers = scopes.iter().filter(|it| it.selector.is_of_containers());
         let isolates = of_containers.clone().filter(|it| it.default != Way::Direct);
-        let mut asked = isolates
-            .chain(of_containers)
-            .filter(|it| !it.dns.is_empty());
-        asked.next().map_or(&[], |scope| &scope.dns)
+        let all = whose.into_iter().chain(isolates).chain(of_containers);
+        let scope = all.into_iter().find(|it| !it.dns.is_empty());
+        let servers = scope.map_or(&[][..], |scope| &scope.dns);
+        let vpn = scope.map_or(Path::DIRECT, by_scope);
+        (servers, self.config.meant(Verdict::VPN, vpn))
     }
 }
