@@ -1,6 +1,9 @@
 //! Ports that the VPNs' gateways assign: asked for while the VPN is up, and forwarded.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -51,6 +54,8 @@ struct Mapping {
     forward: Forward,
     internal: u16,
     granted: Option<Granted>,
+    /// When that ends.
+    until: Instant,
     trouble: Option<String>,
 }
 
@@ -214,10 +219,14 @@ impl Engine {
                     self.report.note(&format!("{forward}: {why}; asking again"));
                     mapping.trouble = Some(why);
                 }
-                return Ok(());
+                if mapping.until > Instant::now() || mapping.granted.take().is_none() {
+                    return Ok(());
+                }
+                return self.forward_anew().await;
             }
         };
         mapping.trouble = None;
+        mapping.until = Instant::now() + Duration::from_secs(granted.lifetime.into());
         let before = mapping.granted.replace(granted);
         if before.is_some_and(|before| before.external == granted.external) {
             return Ok(());
@@ -226,6 +235,10 @@ impl Engine {
             "{}: the VPN's gateway assigns the port {}",
             mapping.forward, granted.external
         ));
+        self.forward_anew().await
+    }
+
+    async fn forward_anew(&mut self) -> Result<(), Error> {
         let links = self.links.clone();
         self.follow_vpns(&self.seen_vpns(), &links).await
     }
@@ -253,6 +266,7 @@ fn wanted(settings: &Settings, vpn: VpnId) -> Vec<Mapping> {
             forward: forward.clone(),
             internal: FIRST.saturating_add(u16::try_from(place).unwrap_or(u16::MAX)),
             granted: None,
+            until: Instant::now(),
             trouble: None,
         }
     };
