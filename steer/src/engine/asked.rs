@@ -157,7 +157,9 @@ impl Engine {
             cgroups: self.cgroups.clone(),
             scoped: self.scoped.seen(self.mappings.seen()),
             troubles,
-            notes: self.scoped.notes_now(&self.control.notes),
+            notes: self
+                .processes
+                .notes_now(self.scoped.notes_now(&self.control.notes)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! In which scope processes are: by their cgroups, which come and go.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use steer_common::{
     process::connected,
@@ -22,8 +22,18 @@ use crate::{
 pub(super) struct Scoped {
     /// What the programs were told.
     told: Processes,
-    /// What was said of it last.
+    /// What is to be said of it now.
     notes: Vec<String>,
+    /// What was ever said of it.
+    said: BTreeSet<String>,
+}
+
+impl Scoped {
+    /// What is to be said now, of what was said and of these.
+    pub(super) fn notes_now(&self, told: Vec<String>) -> Vec<String> {
+        let others = told.into_iter().filter(|note| !self.said.contains(note));
+        others.chain(self.notes.iter().cloned()).collect()
+    }
 }
 
 impl Engine {
@@ -52,7 +62,8 @@ impl Engine {
             self.processes.told = now;
         }
         let news = notes.iter().filter(|it| !self.processes.notes.contains(it));
-        let news = news.cloned().collect();
+        let news: Vec<_> = news.cloned().collect();
+        self.processes.said.extend(news.iter().cloned());
         self.processes.notes = notes;
         Ok(news)
     }

@@ -872,8 +872,12 @@ fn changes(it: &Explanation, snapshot: &Snapshot) -> Vec<String> {
     let mut changes = Vec::new();
     let decided = it.addresses.first().and_then(|fact| fact.rule.as_ref());
     if it.path == Path::Blocked && !is_stopped(it.because, decided.or(it.rule.as_ref())) {
+        let isolated = it
+            .scope
+            .as_ref()
+            .is_some_and(|scope| scope.default == "vpn");
         let or = match it.because {
-            Because::Scope => "",
+            _ if isolated => "",
             _ => ", or set on_down = \"direct\"",
         };
         changes.push(match snapshot.vpn(it.by) {

@@ -158,7 +158,11 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
         rules: snapshot.rulebook.rules().count(),
         addresses: addresses(view)?,
         held: Room {
-            used: view.flows()?.iter().count(),
+            used: view
+                .flows()?
+                .iter()
+                .filter(|(_, it)| it.path.is_vpn())
+                .count(),
             room: ROOM,
         },
         steered: snapshot.run.as_ref().map(|run| run.steered),
