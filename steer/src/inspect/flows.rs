@@ -174,11 +174,7 @@ async fn of_bridges(
         known.insert((key.protocol, from, to));
         let octets = tracked.get(&(key.protocol, from, to)).copied().flatten();
         flows.push(Flow {
-            path: if entry.path.is_vpn() {
-                Path::Vpn
-            } else {
-                Path::Direct
-            },
+            path: entry.path.into(),
             vpn: snapshot.vpn_name(entry.path),
             protocol: events::protocol(key.protocol),
             who: container(containers, from.ip()).unwrap_or_else(|| bridge.name.clone()),
@@ -306,7 +302,7 @@ fn of_processes(
         let cgroup = socket.cgroup.and_then(|id| cgroups.get(&id));
         let by = sockets::path(socket, config);
         found.flows.push(Flow {
-            path: if by.is_vpn() { Path::Vpn } else { Path::Direct },
+            path: by.into(),
             vpn: snapshot.vpn_name(by),
             protocol: events::protocol(*protocol),
             who: match (holders.get(&socket.inode), cgroup) {

@@ -136,6 +136,16 @@ impl Path {
     }
 }
 
+impl From<types::Path> for Path {
+    fn from(path: types::Path) -> Self {
+        if path.is_vpn() {
+            Self::Vpn
+        } else {
+            Self::Direct
+        }
+    }
+}
+
 /// Which ways there are now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ways {

@@ -191,11 +191,7 @@ pub async fn usage(snapshot: &Snapshot, view: &View) -> Result<Usage, Error> {
         let is_contested =
             entry.is_some_and(|entry| entry.contested_by(entry.at(now).verdict, now) != 0);
         found.push(Use {
-            path: if key.path.is_vpn() {
-                Path::Vpn
-            } else {
-                Path::Direct
-            },
+            path: key.path.into(),
             vpn: snapshot.vpn_name(key.path),
             who: whose(&key),
             bridge: (key.bridge != 0).then(|| bridge(key.bridge)),

@@ -12,6 +12,7 @@
 
 mod acts;
 mod bpf;
+mod capture;
 mod clients;
 mod docker;
 mod exec;
@@ -47,6 +48,7 @@ use nix::mount::{MsFlags, mount};
 
 pub use acts::{Act, Demo, DemoOptions, Row, demo, grouped};
 pub use bpf::Hook;
+pub use capture::Capture;
 pub use clients::{Client, Guest};
 pub use docker::{DockerVersion, Network};
 pub use exec::Ran;

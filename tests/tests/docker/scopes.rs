@@ -2,10 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::{Child, Stdio},
+    process::Stdio,
     thread,
     time::Duration,
 };
@@ -13,47 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use steer_tests::{
     lab::{
-        Answer, DockerVersion, HostSnapshot, IMAGE, Lab, Ns, Resolver, ResolverPlace,
+        Answer, Capture, DockerVersion, HostSnapshot, IMAGE, Lab, Ns, Resolver, ResolverPlace,
         plan::{Path, RESOLVER_V4, Range, TUNNEL_V4, TUNNEL_V6},
     },
     pace::patience,
 };
 
 /// All that comes from the box by the provider's wire and is not the tunnel's own.
-struct Capture {
-    child: Child,
-    text: std::path::PathBuf,
-}
-
-impl Capture {
-    fn begin(lab: &Lab) -> Result<Self> {
-        let text = lab.dir().join("capture-of-scope");
-        // Neighbours ask for each other's link addresses.
-        let filter = "not arp and not icmp6 and not igmp and not port 1194 and not port 51820 and not port 51830 and not dst host 10.8.0.1";
-        let child = lab
-            .command(Ns::Isp, "tcpdump")?
-            .args(["-i", "box", "-n", "-tt", "-l", "-Q", "in", filter])
-            .stdin(Stdio::null())
-            .stdout(File::create(&text)?)
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start tcpdump: is it installed?")?;
-        thread::sleep(patience(Duration::from_millis(500)));
-        Ok(Self { child, text })
-    }
-
-    /// What was seen, a packet a line.
-    fn seen(&self) -> Result<String> {
-        thread::sleep(patience(Duration::from_millis(300)));
-        Ok(fs::read_to_string(&self.text)?)
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn begin_capture(lab: &Lab) -> Result<Capture> {
+    // Neighbours ask for each other's link addresses.
+    lab.capture(
+        "not arp and not icmp6 and not igmp and not port 1194 and not port 51820 and not port 51830 and not dst host 10.8.0.1",
+    )
 }
 
 pub fn isolated(selector: &str) -> String {
@@ -97,7 +67,7 @@ fn ten_containers_by_the_vpn_and_a_second_network_direct() -> Result<()> {
     let before = snapshot(&lab, &["under", "lab"])?;
     let config = isolated("network = \"under\"") + "on_stop = \"release\"\n";
     let steer = lab.steer(&config, &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let urls = ["https://v4.direct.example/", "https://v4.blocked.example/"];
     for number in 0..10 {
         let name = format!("under{number}");
@@ -156,7 +126,7 @@ fn only_the_enforced_resolver_answers(version: DockerVersion, place: ResolverPla
         &(isolated("network = \"under\"") + &isolated("container = \"alone*\"")),
         &QUIET,
     )?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let liar = Resolver::V4.ip().to_string();
     let places: [(&str, &[&str]); 4] = [
         ("a network with its resolver", &["--network", "under"]),
@@ -230,7 +200,7 @@ fn containers_that_send_at_once_leak_nothing() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     let steer = lab.steer(&isolated("label = \"steer.path=vpn\""), &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let script = format!(
         "seq {containers} | xargs -P {AT_A_TIME} -I @ sh -c '
             docker run --rm --pull never --network lab --label steer.path=vpn {IMAGE} sh -c \"$SEND\" && echo ok'"
@@ -291,7 +261,7 @@ fn what_a_rule_blocks_no_isolated_container_reaches_by_name_or_first_octets() ->
         + &isolated("network = \"under\"")
         + "on_stop = \"release\"\n";
     let steer = lab.steer(&config, &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let before = lab.seen()?.len();
     // Refused as it connects, let through, and reset as it says a blocked name to an address that has none.
     let script = "
@@ -388,7 +358,7 @@ fn forwards_to(version: DockerVersion) -> Result<()> {
     let config = isolated("network = \"under\"")
         + "forward = [\"4666/tcp -> torrent\", \"4667/udp -> torrent:4666\"]\n";
     let steer = lab.steer(&config, &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let mut addresses = Vec::new();
     for round in 0..2 {
         if round > 0 {
@@ -476,7 +446,7 @@ fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
     // One that has long been at it, with answers on their way.
     thread::sleep(moment);
     let older = lab.steer(&isolated("network = \"under\""), &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     thread::sleep(moment);
     let leaked = capture.seen()?;
     println!(
@@ -493,7 +463,7 @@ fn nothing_of_a_scope_leaks_whatever_happens() -> Result<()> {
         Ns::Box,
         "ip -o link show type bridge | cut -d: -f2 | xargs -n 1 ip link del",
     )?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     let nothing = |lab: &Lab, when: &str, steer: &str| {
         let leaked = capture.seen()?;
         println!(
@@ -579,7 +549,7 @@ fn who_gets_the_address_of_one_that_was_free_is_isolated() -> Result<()> {
     let lab = Lab::builder().docker(DockerVersion::Installed).up()?;
     lab.load_image()?;
     let steer = lab.steer(&isolated("label = \"steer.path=vpn\""), &QUIET)?;
-    let capture = Capture::begin(&lab)?;
+    let capture = begin_capture(&lab)?;
     // One address in turns, each as soon as the other has gone.
     let script = format!(
         "for i in $(seq {rounds}); do

@@ -9,9 +9,7 @@ use steer_tests::lab::{
     plan::{Path, RESOLVER_V4},
 };
 
-use super::scopes::{as_now, snapshot};
-
-const QUIET: [&str; 2] = ["--no-resolve", "--no-presets"];
+use super::scopes::{QUIET, as_now, snapshot};
 
 /// Both VPNs, and scopes that containers are put into by their labels.
 fn vpns(first: &str, second: &str) -> String {

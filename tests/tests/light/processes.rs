@@ -2,12 +2,10 @@
 //! servers' logs; those in another go direct meanwhile.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
-    path::{self, PathBuf},
-    process::{Child, Stdio},
-    thread,
+    path, thread,
     time::Duration,
 };
 
@@ -16,7 +14,7 @@ use steer_tests::{
     client::{Ask, Lookup, Told},
     fixture::{Fixture, datagram, exchange, fresh, lookup, open, resolve, server},
     lab::{
-        Client, HostSnapshot, Lab, Ns, Resolver,
+        Capture, Client, HostSnapshot, Lab, Ns, Resolver,
         plan::{Path, RESOLVER_V4, RESOLVER_V6},
     },
     pace::patience,
@@ -30,48 +28,22 @@ const EXCEPTION: u16 = 50_000;
 const LISTENER: u16 = 7_777;
 
 /// All that comes from the box by the provider's wire, apart from the tunnel's own and what those send who go direct.
-struct Capture {
-    child: Child,
-    text: PathBuf,
+fn begin_capture(lab: &Lab) -> Result<Capture> {
+    let direct = [DIRECT, EXCEPTION].map(|number| {
+        let [v4, v6] = [false, true].map(|v6| fresh(number, v6));
+        format!("and not host {v4} and not host {v6}")
+    });
+    lab.capture(&format!(
+        "not arp and not igmp and not (icmp6 and not ip6[40] == 128) and not port 1194 and not port 51820 and not dst host 10.8.0.1 \
+         and not port {LISTENER} {}",
+        direct.concat()
+    ))
 }
 
-impl Capture {
-    fn begin(lab: &Lab) -> Result<Self> {
-        let text = lab.dir().join("capture-of-processes");
-        let direct = [DIRECT, EXCEPTION].map(|number| {
-            let [v4, v6] = [false, true].map(|v6| fresh(number, v6));
-            format!("and not host {v4} and not host {v6}")
-        });
-        let filter = format!(
-            "not arp and not igmp and not (icmp6 and not ip6[40] == 128) and not port 1194 and not port 51820 and not dst host 10.8.0.1 \
-             and not port {LISTENER} {}",
-            direct.concat()
-        );
-        let child = lab
-            .command(Ns::Isp, "tcpdump")?
-            .args(["-i", "box", "-n", "-tt", "-l", "-Q", "in", &filter])
-            .stdin(Stdio::null())
-            .stdout(File::create(&text)?)
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start tcpdump: is it installed?")?;
-        thread::sleep(patience(Duration::from_millis(500)));
-        Ok(Self { child, text })
-    }
-
-    fn is_empty(&self) -> Result<()> {
-        thread::sleep(patience(Duration::from_millis(300)));
-        let seen = fs::read_to_string(&self.text)?;
-        ensure!(seen.is_empty(), "beside the tunnel left:\n{seen}");
-        Ok(())
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn is_empty(capture: &Capture) -> Result<()> {
+    let seen = capture.seen()?;
+    ensure!(seen.is_empty(), "beside the tunnel left:\n{seen}");
+    Ok(())
 }
 
 fn config(lab: &Fixture, cgroup: &str, keys: &str) -> String {
@@ -275,12 +247,12 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     }
     let steer = lab.lab.steer(&config, &[])?;
     steer.wait_said("older than their scope")?;
-    let capture = Capture::begin(&lab.lab)?;
+    let capture = begin_capture(&lab.lab)?;
     ensure!(
         exchange(&mut client, connection, 10_000).is_err(),
         "it went on"
     );
-    capture.is_empty()?;
+    is_empty(&capture)?;
 
     goes_by_the_vpn(&mut client, 2)?;
     goes_by_the_vpn(&mut lab.lab.client_in(&below)?, 3)?;
@@ -289,13 +261,13 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     asks_the_scopes_resolver(&lab, &mut client, 4)?;
     client.ask(&Ask::Listen(LISTENER))?;
     is_answered(&lab)?;
-    capture.is_empty()?;
+    is_empty(&capture)?;
     is_told(&lab, &cgroup)?;
 
     lab.lab.tunnel_down()?;
     nothing_works(&mut client, 2)?;
     goes_direct(&mut other, DIRECT)?;
-    capture.is_empty()?;
+    is_empty(&capture)?;
     lab.lab.tunnel_up()?;
     steer.wait_said(&format!("{} is up", lab.lab.tunnel_interface()))?;
     goes_by_the_vpn(&mut client, 2)?;
@@ -311,10 +283,10 @@ fn what_those_in_a_cgroup_send_leaves_by_the_vpn_or_not_at_all() -> Result<()> {
     goes_by_the_vpn(&mut client, 2)?;
     asks_the_scopes_resolver(&lab, &mut client, 6)?;
     goes_direct(&mut other, DIRECT)?;
-    capture.is_empty()?;
+    is_empty(&capture)?;
     lab.lab.steer_cleanup()?.stdout()?;
     goes_direct(&mut client, 2)?;
-    ensure!(capture.is_empty().is_err(), "the capture sees nothing");
+    ensure!(is_empty(&capture).is_err(), "the capture sees nothing");
     drop(capture);
     drop(client);
     drop(other);
@@ -350,7 +322,7 @@ fn what_no_rule_speaks_of_is_blocked() -> Result<()> {
     let cgroup = lab.lab.box_cgroup("scoped")?;
     let keys = "default = \"block\"\non_stop = \"release\"";
     let steer = lab.lab.steer(&config(&lab, "scoped", keys), &[])?;
-    let capture = Capture::begin(&lab.lab)?;
+    let capture = begin_capture(&lab.lab)?;
     let mut client = lab.lab.client_in(&cgroup)?;
     nothing_works(&mut client, 2)?;
     ensure!(client.ask(&Ask::Ping(fresh(2, false))).is_err(), "a ping");
@@ -360,7 +332,7 @@ fn what_no_rule_speaks_of_is_blocked() -> Result<()> {
         ..lookup(2, "plain", false)
     }));
     ensure!(asked.is_err(), "{asked:?}");
-    capture.is_empty()?;
+    is_empty(&capture)?;
     steer.terminate()?;
     goes_direct(&mut client, 2)
 }
