@@ -638,6 +638,10 @@ pub struct Config {
     pub processes: u32,
     /// Index of the newest interface that user space has looked at: a newer one may be a VPN's.
     pub newest: u32,
+    /// Counts on with every change of `HOME`.
+    pub home: u32,
+    /// Padding.
+    pub zero: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -701,7 +705,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -879,7 +883,7 @@ layout! {
     QueryKey = 48,
     QueryEntry = 16,
     Vpn = 32,
-    Config = 424,
+    Config = 432,
     Learned = 336,
     Steered = 72,
     HelloEntry = 16,

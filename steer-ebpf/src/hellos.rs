@@ -42,9 +42,15 @@ pub fn connects(cookie: Origin, port: Port) {
 
 /// A TCP segment that a client sends; an error if it must not go on. `by_vpn` says which way it goes.
 #[inline(always)]
-pub fn see(skb: Skb, slot: Slot, origin: Origin, by_vpn: bool) -> Result<(), Outcome> {
-    let packet = &slot.scratch()?.packet;
-    if packet.protocol != TCP {
+pub fn see(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: impl FnOnce() -> Origin,
+    by_vpn: bool,
+) -> Result<(), Outcome> {
+    let is_looked_at = packet.place == Place::First || packet.payload_size != 0;
+    if packet.protocol != TCP || !is_looked_at {
         return Ok(());
     }
     let kind = kind(packet.destination_port);
@@ -54,7 +60,7 @@ pub fn see(skb: Skb, slot: Slot, origin: Origin, by_vpn: bool) -> Result<(), Out
     slot.kept(segment(
         skb.context(),
         slot.0,
-        origin,
+        origin(),
         u32::from(by_vpn),
         kind,
     ))
@@ -91,9 +97,6 @@ fn see_segment(
     };
     if packet.place == Place::First {
         begins(skb, key, packet.sequence.wrapping_add(1));
-        return Ok(());
-    }
-    if packet.payload_size == 0 {
         return Ok(());
     }
     let Some(entry) = HELLOS.get_ptr_mut(key) else {

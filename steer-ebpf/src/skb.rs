@@ -130,15 +130,16 @@ impl Skb {
         unsafe { bpf_get_socket_cookie(self.skb.cast()) }
     }
 
-    /// Reads its headers.
+    /// Reads its headers: [`Scratch::packet`].
     #[inline(always)]
-    pub fn packet(self, slot: Slot) -> Result<&'static Packet, Outcome> {
+    pub fn read_packet(self, slot: Slot) -> Result<&'static Scratch, Outcome> {
+        let scratch = slot.scratch()?;
         let Scratch {
             head, ip, packet, ..
-        } = slot.scratch()?;
+        } = scratch;
         ip.set(self.ip);
         if self.is_plain(packet) {
-            return Ok(packet);
+            return Ok(scratch);
         }
         let size = self
             .read(self.ip, head.buffer(), packet::SIZE as u32)
@@ -146,7 +147,7 @@ impl Skb {
         if parse(slot.0, size) == 0 {
             return Err(Outcome::BadPacket);
         }
-        Ok(&slot.scratch()?.packet)
+        Ok(scratch)
     }
 
     /// Reads the headers where they stand, if they are such as most have.

@@ -121,6 +121,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_scopes(&self) -> bool {
+        self.config.scopes != 0
+    }
+
+    #[inline(always)]
     fn is_home(&self, address: &Address) -> bool {
         HOME.get(&Key::new(ADDRESS_BITS, *address)).is_some()
     }

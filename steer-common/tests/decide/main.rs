@@ -74,6 +74,9 @@ impl Tables for Model {
             ..scope
         }
     }
+    fn has_scopes(&self) -> bool {
+        self.scope.is_some()
+    }
     fn is_home(&self, address: &Address) -> bool {
         *address == HOST
     }

@@ -124,6 +124,9 @@ pub struct Datapath {
     attached: Attached,
     /// What `HOME` has.
     home: BTreeSet<crate::rules::Net>,
+    /// How often that changed ([`Config::home`]).
+    homes: u32,
+    config: Config,
 }
 
 impl Datapath {
@@ -175,6 +178,8 @@ impl Datapath {
             pins: None,
             attached: Attached::default(),
             home: BTreeSet::new(),
+            homes: 1,
+            config: Config::default(),
         })
     }
 
@@ -255,10 +260,20 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be written.
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
+        self.config = *config;
+        self.tell()
+    }
+
+    /// Tells the programs what they were told last, and which `HOME` is in force.
+    fn tell(&mut self) -> Result<(), Error> {
         let map = self
             .ebpf
             .map_mut("CONFIG")
             .ok_or(Error::Missing { name: "CONFIG" })?;
+        let config = Config {
+            home: self.homes,
+            ..self.config
+        };
         Array::<_, Config>::try_from(map)
             .and_then(|mut map| map.set(0, config, 0))
             .map_err(in_map("CONFIG"))

@@ -36,6 +36,9 @@ impl Tables for Told {
     fn scope(&self, _: Origin, _: &Address) -> ScopeEntry {
         ScopeEntry::NONE
     }
+    fn has_scopes(&self) -> bool {
+        true
+    }
     fn is_home(&self, _: &Address) -> bool {
         self.is_home
     }
