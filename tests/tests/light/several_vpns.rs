@@ -17,23 +17,23 @@ const COUNT: &str = "nft add table inet counted; nft add counter inet counted by
      nft 'add rule inet counted out oifname vpn2 meta l4proto { tcp, udp } ip6 saddr fd00:41::2 counter name by_it'";
 const DOWN: &str = "nft delete table inet counted; ip link del vpn2";
 
+/// A `config` with a second VPN, which has these keys too.
+fn with_second(config: &str, keys: &str) -> String {
+    let config = config.replacen("[vpn]\n", "[[vpn]]\nname = \"first\"\ndefault = true\n", 1);
+    let second = format!("[[vpn]]\nname = \"second\"\ninterface = \"vpn2\"\n{keys}[attach]\n");
+    config.replacen("[attach]\n", &second, 1).replacen(
+        "vpn = [",
+        "vpn = [{ rule = \".second.example\", vpn = \"second\" }, ",
+        1,
+    )
+}
+
 #[test]
 fn each_rule_has_its_own() -> Result<()> {
     let mut lab = Shared::unsteered()?;
     let before = HostSnapshot::take(&lab.lab)?;
     lab.in_box(UP)?;
-    let config = lab.config();
-    let config = config.replacen("[vpn]\n", "[[vpn]]\nname = \"first\"\ndefault = true\n", 1);
-    let config = config.replacen(
-        "[attach]\n",
-        "[[vpn]]\nname = \"second\"\ninterface = \"vpn2\"\n[attach]\n",
-        1,
-    );
-    let config = config.replacen(
-        "vpn = [",
-        "vpn = [{ rule = \".second.example\", vpn = \"second\" }, ",
-        1,
-    );
+    let config = with_second(&lab.config(), "");
     lab.start_with(&config)?;
     for line in ["vpn      first ", "vpn      second vpn2 (10.41.0.2"] {
         lab.wait_said(line)?;
@@ -50,6 +50,7 @@ fn each_rule_has_its_own() -> Result<()> {
                 let (_, path) = open(client, server(number, v6))?;
                 assert_eq!(path, right, "{who}, v6 {v6}");
             }
+            let first = server(number, v6);
             let server = server(number + 1, v6);
             servers.push(server);
             for connected in [true, false] {
@@ -58,6 +59,20 @@ fn each_rule_has_its_own() -> Result<()> {
                 ensure!(
                     now > left,
                     "{who}, v6 {v6}, connected {connected}: not by the second"
+                );
+                left = now;
+            }
+            for dissolved in [false, true] {
+                let sent = client.ask(&Ask::SendPast {
+                    first,
+                    dissolved,
+                    server,
+                });
+                // A guest's is judged where it comes to the bridge.
+                let now = by_second(&lab)?;
+                ensure!(
+                    sent.is_ok() == (now > left) && sent.is_ok() == (*who == "a guest"),
+                    "{who}, v6 {v6}, dissolved {dissolved}: {sent:?}, by the second {now} after {left}"
                 );
                 left = now;
             }
