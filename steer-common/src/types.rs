@@ -794,8 +794,8 @@ pub struct Piece {
     pub datagram: u32,
     /// The packet's mark.
     pub mark: u32,
-    /// Padding.
-    pub zero: u32,
+    /// The VPN of the scope of the process that sends it; the direct path if it is in none, and of a container.
+    pub vpn: Path,
 }
 
 /// Most octets in one [`Piece`].
