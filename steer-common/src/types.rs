@@ -764,7 +764,7 @@ pub struct Steered {
     pub scope: u32,
     /// Which VPN.
     pub path: Path,
-    /// Of what a container begins over TCP and is refused, the sequence number; else zero.
+    /// Of what a container begins over TCP, the sequence number; else zero.
     pub sequence: u32,
 }
 
@@ -826,8 +826,8 @@ pub struct Piece {
     pub datagram: u32,
     /// The packet's mark.
     pub mark: u32,
-    /// Padding.
-    pub zero: u32,
+    /// The VPN of the scope of the process that sends it; the direct path if it is in none, and of a container.
+    pub vpn: Path,
 }
 
 /// Most octets in one [`Piece`].

@@ -67,6 +67,17 @@ extern "C" fn is_led(skb: *mut __sk_buff) -> u32 {
     of(skb).map_or(0, |scope| scope.entry.dns)
 }
 
+/// The number of the VPN of the scope of the process that sends a packet; zero if it is in none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn vpn_of(skb: *mut __sk_buff) -> u32 {
+    let scoped = config().is_ok_and(|config| config.processes != 0);
+    match scoped.then(|| of(skb)).flatten() {
+        Some(scope) => scope.entry.path.number(),
+        None => 0,
+    }
+}
+
 /// A packet that a process sends; an error if it may not leave by the interface that it is on.
 #[inline(always)]
 pub fn leaves(skb: Skb, slot: Slot, config: &Config) -> Result<(), Outcome> {

@@ -220,8 +220,23 @@ pub(super) fn left(
         .iter()
         .filter(|(who, entry)| entry.default == ScopeEntry::UNKNOWN && may_leave(who))
         .map(|(who, _)| (*who, None));
+    let nobody_renews = |(place, forward): (usize, &Forward)| {
+        Assigned {
+        scope: ScopeId(place),
+        forward: forward.clone(),
+        port: None,
+        trouble: Some(
+            "while no steer runs, nobody renews the port that the VPN's gateway assigned; steer run asks for it again"
+                .to_owned(),
+        ),
+    }
+    };
+    let forwards = scopes.iter().enumerate().flat_map(|(place, scope)| {
+        let assigned = scope.forward.iter().filter(|it| it.at == At::NatPmp);
+        assigned.map(move |forward| (place, forward))
+    });
     Scoped {
-        assigned: Vec::new(),
+        assigned: forwards.map(nobody_renews).collect(),
         waiting: waiting.collect(),
         assignment: inventory.map(|inventory| in_force(scopes, inventory, bridges, told)),
     }

@@ -198,6 +198,20 @@ fn of_a_killed_run_containers_count_one_by_one() {
 }
 
 #[test]
+fn of_a_killed_run_no_port_is_said_to_be_awaited() {
+    let keys = "forward = [\"nat-pmp/tcp -> torrent:80\"]\n";
+    let text = format!("[[scope]]\nnetwork = \"under\"\ndns = \"1.1.1.1\"\n{keys}");
+    let scopes = settings(&text).scopes;
+    let left = left(&scopes, Some(&docker()), &bridges(), &Scopes::new());
+    let [assigned] = &left.assigned[..] else {
+        panic!("{:?}", left.assigned);
+    };
+    assert_eq!(assigned.port, None);
+    let why = assigned.trouble.as_deref().unwrap();
+    assert!(why.contains("nobody renews"), "{why}");
+}
+
+#[test]
 fn a_bridge_or_an_address_on_it_tells_the_scope() {
     let map: Scopes = [
         (key(WEB, None), told(ScopeEntry::EACH, 0)),
