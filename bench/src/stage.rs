@@ -133,7 +133,11 @@ impl Stage {
         if let Some(octets) = image {
             builder = builder.docker(DockerVersion::Installed).filling(octets);
         }
-        let lab = builder.up()?;
+        let mut lab = builder.up()?;
+        if image.is_some() {
+            // A second start of dockerd leaves the box otherwise than the first one; those to come leave it as this one.
+            lab.restart_docker_with(&[])?;
+        }
         let guest = lab.guest(BRIDGE, 1)?;
         for ns in Ns::ALL {
             lab.shell(ns, OF_CLIENTS)?;

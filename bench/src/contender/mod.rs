@@ -104,6 +104,11 @@ impl Standing {
         self.part.resolver(who)
     }
 
+    /// Whether clients ask another resolver than without it.
+    pub fn changes_names(&self) -> bool {
+        self.resolver(Who::Host).ip() != RESOLVER
+    }
+
     /// The proxy that clients go by.
     pub fn proxy(&self, who: Who) -> Option<SocketAddr> {
         self.part.proxy(who)

@@ -54,9 +54,9 @@ pub fn run(ask: &Ask, way: &Way, rate: u32) -> Result<Told> {
     })
 }
 
-/// One that tells times to a thousandth of theirs.
+/// One that tells times up to a minute to a thousandth of theirs.
 pub fn histogram() -> Result<Histogram<u64>> {
-    Ok(Histogram::new(3)?)
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
 }
 
 /// A time as a histogram has it.

@@ -66,6 +66,9 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     Ok(())
 }
 
+/// Measures a group.
+type Take = fn(&mut Scene) -> Result<()>;
+
 /// One contender, about to be measured.
 struct Scene<'a> {
     stage: &'a mut Stage,
@@ -76,7 +79,7 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     fn measure(&mut self) -> Result<()> {
-        let groups: [(&[&str], fn(&mut Self) -> Result<()>); 8] = [
+        let groups: [(&[&str], Take); 8] = [
             (&[bulk::NAME, cost::NAME], bulk::measure),
             (&[datagrams::NAME], datagrams::measure),
             (&[connections::NAME, cost::NAME], connections::measure),

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
-use steer_tests::lab::IMAGE;
+use anyhow::{Context as _, Result, ensure};
+use steer_tests::lab::{IMAGE, plan::Path};
 
 use super::Scene;
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 /// The group.
 pub const NAME: &str = "pull";
 
+/// What dockerd is told a proxy by.
+const PROXIES: [&str; 2] = ["HTTP_PROXY", "HTTPS_PROXY"];
+
 /// How many octets the image has.
 pub fn size(options: &Options) -> u64 {
     if options.quick { 16 << 20 } else { 1 << 30 }
@@ -23,19 +26,30 @@ pub fn size(options: &Options) -> u64 {
 
 pub fn measure(scene: &mut Scene) -> Result<()> {
     let proxy = scene.standing.proxy(Who::Host);
-    if let Some(proxy) = proxy {
-        let url = format!("http://{proxy}");
-        let environment = [("HTTP_PROXY", url.as_str()), ("HTTPS_PROXY", &url)];
+    let url = proxy.map(|proxy| format!("http://{proxy}"));
+    let pairs = url
+        .iter()
+        .flat_map(|url| PROXIES.map(|name| (name, url.as_str())));
+    let environment: Vec<_> = pairs.collect();
+    // dockerd reads its environment at its start, and the name servers of resolv.conf again within seconds.
+    if scene.standing.changes_names() || proxy.is_some() {
         scene.stage.lab.restart_docker_with(&environment)?;
     }
     let lab = &scene.stage.lab;
     lab.remove_images()?;
+    let earlier = lab.seen()?.len();
     let begin = Instant::now();
     let before = busy()?;
     lab.docker(&["pull", IMAGE])?
         .stdout()
         .context("the image cannot be pulled")?;
     let (seconds, busy) = (begin.elapsed().as_secs_f64(), busy()? - before);
+    let seen = lab.seen()?;
+    let mut layers = seen[earlier..].iter().filter(|seen| seen.layer);
+    ensure!(
+        layers.all(|seen| seen.path == Path::Direct),
+        "layers came by the VPN"
+    );
     if proxy.is_some() {
         scene.stage.lab.restart_docker_with(&[])?;
     }

@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 
 use super::{
     model::{Better, Record, Report},
+    plot::Picture,
     statistics::{Summary, digits},
 };
 
 /// Whom the others are compared to.
-const LIMIT: &str = "nothing";
+pub const LIMIT: &str = "nothing";
 
-/// Writes it.
-pub fn render(report: &Report) -> String {
+/// Writes it, with the pictures below the tables of their groups.
+pub fn render(report: &Report, pictures: &[Picture]) -> String {
     let mut text = String::from("# What steer costs\n\n");
     let kind = if report.quick {
         "A quick run: that everything runs, never how fast it is. "
@@ -49,6 +50,9 @@ pub fn render(report: &Report) -> String {
         }
         if !curves.is_empty() {
             text.push_str(&by_size(&curves));
+        }
+        for Picture { file, .. } in pictures.iter().filter(|it| it.group == group) {
+            let _ = writeln!(text, "\n![{group}]({file})");
         }
     }
     text
@@ -191,8 +195,13 @@ mod tests {
         }
     }
 
-    fn report(records: Vec<Record>) -> Report {
-        Report {
+    fn rendered(records: Vec<Record>) -> String {
+        let picture = Picture {
+            group: "bulk".to_owned(),
+            file: "bulk.svg".to_owned(),
+            svg: String::new(),
+        };
+        let report = Report {
             date: "today".to_owned(),
             quick: false,
             rounds: 3,
@@ -200,16 +209,17 @@ mod tests {
             versions: [("squid".to_owned(), "5.7".to_owned())].into(),
             notes: vec!["a note".to_owned()],
             records,
-        }
+        };
+        render(&report, &[picture])
     }
 
     #[test]
     fn contenders_stand_beside_each_other() {
-        let text = render(&report(vec![
+        let text = rendered(vec![
             record("download", Some("steer"), None, &[9.0, 8.0, 10.0]),
             record("download", Some("nothing"), None, &[10.0]),
             record("upload", Some("nothing"), None, &[5.0]),
-        ]));
+        ]);
         for line in [
             "| squid | 5.7 |",
             "- a note",
@@ -217,6 +227,7 @@ mod tests {
             "| | unit | nothing | steer |",
             "| the download | Gbit/s ↑ | 10.0 | 9.00 (8.00–10.0) ×0.90 |",
             "| the upload | Gbit/s ↑ | 5.00 | n/a |",
+            "![bulk](bulk.svg)",
         ] {
             assert!(
                 text.lines().any(|it| it == line),
@@ -227,11 +238,11 @@ mod tests {
 
     #[test]
     fn a_curve_has_a_line_for_each_size() {
-        let text = render(&report(vec![
+        let text = rendered(vec![
             record("a", None, Some(1000), &[2.0]),
             record("a", None, Some(10), &[1.0]),
             record("b", None, Some(10), &[3.0]),
-        ]));
+        ]);
         for line in [
             "| size | the a (Gbit/s ↑) | the b (Gbit/s ↑) |",
             "| 10 | 1.00 | 3.00 |",

@@ -4,6 +4,7 @@ mod compare;
 pub mod machine;
 pub mod markdown;
 pub mod model;
+mod plot;
 pub mod statistics;
 
 use std::{
@@ -28,7 +29,12 @@ pub fn write(report: &Report, older: Option<&Report>, folder: &Path) -> Result<V
         "report.json",
         &serde_json::to_string_pretty(report)?,
     )?;
-    let mut texts = vec![save(folder, "report.md", &markdown::render(report))?];
+    let pictures = plot::draw(report)?;
+    for picture in &pictures {
+        save(folder, &picture.file, &picture.svg)?;
+    }
+    let text = markdown::render(report, &pictures);
+    let mut texts = vec![save(folder, "report.md", &text)?];
     if let Some(older) = older {
         let changes = compare::render(older, report);
         texts.push(save(folder, "changes.md", &changes)?);
