@@ -1,5 +1,6 @@
 //! The `cargo xtask` command: everything that building and testing steer takes.
 
+mod bench;
 mod build_ebpf;
 mod cross;
 mod fuzz;
@@ -60,6 +61,8 @@ enum Task {
     },
     /// Shows steer at work: a Docker host, a blocking Internet and a VPN, all on this machine.
     Lab(lab::Arguments),
+    /// Measures what steer costs, against nothing and against what people use instead, and writes a report.
+    Bench(bench::Arguments),
     /// Runs the tests on other kernels, each in a virtual machine: which of them passes where, as a table.
     Vm(vm::Arguments),
     /// Fuzzes the parsers, each for a while.
@@ -98,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test { filter, arguments } => test::run(filter.as_deref(), &arguments)?,
         Task::Lab(arguments) => return lab::run(&arguments),
+        Task::Bench(arguments) => return Ok(status(bench::run(&arguments)?)),
         Task::Vm(arguments) => return vm::run(&arguments),
         Task::Fuzz(arguments) => return Ok(status(fuzz::run(&arguments)?)),
         Task::Soak(arguments) => return Ok(status(soak::run(&arguments)?)),

@@ -89,6 +89,7 @@ impl Docker {
         // Command looks for a bare name on this process's own PATH.
         let mut command = place.command("/usr/bin/env")?;
         command.arg("dockerd").env("PATH", path);
+        command.envs(lab.docker_environment.iter().cloned());
         for (option, name) in [
             ("--data-root", "docker"),
             ("--exec-root", "docker-exec"),
@@ -152,6 +153,15 @@ impl Lab {
         self.start_docker(version)
     }
 
+    /// The same, with more in its environment from then on, such as a proxy; nothing of what an earlier call set.
+    pub fn restart_docker_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let pairs = environment.iter();
+        self.docker_environment = pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self.restart_docker()
+    }
+
     /// Starts dockerd.
     pub fn start_docker(&mut self, version: DockerVersion) -> Result<()> {
         self.docker = Some(Docker::start(self, version)?);
@@ -209,11 +219,17 @@ impl Lab {
 
     /// Pulls an image, after removing what an earlier pull brought.
     pub fn pull(&self, image: &str) -> Result<Ran> {
+        self.remove_images()?;
+        self.docker(&["pull", image])
+    }
+
+    /// Removes all that pulls have brought.
+    pub fn remove_images(&self) -> Result<()> {
         let stale = self.docker(&["images", "-q"])?.stdout()?;
         for id in stale.split_whitespace() {
             self.docker(&["rmi", "-f", id])?.stdout()?;
         }
-        self.docker(&["pull", image])
+        Ok(())
     }
 
     /// Runs `command` in a new container on `network`, and removes it. The image must have been

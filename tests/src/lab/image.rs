@@ -15,7 +15,7 @@ use super::{Lab, Ns, exec::Ran};
 
 /// The name and tag of the image that every lab with a hub offers.
 pub const IMAGE: &str = "library/hello:1";
-/// Size of the part of [`IMAGE`] that does not compress.
+/// Size of the part of [`IMAGE`] that does not compress, if a lab is not told another.
 pub const FILLING: u64 = 8 << 20;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -24,8 +24,8 @@ const APPLETS: [&str; 5] = ["sh", "ip", "cat", "sleep", "nc"];
 /// The layer with everything a container needs; [`IMAGE`] has another one to fill it.
 pub(super) const TOOLS: &str = "image/tools.tar.gz";
 
-/// Makes [`IMAGE`] and uploads it.
-pub(super) fn publish(lab: &Lab) -> Result<()> {
+/// Makes [`IMAGE`] with a part of `size` octets that does not compress, and uploads it.
+pub(super) fn publish(lab: &Lab, size: u64) -> Result<()> {
     let work = lab.dir.join("image");
     let tools = work.join("tools");
     for dir in ["bin", "etc", "tmp"] {
@@ -40,7 +40,7 @@ pub(super) fn publish(lab: &Lab) -> Result<()> {
     copy_with_libraries("curl", &tools)?;
     let filling = work.join("filling");
     fs::create_dir_all(&filling)?;
-    let mut random = fs::File::open("/dev/urandom")?.take(FILLING);
+    let mut random = fs::File::open("/dev/urandom")?.take(size);
     std::io::copy(&mut random, &mut fs::File::create(filling.join("filling"))?)?;
 
     let (name, tag) = IMAGE.split_once(':').context("an image has a tag")?;

@@ -115,6 +115,7 @@ pub struct Builder<'a> {
     families: Families,
     resolver: ResolverPlace,
     steer: Option<PathBuf>,
+    filling: Option<u64>,
     progress: Option<&'a mut dyn FnMut(&str)>,
 }
 
@@ -152,6 +153,12 @@ impl<'a> Builder<'a> {
     /// Names the steer binary that the lab is to run; by default the one that cargo built.
     pub fn steer(mut self, binary: &Path) -> Self {
         self.steer = Some(binary.to_owned());
+        self
+    }
+
+    /// Sizes the part of [`IMAGE`] that does not compress, by default [`FILLING`] octets.
+    pub fn filling(mut self, octets: u64) -> Self {
+        self.filling = Some(octets);
         self
     }
 
@@ -198,7 +205,7 @@ impl<'a> Builder<'a> {
             let daemons = hub::start(&lab, self.families, self.resolver)?;
             lab.daemons.extend(daemons);
             tell(&format!("an image to pull: {IMAGE}"));
-            image::publish(&lab)?;
+            image::publish(&lab, self.filling.unwrap_or(FILLING))?;
             tell("dockerd");
             lab.docker = Some(Docker::start(&lab, version)?);
         }
@@ -215,6 +222,7 @@ pub struct Lab {
     takes_default: bool,
     steer: Option<PathBuf>,
     docker: Option<Docker>,
+    docker_environment: Vec<(String, String)>,
     tunnel_ends: Vec<Daemon>,
     daemons: Vec<Daemon>,
     // Last: it removes what the others ran in.
@@ -319,6 +327,11 @@ impl Lab {
         Ok(tunnel::SECOND.interface)
     }
 
+    /// Which tunnel it has.
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel
+    }
+
     /// The tunnel's interface in the box.
     pub fn tunnel_interface(&self) -> &'static str {
         self.tunnel.interface()
@@ -378,6 +391,7 @@ impl Lab {
             takes_default: false,
             steer: None,
             docker: None,
+            docker_environment: Vec::new(),
             tunnel_ends: Vec::new(),
             daemons: Vec::new(),
             keeper,

@@ -5,7 +5,7 @@ set -eu
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-steer
 mark='# Written by steer while it installs packages.'
-units='docker.service docker.socket containerd.service docker-registry.service nginx.service openvpn.service'
+units='docker.service docker.socket containerd.service docker-registry.service nginx.service openvpn.service squid.service'
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 exec 9>/run/steer-setup.lock

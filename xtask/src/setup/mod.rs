@@ -27,6 +27,7 @@ pub fn run(route: Option<Route>) -> Result<()> {
     let started = Instant::now();
     eprintln!("setup: {}", packages::distribution());
     programs()?;
+    peers()?;
     Tools::install()?;
     host_components()?;
     toolchain(route)?.compiler.clippy_driver()?;
@@ -40,6 +41,14 @@ pub fn run(route: Option<Route>) -> Result<()> {
 /// When they cannot be installed here: the message lists them.
 pub fn programs() -> Result<()> {
     packages::ensure(packages::LAB, "the lab's")
+}
+
+/// Installs whom steer is compared to, where they are missing.
+///
+/// # Errors
+/// When they cannot be installed here: the message lists them.
+pub fn peers() -> Result<()> {
+    packages::ensure(packages::BENCH, "the benchmarks'")
 }
 
 /// Adds rustfmt and clippy of the compiler in use, where rustup left them out.
@@ -91,8 +100,10 @@ pub fn check(route: Option<Route>) -> bool {
         complete = false;
         println!("missing: {line}");
     };
-    for line in packages::describe(&packages::missing(packages::LAB)) {
-        missing(line);
+    for table in [packages::LAB, packages::BENCH] {
+        for line in packages::describe(&packages::missing(table)) {
+            missing(line);
+        }
     }
     for line in Tools::missing() {
         missing(line);

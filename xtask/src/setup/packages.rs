@@ -72,6 +72,9 @@ pub const LAB: &[Need] = &[
     need("systemctl", &["systemd"], "steer as a service"),
 ];
 
+/// Whom steer is compared to, beside what the lab has.
+pub const BENCH: &[Need] = &[need("squid", &["squid"], "the proxy of the benchmarks")];
+
 /// What runs the guests of `cargo xtask vm`; virtme-ng and virtiofsd come in other ways.
 pub const VM: &[Need] = &[
     need(

@@ -1,0 +1,89 @@
+//! `cargo xtask bench`: builds everything and has it measured, as root.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{build_ebpf, setup, step, system, test};
+
+/// What is measured, and where it is written.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Everything once, each for a moment: that it works, never how fast.
+    #[arg(long)]
+    quick: bool,
+    /// An older report.json: what is different now.
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Only these groups of measurements.
+    #[arg(long, value_name = "GROUP", num_args = 1..)]
+    only: Vec<String>,
+    /// The folder for the report: docs/benchmarks, or where only a part is measured or quickly, target/bench.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How often everything is measured; 3 times, and once if quickly.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+}
+
+/// Does what `arguments` say; whether all of it could be measured.
+///
+/// # Errors
+/// When something cannot be built, or root cannot be had.
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let root = system::workspace();
+    // First, so that the password is asked for while somebody watches.
+    system::ensure_root("The benchmark")?;
+    eprintln!("setup");
+    setup::programs()?;
+    setup::peers()?;
+    setup::toolchain(None)?;
+    build_ebpf::run(None, false)?;
+    let steer = test::build_steer(&root)?;
+    step::run(
+        "compiling the benchmark",
+        test::cargo(&root).args(["build", "--locked", "--release", "--package", "steer-bench"]),
+    )?;
+    let bench = steer.with_file_name("steer-bench");
+
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => default_out(arguments, &root)?,
+    };
+    // By the user, whose it is to be.
+    fs::create_dir_all(&out)
+        .with_context(|| format!("the folder {} cannot be made", out.display()))?;
+    let status = system::as_root(&bench)
+        .args(words(arguments, &steer, &out))
+        .status()
+        .with_context(|| format!("{} cannot be started", bench.display()))?;
+    Ok(status.success())
+}
+
+/// A part or a quick run is nothing to keep.
+fn default_out(arguments: &Arguments, root: &Path) -> Result<PathBuf> {
+    if arguments.quick || !arguments.only.is_empty() {
+        return Ok(test::target_directory(root)?.join("bench"));
+    }
+    Ok(root.join("docs/benchmarks"))
+}
+
+fn words(arguments: &Arguments, steer: &Path, out: &Path) -> Vec<OsString> {
+    let mut words = vec!["run".into(), "--steer".into(), steer.into()];
+    words.extend(["--out".into(), out.into()]);
+    words.extend(arguments.quick.then(|| "--quick".into()));
+    if let Some(older) = &arguments.compare {
+        words.extend(["--compare".into(), older.into()]);
+    }
+    for group in &arguments.only {
+        words.extend(["--only".into(), group.into()]);
+    }
+    if let Some(rounds) = arguments.rounds {
+        words.extend(["--rounds".into(), rounds.to_string().into()]);
+    }
+    words
+}
