@@ -336,5 +336,20 @@ pub(super) fn judge(
     }
 }
 
+/// The same of what a process sends, as [`steer_common::process::leaves`] does it: what is for its own link would leave the host.
+pub(super) fn judge_process(
+    scope: &ScopeEntry,
+    remote: &Address,
+    is_home: bool,
+    verdict: Verdict,
+) -> Judged {
+    match scope.default {
+        ScopeEntry::FREE => Judged::Free,
+        _ if is_home || remote.is_loopback() => Judged::Stays,
+        _ if !remote.is_steerable() => Judged::Nowhere,
+        _ => judge(scope, remote, is_home, verdict),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -218,6 +218,11 @@ fn is_told(lab: &Fixture, cgroup: &path::Path) -> Result<()> {
         let told = lab.lab.ask_steer(&words)?.stdout()?;
         ensure!(told.contains(wanted), "{told}");
     }
+    for of_link in ["224.0.0.251", "fe80::1"] {
+        let words = ["explain", "--from", "process", pid, of_link];
+        let told = lab.lab.ask_steer(&words)?.stdout()?;
+        ensure!(told.contains("for its own link alone"), "{told}");
+    }
     Ok(())
 }
 
