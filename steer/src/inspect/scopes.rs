@@ -253,9 +253,8 @@ fn in_force(
     let now = assign(scopes, inventory, &all);
     let is_told = |bridge: IfIndex, address: Option<IpAddr>, of: Option<ScopeId>| {
         let key = ScopeKey {
-            bridge: bridge.0,
-            zero: 0,
             address: address.map(Address::from).unwrap_or_default(),
+            ..ScopeKey::of_bridge(bridge.0)
         };
         told.get(&key)
             .is_some_and(|entry| entry.default != ScopeEntry::UNKNOWN && scope_id(entry) == of)

@@ -191,9 +191,8 @@ fn docker() -> Inventory {
 
 fn key(bridge: IfIndex, address: Option<&str>) -> ScopeKey {
     ScopeKey {
-        bridge: bridge.0,
-        zero: 0,
         address: address.map_or_else(Address::default, |it| it.parse::<IpAddr>().unwrap().into()),
+        ..ScopeKey::of_bridge(bridge.0)
     }
 }
 
