@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::contender::Contender;
+
 /// What a run is asked to do.
 #[derive(clap::Args)]
 pub struct Options {
@@ -14,6 +16,9 @@ pub struct Options {
     /// Only this group of measurements; repeatable.
     #[arg(long, value_name = "GROUP")]
     pub only: Vec<String>,
+    /// Only this contender; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub contender: Vec<Contender>,
     /// The folder that the report is written to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -29,6 +34,12 @@ impl Options {
     /// Whether this group was asked for.
     pub fn wants(&self, group: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == group)
+    }
+
+    /// Who is compared.
+    pub fn contenders(&self) -> Vec<Contender> {
+        let wanted = |one: &Contender| self.contender.is_empty() || self.contender.contains(one);
+        Contender::ALL.into_iter().filter(wanted).collect()
     }
 
     /// How often everything is measured.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use steer_tests::lab::Ns;
 
 use crate::{
-    contender::{Contender, Standing},
+    contender::Standing,
     load::{Ask, Load, Told},
     options::Options,
     report::model::{Better, Measure, Recorder},
@@ -45,10 +45,11 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     let image = options.wants(pull::NAME).then(|| pull::size(options));
     let mut stage = Stage::up(options, image)?;
     versions(&stage, options, recorder)?;
-    let count = Contender::ALL.len();
+    let contenders = options.contenders();
+    let count = contenders.len();
     for round in 0..options.rounds() {
         for place in 0..count {
-            let contender = Contender::ALL[(round as usize + place) % count];
+            let contender = contenders[(round as usize + place) % count];
             eprintln!("  round {}: {}", round + 1, contender.name());
             let standing = contender
                 .up(&stage)
@@ -59,7 +60,7 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
                 options,
                 recorder,
             };
-            scene.measure().context(contender.name())?;
+            scene.measure();
             standing.down(&stage)?;
         }
     }
@@ -78,7 +79,8 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn measure(&mut self) -> Result<()> {
+    /// Measures what is wanted; what fails is told, and the rest goes on.
+    fn measure(&mut self) {
         let groups: [(&[&str], Take); 8] = [
             (&[bulk::NAME, cost::NAME], bulk::measure),
             (&[datagrams::NAME], datagrams::measure),
@@ -91,10 +93,13 @@ impl Scene<'_> {
         ];
         for (names, measure) in groups {
             if names.iter().any(|name| self.options.wants(name)) {
-                measure(self).context(names[0])?;
+                let name = self.standing.contender.name();
+                if let Err(error) = measure(self) {
+                    let error = error.context(format!("{}, {name}", names[0]));
+                    self.recorder.fail(&error);
+                }
             }
         }
-        Ok(())
     }
 
     /// Puts a load on from everywhere, and hands on what came of it with where that was.
