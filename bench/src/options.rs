@@ -44,16 +44,21 @@ impl Options {
 
     /// How often everything is measured.
     pub fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
+    }
+
+    /// How long the machine is looked at before a contender is set up.
+    pub fn looking(&self) -> Duration {
+        self.warming() * 2
     }
 
     /// How long a load goes on before it is measured.
     pub fn warming(&self) -> Duration {
-        Duration::from_millis(if self.quick { 50 } else { 300 })
+        Duration::from_millis(if self.quick { 50 } else { 200 })
     }
 
     /// How long a load is measured.
     pub fn measured(&self) -> Duration {
-        Duration::from_millis(if self.quick { 200 } else { 1500 })
+        Duration::from_millis(if self.quick { 200 } else { 1000 })
     }
 }

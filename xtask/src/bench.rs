@@ -28,7 +28,7 @@ pub struct Arguments {
     /// The folder for the report: docs/benchmarks, or where only a part is measured or quickly, target/bench.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How often everything is measured; 3 times, and once if quickly.
+    /// How often everything is measured; 5 times, and once if quickly.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
 }

@@ -15,7 +15,7 @@ use steer_tests::lab::Ns;
 
 use crate::{
     contender::Standing,
-    load::{Ask, Load, Told},
+    load::{Ask, Load, Told, occupied},
     options::Options,
     report::model::{Better, Measure, Recorder},
     stage::{Stage, Via, Who},
@@ -34,6 +34,9 @@ pub const NAMES: &[&str] = &[
     pull::NAME,
 ];
 
+/// The part of the processors that others may have.
+const QUIET: f64 = 0.05;
+
 /// Names that loads go to, each with an address, so that ports are not used up.
 const NAMES_OF_LOADS: u32 = 64;
 
@@ -47,10 +50,12 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     versions(&stage, options, recorder)?;
     let contenders = options.contenders();
     let count = contenders.len();
+    let mut others: f64 = 0.0;
     for round in 0..options.rounds() {
         for place in 0..count {
             let contender = contenders[(round as usize + place) % count];
             eprintln!("  round {}: {}", round + 1, contender.name());
+            others = others.max(occupied(options.looking())?);
             let standing = contender
                 .up(&stage)
                 .with_context(|| format!("{} cannot be set up", contender.name()))?;
@@ -64,6 +69,15 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
             standing.down(&stage)?;
         }
     }
+    recorder.note(format!(
+        "Before a contender was set up, others had {:.0} % of the processors at most{}",
+        others * 100.0,
+        if others > QUIET {
+            ": the machine was not quiet, and the figures are by chance as much as by contender."
+        } else {
+            "."
+        }
+    ));
     Ok(())
 }
 
