@@ -285,6 +285,8 @@ pub trait Tables {
     fn address(&self, address: &Address, vpn: Path) -> Match;
     /// What becomes of flows of somebody behind a bridge of which no rule speaks; its path is a VPN.
     fn scope(&self, origin: Origin, address: &Address) -> ScopeEntry;
+    /// Whether anybody behind a bridge is in a scope.
+    fn has_scopes(&self) -> bool;
     /// Whether an address is the host's own or one of its containers'.
     fn is_home(&self, address: &Address) -> bool;
     /// Holds a flow on a path; `false` if there is no room.
@@ -293,8 +295,9 @@ pub trait Tables {
     fn leave(&self, key: &FlowKey);
     /// Forgets a flow that has ended.
     fn release(&self, key: &FlowKey);
-    /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope.
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32);
+    /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope; `sequence` is that of a
+    /// container's segment.
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, sequence: u32);
     /// Tells user space that a rule refuses what begins here, once in a while; `sequence` is that of a container's segment.
     fn refuse(&self, key: &FlowKey, matched: &Match, sequence: u32);
 }
@@ -307,17 +310,50 @@ pub trait Tables {
 /// An error of ICMP goes by the path of the flow that it is about.
 #[inline(always)]
 pub fn outgoing(tables: &impl Tables, origin: Origin, packet: &Packet) -> Course {
-    let mut key = FlowKey::of(origin, packet);
-    let mut place = packet.place;
-    if packet.quoted != 0 && place != Place::Stateless {
-        key.protocol = packet.quoted;
-        place = Place::Unknown;
+    going_on(tables, origin, packet).unwrap_or_else(|| judged(tables, origin, packet))
+}
+
+/// The path of a packet of a flow that goes on already, as nearly all do, by a lookup or two.
+#[inline(always)]
+pub fn going_on(tables: &impl Tables, origin: Origin, packet: &Packet) -> Option<Course> {
+    let (key, place) = flow(origin, packet);
+    if place == Place::Stateless {
+        return None;
     }
-    if place != Place::Stateless
-        && let Some(kept) = kept(tables, &key, place)
-    {
-        return kept;
+    if let Some(kept) = kept(tables, &key, place) {
+        return Some(kept);
     }
+    let goes_direct = !tables.has_scopes()
+        && match place {
+            Place::Later | Place::Last => true,
+            Place::Unknown => remembers(&key, place) && tables.left(&key),
+            Place::First | Place::Stateless => false,
+        };
+    goes_direct.then(|| Outcome::Left.into())
+}
+
+/// The flow of a packet that its beginner sends, or that an error is about, and where in it the packet stands.
+#[inline(always)]
+fn flow(origin: Origin, packet: &Packet) -> (FlowKey, Place) {
+    let key = FlowKey::of(origin, packet);
+    if packet.quoted == 0 || packet.place == Place::Stateless {
+        return (key, packet.place);
+    }
+    let protocol = packet.quoted;
+    (FlowKey { protocol, ..key }, Place::Unknown)
+}
+
+/// Whether a flow is remembered that goes direct, having no beginning. A question and its answer are a whole flow: remembering it
+/// would only fill the table.
+#[inline(always)]
+fn remembers(key: &FlowKey, place: Place) -> bool {
+    place == Place::Unknown && key.remote_port.number() != dns::PORT
+}
+
+/// The path of a packet of which [`going_on`] says nothing.
+#[inline(always)]
+pub fn judged(tables: &impl Tables, origin: Origin, packet: &Packet) -> Course {
+    let (key, place) = flow(origin, packet);
     let scope = tables.scope(origin, &packet.source);
     if scope.dns != 0 && scope::asks(packet) {
         return scope::question(tables, &key, place, scope.path);
@@ -360,7 +396,7 @@ pub fn incoming(
     packet: &Packet,
     path: Option<Path>,
 ) -> Option<Outcome> {
-    let path = path?;
+    let path = path.filter(|&path| is_noted(tables, packet, path))?;
     let by_vpn = path.is_vpn();
     let key = FlowKey {
         origin,
@@ -403,6 +439,17 @@ pub fn incoming(
     })
 }
 
+/// Whether anything may be noted of a packet that comes in by a path. Of nearly all there is nothing.
+#[inline(always)]
+pub fn is_noted(tables: &impl Tables, packet: &Packet, path: Path) -> bool {
+    match packet.place {
+        Place::First => path.is_vpn() || tables.has_scopes(),
+        Place::Later => path.is_vpn() && packet.protocol == TCP,
+        Place::Last | Place::Unknown => true,
+        Place::Stateless => false,
+    }
+}
+
 #[inline(always)]
 fn hold_direct(tables: &impl Tables, key: &FlowKey) -> Option<Outcome> {
     if tables.hold(key, Path::DIRECT) {
@@ -442,9 +489,7 @@ pub(crate) fn begin(
     if matches!(place, Place::Later | Place::Last) {
         return Outcome::Left.into();
     }
-    // A question and its answer are a whole flow: remembering it would only fill the table.
-    let brief = key.remote_port.number() == dns::PORT;
-    let remembered = place == Place::Unknown && !brief;
+    let remembered = remembers(key, place);
     if remembered && tables.left(key) {
         return Outcome::Left.into();
     }
@@ -458,7 +503,7 @@ pub(crate) fn begin(
         if !tables.hold(key, path) {
             return Outcome::FlowsFull.into();
         }
-        tables.tell(key, &matched, path, 0);
+        tables.tell(key, &matched, path, 0, sequence);
         return Course {
             outcome: Outcome::Begun,
             path,

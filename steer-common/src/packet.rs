@@ -14,14 +14,13 @@ use crate::{
 pub const SIZE: usize = 128;
 
 const MASK: u32 = SIZE as u32 - 1;
-/// A read at any masked offset stays within the buffer, an address of 16 octets too.
-const SLACK: usize = 16;
 const EXTENSIONS: u32 = 4;
 
-/// The first octets of a packet, from its IP header on.
+/// The first octets of a packet, from its IP header on, as words: the kernel's machine reads none from octets that may not be
+/// aligned.
 #[repr(C)]
 pub struct Head {
-    octets: [u8; SIZE + SLACK],
+    words: [u32; SIZE / 4],
     header: Slot,
 }
 
@@ -102,7 +101,7 @@ impl Head {
     /// An empty head.
     pub const fn new() -> Self {
         Self {
-            octets: [0; SIZE + SLACK],
+            words: [0; SIZE / 4],
             header: Slot::zero(),
         }
     }
@@ -110,13 +109,14 @@ impl Head {
     /// Where the octets go.
     #[inline(always)]
     pub fn buffer(&mut self) -> &mut [u8] {
-        &mut self.octets[..SIZE]
+        // SAFETY: octets are aligned anywhere, any of them make a word, and these are borrowed as long as the words are.
+        unsafe { core::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), SIZE) }
     }
 
     /// Reads the headers in the first `size` octets into `packet`; `None` if they contradict themselves or are cut off.
     #[inline(always)]
     pub fn parse(&mut self, size: u32, packet: &mut Packet) -> Option<()> {
-        match self.octets[0] >> 4 {
+        match self.octet(0) >> 4 {
             4 => self.v4(size, packet),
             6 => self.v6(size, packet),
             _ => None,
@@ -125,26 +125,26 @@ impl Head {
 
     #[inline(always)]
     fn v4(&self, size: u32, packet: &mut Packet) -> Option<()> {
-        const FRAGMENT_OFFSET: u16 = 0x1fff;
-        let header = u32::from(self.octets[0] & 0x0f) * 4;
+        const FRAGMENT_OFFSET: u32 = 0x1fff;
+        let header = u32::from(self.octet(0) & 0x0f) * 4;
         if header < 20 || header > size {
             return None;
         }
         *packet = Packet::new(
-            Address::v4(self.array(12)),
-            Address::v4(self.array(16)),
-            u32::from(self.octets[9]),
+            Address::of_v4_word(self.word(12)),
+            Address::of_v4_word(self.word(16)),
+            u32::from(self.octet(9)),
         );
-        if u16::from_be_bytes(self.array(6)) & FRAGMENT_OFFSET != 0 {
+        if self.number(4) & FRAGMENT_OFFSET != 0 {
             return Some(());
         }
-        let total = u32::from(u16::from_be_bytes(self.array(2)));
+        let total = self.number(0) & 0xffff;
         self.transport(packet, header, size, total)
     }
 
     #[inline(always)]
     fn v6(&mut self, size: u32, packet: &mut Packet) -> Option<()> {
-        const FRAGMENT_OFFSET: u16 = 0xfff8;
+        const FRAGMENT_OFFSET: u32 = 0xfff8;
         const HOP_BY_HOP: u32 = IpProto::HopOpt as u32;
         const ROUTING: u32 = IpProto::Ipv6Route as u32;
         const FRAGMENT: u32 = IpProto::Ipv6Frag as u32;
@@ -154,15 +154,15 @@ impl Head {
             return None;
         }
         self.header.set(HEADER);
-        let total = match u16::from_be_bytes(self.array(4)) {
+        let total = match self.number(4) >> 16 {
             // Larger than it can say (RFC 2675): as large as it is.
             0 => u32::MAX,
-            payload => HEADER + u32::from(payload),
+            payload => HEADER + payload,
         };
         *packet = Packet::new(
-            Address::new(self.array(8)),
-            Address::new(self.array(24)),
-            u32::from(self.octets[6]),
+            Address::of_words([8, 12, 16, 20].map(|at| self.word(at))),
+            Address::of_words([24, 28, 32, 36].map(|at| self.word(at))),
+            u32::from(self.octet(6)),
         );
         for _ in 0..EXTENSIONS {
             let header = self.header.get();
@@ -172,7 +172,7 @@ impl Head {
             let octets = match packet.protocol {
                 HOP_BY_HOP | ROUTING | DESTINATION => (u32::from(self.octet(header + 1)) + 1) * 8,
                 FRAGMENT => {
-                    if u16::from_be_bytes(self.array(header + 2)) & FRAGMENT_OFFSET != 0 {
+                    if self.number(header) & FRAGMENT_OFFSET != 0 {
                         return Some(());
                     }
                     8
@@ -188,8 +188,8 @@ impl Head {
     #[inline(always)]
     fn transport(&self, packet: &mut Packet, at: u32, size: u32, total: u32) -> Option<()> {
         match packet.protocol {
-            TCP => self.tcp(packet, at, size, total),
-            UDP => self.udp(packet, at, size),
+            TCP => tcp(self, packet, at, size, total),
+            UDP => udp(self, packet, at, size),
             ICMP => self.icmp(packet, at, size, Icmpv4Type::Echo as u8),
             ICMPV6 => self.icmp(packet, at, size, Icmpv6Type::EchoRequest as u8),
             _ => {
@@ -197,50 +197,6 @@ impl Head {
                 Some(())
             }
         }
-    }
-
-    #[inline(always)]
-    fn tcp(&self, packet: &mut Packet, at: u32, size: u32, total: u32) -> Option<()> {
-        const FIN: u8 = 0x01;
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        const HEADER: u32 = 20;
-        if at + 14 > size {
-            return None;
-        }
-        let flags = self.octet(at + 13);
-        packet.place = if flags & (FIN | RST) != 0 {
-            Place::Last
-        } else if flags & (SYN | ACK) == SYN {
-            Place::First
-        } else {
-            Place::Later
-        };
-        self.ports(packet, at);
-        packet.sequence = u32::from_be_bytes(self.array(at + 4));
-        packet.acknowledgment = u32::from_be_bytes(self.array(at + 8));
-        let header = u32::from(self.octet(at + 12) >> 4) * 4;
-        if header < HEADER {
-            return None;
-        }
-        packet.payload = at + header;
-        packet.payload_size = total.saturating_sub(packet.payload);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn udp(&self, packet: &mut Packet, at: u32, size: u32) -> Option<()> {
-        const HEADER: u32 = 8;
-        if at + HEADER > size {
-            return None;
-        }
-        let octets = u32::from(u16::from_be_bytes(self.array(at + 4)));
-        packet.place = Place::Unknown;
-        self.ports(packet, at);
-        packet.payload = at + HEADER;
-        packet.payload_size = octets.saturating_sub(HEADER);
-        Some(())
     }
 
     /// Only an echo request begins anything; its replies and all errors belong to flows of others.
@@ -280,29 +236,142 @@ impl Head {
         if ports + PORTS <= size {
             packet.quoted = u32::from(protocol);
             if matches!(packet.quoted, TCP | UDP) {
-                packet.source_port = Port::new(u16::from_be_bytes(self.array(ports + 2)));
-                packet.destination_port = Port::new(u16::from_be_bytes(self.array(ports)));
+                let [destination, source] = self.halves(ports);
+                packet.source_port = Port::new(source);
+                packet.destination_port = Port::new(destination);
             }
         }
     }
 
     #[inline(always)]
-    fn ports(&self, packet: &mut Packet, at: u32) {
-        packet.source_port = Port::new(u16::from_be_bytes(self.array(at)));
-        packet.destination_port = Port::new(u16::from_be_bytes(self.array(at + 2)));
-    }
-
-    #[inline(always)]
     fn octet(&self, at: u32) -> u8 {
-        self.octets[(at & MASK) as usize]
+        // SAFETY: octets are aligned anywhere, and the mask keeps within.
+        unsafe { *self.words.as_ptr().cast::<u8>().add((at & MASK) as usize) }
+    }
+}
+
+impl Words for Head {
+    #[inline(always)]
+    fn word(&self, at: u32) -> u32 {
+        self.words[((at & MASK) / 4) as usize]
+    }
+}
+
+/// Octets from an IP header on, four at a time.
+pub trait Words {
+    /// Four octets at a multiple of four, as they stand in memory.
+    fn word(&self, at: u32) -> u32;
+
+    /// The number that they are.
+    #[inline(always)]
+    fn number(&self, at: u32) -> u32 {
+        u32::from_be(self.word(at))
     }
 
+    /// The two numbers that they are.
     #[inline(always)]
-    fn array<const N: usize>(&self, at: u32) -> [u8; N] {
-        const { assert!(N <= SLACK) };
-        let at = (at & MASK) as usize;
-        core::array::from_fn(|i| self.octets[at + i])
+    fn halves(&self, at: u32) -> [u16; 2] {
+        let number = self.number(at);
+        [(number >> 16) as u16, number as u16]
     }
+}
+
+/// Octets that [`plain`] may read of a packet whose first nibble is a 4.
+pub const PLAIN_V4: u32 = 40;
+/// Octets that [`plain`] may read of all others.
+pub const PLAIN_V6: u32 = 60;
+
+/// Reads the headers of what most packets are: TCP or UDP right behind an IP header without options, and no fragment. Whether it
+/// is such a packet; what it reads is then what [`Head::parse`] would.
+#[inline(always)]
+pub fn plain(words: &impl Words, is_v4: bool, packet: &mut Packet) -> bool {
+    const FRAGMENT_OFFSET: u32 = 0x1fff;
+    const NO_OPTIONS: u32 = 0x45;
+    const HEADER4: u32 = 20;
+    const HEADER6: u32 = 40;
+    if is_v4 {
+        let first = words.number(0);
+        if first >> 24 != NO_OPTIONS || words.number(4) & FRAGMENT_OFFSET != 0 {
+            return false;
+        }
+        *packet = Packet::new(
+            Address::of_v4_word(words.word(12)),
+            Address::of_v4_word(words.word(16)),
+            words.number(8) >> 16 & 0xff,
+        );
+        return behind(words, packet, HEADER4, PLAIN_V4, first & 0xffff);
+    }
+    let size = words.number(4);
+    if words.number(0) >> 28 != 6 || size >> 16 == 0 {
+        return false;
+    }
+    *packet = Packet::new(
+        Address::of_words([8, 12, 16, 20].map(|at| words.word(at))),
+        Address::of_words([24, 28, 32, 36].map(|at| words.word(at))),
+        size >> 8 & 0xff,
+    );
+    behind(words, packet, HEADER6, PLAIN_V6, HEADER6 + (size >> 16))
+}
+
+#[inline(always)]
+fn behind(words: &impl Words, packet: &mut Packet, at: u32, size: u32, total: u32) -> bool {
+    let read = match packet.protocol {
+        TCP => tcp(words, packet, at, size, total),
+        UDP => udp(words, packet, at, size),
+        _ => None,
+    };
+    read.is_some()
+}
+
+#[inline(always)]
+fn tcp(words: &impl Words, packet: &mut Packet, at: u32, size: u32, total: u32) -> Option<()> {
+    const FIN: u32 = 0x01;
+    const SYN: u32 = 0x02;
+    const RST: u32 = 0x04;
+    const ACK: u32 = 0x10;
+    const HEADER: u32 = 20;
+    if at + 14 > size {
+        return None;
+    }
+    let word = words.number(at + 12);
+    let (header, flags) = ((word >> 28) * 4, word >> 16);
+    packet.place = if flags & (FIN | RST) != 0 {
+        Place::Last
+    } else if flags & (SYN | ACK) == SYN {
+        Place::First
+    } else {
+        Place::Later
+    };
+    ports(words, packet, at);
+    packet.sequence = words.number(at + 4);
+    packet.acknowledgment = words.number(at + 8);
+    if header < HEADER {
+        return None;
+    }
+    packet.payload = at + header;
+    packet.payload_size = total.saturating_sub(packet.payload);
+    Some(())
+}
+
+#[inline(always)]
+fn udp(words: &impl Words, packet: &mut Packet, at: u32, size: u32) -> Option<()> {
+    const HEADER: u32 = 8;
+    if at + HEADER > size {
+        return None;
+    }
+    let octets = words.number(at + 4) >> 16;
+    packet.place = Place::Unknown;
+    ports(words, packet, at);
+    packet.payload = at + HEADER;
+    packet.payload_size = octets.saturating_sub(HEADER);
+    Some(())
+}
+
+#[inline(always)]
+fn ports(words: &impl Words, packet: &mut Packet, at: u32) {
+    let [source, destination] = words.halves(at);
+    packet.source_port = Port::new(source);
+    packet.destination_port = Port::new(destination);
 }
 
 /// Whether a message of ICMP quotes a packet: unreachable, source quench, redirect, time exceeded, parameter problem; of

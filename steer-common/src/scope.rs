@@ -56,7 +56,7 @@ pub fn outgoing(
     } else {
         scope.scope
     };
-    tables.tell(key, &matched, path, scope);
+    tables.tell(key, &matched, path, scope, packet.sequence);
     Course {
         outcome: Outcome::Begun,
         path,

@@ -119,7 +119,8 @@ outcomes! {
     BoundElsewhere, datagram_bound_elsewhere => Drop;
     /// An unconnected datagram must take the VPN, which has no address now.
     NoVpn, datagram_without_vpn => Drop;
-    /// A packet with the VPN's mark was about to leave by another interface.
+    /// A packet with a VPN's mark was about to leave by another interface, or an unconnected datagram for a VPN came from a socket
+    /// with the mark of another.
     WrongPath, packet_wrong_path => Drop;
     /// A DNS question was remembered.
     Asked, dns_asked => Pass;

@@ -11,12 +11,20 @@ use crate::{
     usage::{Traffic, UsageKey, Volume},
 };
 
-/// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
-#[repr(C)]
+/// An IPv4 or IPv6 address; IPv4 in its mapped form `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2). Aligned, so that it is handled
+/// by words: the kernel's machine has no others than aligned ones, and would go through it octet by octet.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     octets: [u8; 16],
 }
+
+/// The third word of an IPv4 address, as it stands in memory.
+const MAPPED: u32 = 0xffff_u32.to_be();
+/// 169.254.0.0/16.
+const LINK_LOCAL_V4: u32 = 0xa9fe;
+/// fe80::/10.
+const LINK_LOCAL_V6: u32 = 0xfe80 >> 6;
 
 impl Address {
     /// An IPv6 address, or an IPv4 one in mapped form.
@@ -33,6 +41,26 @@ impl Address {
         }
     }
 
+    /// An address of words as they stand in memory.
+    #[inline(always)]
+    pub const fn of_words(words: [u32; 4]) -> Self {
+        // SAFETY: of the same size, and any octets are an address.
+        unsafe { core::mem::transmute(words) }
+    }
+
+    /// An IPv4 address of a word as it stands in memory.
+    #[inline(always)]
+    pub const fn of_v4_word(word: u32) -> Self {
+        Self::of_words([0, 0, MAPPED, word])
+    }
+
+    /// The words of it, as they stand in memory.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 4] {
+        // SAFETY: of the same size, and any octets are words.
+        unsafe { core::mem::transmute(self) }
+    }
+
     /// The sixteen octets.
     #[inline(always)]
     pub const fn octets(&self) -> &[u8; 16] {
@@ -47,16 +75,15 @@ impl Address {
     /// Whether it is an IPv4 address.
     #[inline(always)]
     pub fn is_v4(&self) -> bool {
-        let o = &self.octets;
-        *self == Self::v4([o[12], o[13], o[14], o[15]])
+        let [first, second, third, _] = self.words();
+        first == 0 && second == 0 && third == MAPPED
     }
 
     /// Whether it is a link-local address of IPv4 (169.254.0.0/16, RFC 3927), which routers forward all the same: those of
     /// clouds, with what they tell of the host (169.254.169.254).
     #[inline(always)]
     pub fn is_link_local_v4(&self) -> bool {
-        let o = &self.octets;
-        o[12] == 169 && o[13] == 254 && *self == Self::v4([169, 254, o[14], o[15]])
+        self.is_v4() && u32::from_be(self.words()[3]) >> 16 == LINK_LOCAL_V4
     }
 
     /// Whether it is on the loopback device, or unspecified, which connects to that.
@@ -73,17 +100,18 @@ impl Address {
     /// unspecified, loopback, multicast, broadcast and link-local addresses.
     #[inline(always)]
     pub fn is_steerable(&self) -> bool {
-        let o = &self.octets;
-        let high = u64::from_be_bytes([o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7]]);
-        let low = u64::from_be_bytes([o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15]]);
-        if high == 0 && low >> 32 == 0xffff {
-            let first = o[12];
-            return first != 0 && first != 127 && first < 224 && !(first == 169 && o[13] == 254);
+        let [first, second, third, fourth] = self.words().map(u32::from_be);
+        if first != 0 {
+            return first >> 24 != 0xff && first >> 22 != LINK_LOCAL_V6;
         }
-        if high == 0 && low <= 1 {
-            return false;
+        if second != 0 {
+            return true;
         }
-        o[0] != 0xff && !(o[0] == 0xfe && o[1] & 0xc0 == 0x80)
+        if third == 0xffff {
+            let net = fourth >> 24;
+            return net != 0 && net != 127 && net < 224 && fourth >> 16 != LINK_LOCAL_V4;
+        }
+        third != 0 || fourth > 1
     }
 }
 
@@ -109,7 +137,7 @@ impl From<IpAddr> for Address {
 }
 
 /// A port in network order.
-#[repr(C)]
+#[repr(C, align(2))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Port {
     octets: [u8; 2],
@@ -400,6 +428,16 @@ pub struct ScopeKey {
     pub address: Address,
 }
 
+impl ScopeKey {
+    /// A bridge as a whole.
+    pub fn of_bridge(bridge: u32) -> Self {
+        Self {
+            bridge,
+            ..Self::default()
+        }
+    }
+}
+
 /// Value of `SCOPES`: what becomes of flows of which no rule speaks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -610,6 +648,10 @@ pub struct Config {
     pub processes: u32,
     /// Index of the newest interface that user space has looked at: a newer one may be a VPN's.
     pub newest: u32,
+    /// Counts on with every change of `HOME`.
+    pub home: u32,
+    /// Padding.
+    pub zero: u32,
     /// Ports where a TLS ClientHello tells a flow's name; zero for none.
     pub tls_ports: [Port; PORTS],
     /// Ports where an HTTP request does.
@@ -673,7 +715,7 @@ pub const PORTS: usize = 16;
 
 /// What the maps mean. A run that takes over another's maps does so only if this is the same, so it counts on with every
 /// change of the meaning of a key or a value; sizes and kinds are compared besides.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
 
 /// Seconds from one tick to the next.
 pub const TICK_SECONDS: u64 = 10;
@@ -732,7 +774,7 @@ pub struct Steered {
     pub scope: u32,
     /// Which VPN.
     pub path: Path,
-    /// Of what a container begins over TCP and is refused, the sequence number; else zero.
+    /// Of what a container begins over TCP, the sequence number; else zero.
     pub sequence: u32,
 }
 
@@ -794,8 +836,8 @@ pub struct Piece {
     pub datagram: u32,
     /// The packet's mark.
     pub mark: u32,
-    /// Padding.
-    pub zero: u32,
+    /// The VPN of the scope of the process that sends it; the direct path if it is in none, and of a container.
+    pub vpn: Path,
 }
 
 /// Most octets in one [`Piece`].
@@ -851,7 +893,7 @@ layout! {
     QueryKey = 48,
     QueryEntry = 16,
     Vpn = 32,
-    Config = 424,
+    Config = 432,
     Learned = 336,
     Steered = 72,
     HelloEntry = 16,

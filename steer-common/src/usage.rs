@@ -110,7 +110,7 @@ pub struct UsageKey {
 }
 
 /// Whose a packet is, which path it takes and which way it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Way {
     /// Index of the bridge that its container is behind; zero for a process's.
     pub bridge: u32,

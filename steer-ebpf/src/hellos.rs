@@ -16,7 +16,7 @@ use crate::{
     maps::{EVENTS, HELLOS, Lesson, Scratch, Slot, config, count},
     names,
     pieces::{self, What},
-    scopes,
+    processes, scopes,
     skb::Skb,
     tables::{ANY, Maps},
     turns::{TURNS, repeated, turns},
@@ -42,9 +42,15 @@ pub fn connects(cookie: Origin, port: Port) {
 
 /// A TCP segment that a client sends; an error if it must not go on. `by_vpn` says which way it goes.
 #[inline(always)]
-pub fn see(skb: Skb, slot: Slot, origin: Origin, by_vpn: bool) -> Result<(), Outcome> {
-    let packet = &slot.scratch()?.packet;
-    if packet.protocol != TCP {
+pub fn see(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: impl FnOnce() -> Origin,
+    by_vpn: bool,
+) -> Result<(), Outcome> {
+    let is_looked_at = packet.place == Place::First || packet.payload_size != 0;
+    if packet.protocol != TCP || !is_looked_at {
         return Ok(());
     }
     let kind = kind(packet.destination_port);
@@ -54,7 +60,7 @@ pub fn see(skb: Skb, slot: Slot, origin: Origin, by_vpn: bool) -> Result<(), Out
     slot.kept(segment(
         skb.context(),
         slot.0,
-        origin,
+        origin(),
         u32::from(by_vpn),
         kind,
     ))
@@ -93,9 +99,6 @@ fn see_segment(
         begins(skb, key, packet.sequence.wrapping_add(1));
         return Ok(());
     }
-    if packet.payload_size == 0 {
-        return Ok(());
-    }
     let Some(entry) = HELLOS.get_ptr_mut(key) else {
         return Ok(());
     };
@@ -118,7 +121,7 @@ fn see_segment(
     if from == 0 && entry.state == HelloEntry::BEGINS {
         skb.opening(slot)?;
         match read(slot.0, kind) {
-            NAME => match judge(slot.0, origin, by_vpn, u32::from(skb.is_of_process())) {
+            NAME => match judge(skb.context(), slot.0, origin, by_vpn) {
                 STOP => {
                     entry.state = HelloEntry::STOPPED;
                     return Err(Outcome::LateStopped);
@@ -215,11 +218,14 @@ const REFUSE: u32 = 3;
 /// Acts on the name that a connection begins with, and says what becomes of the connection.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32 {
+extern "C" fn judge(skb: *mut __sk_buff, slot: u32, origin: Origin, by_vpn: u32) -> u32 {
     let name = names::hash_name(slot, 1);
-    let (Ok(config), Ok(scratch)) = (config(), Slot(slot).scratch()) else {
+    let slot = Slot(slot);
+    let (Ok(config), Ok(skb), Ok(scratch)) = (config(), Skb::at_hand(skb, slot), slot.scratch())
+    else {
         return PASS;
     };
+    let process = u32::from(skb.is_of_process());
     let Scratch {
         message,
         lesson,
@@ -235,9 +241,9 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
     lesson.found.ttl = 0;
     lesson.begin(message, name, origin, source::HELLO);
     if verdict == Verdict::NONE {
-        lessons::note_stranger(slot);
+        lessons::note_stranger(slot.0);
     } else {
-        lessons::learn_address(slot);
+        lessons::learn_address(slot.0);
     }
     if blocked {
         // A rule for networks goes before names. Of a shared address, this flow alone is what the rule is about.
@@ -252,7 +258,11 @@ extern "C" fn judge(slot: u32, origin: Origin, by_vpn: u32, process: u32) -> u32
         return PASS;
     }
     // A rule for networks, or the user's choice while the VPN is down, may send the next try where this one goes.
-    let vpn = scopes::vpn(slot, if process == 0 { origin as u32 } else { 0 });
+    let vpn = if process == 0 {
+        scopes::vpn(slot.0, origin as u32)
+    } else {
+        processes::vpn_of(skb.context())
+    };
     let next = (Maps { config }).address(&packet.destination, Path::vpn(vpn));
     if !next.verdict.is_vpn() {
         return PASS;

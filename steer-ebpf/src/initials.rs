@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_ns};
 use steer_common::{
-    packet::UDP,
+    packet::{Packet, UDP},
     quic,
     stats::Outcome,
     types::{Config, FlowKey, HelloEntry, Origin, piece},
@@ -38,13 +38,19 @@ pub fn begins(key: &FlowKey) {
 
 /// A datagram that a client sends; an error if it must wait. It may be a flow's first, and take a VPN.
 #[inline(always)]
-pub fn see(skb: Skb, slot: Slot, origin: Origin, first: bool, by_vpn: bool) -> Result<(), Outcome> {
-    let packet = &slot.scratch()?.packet;
+pub fn see(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: impl FnOnce() -> Origin,
+    first: bool,
+    by_vpn: bool,
+) -> Result<(), Outcome> {
     if packet.protocol != UDP || !hellos::is_tls(packet.destination_port) {
         return Ok(());
     }
     let (first, by_vpn) = (u32::from(first), u32::from(by_vpn));
-    slot.kept(datagram(skb.context(), slot.0, origin, first, by_vpn))
+    slot.kept(datagram(skb.context(), slot.0, origin(), first, by_vpn))
 }
 
 /// Zero, or what [`Slot::kept`] takes.

@@ -33,7 +33,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use steer_common::{
-    decide,
+    decide::{self, Course},
     packet::{Packet, UDP},
     stats::{Action, Outcome},
     types::{Config, FlowKey, Path},
@@ -67,15 +67,16 @@ const HELD: i32 = 2;
 /// A container sends.
 #[classifier]
 pub fn bridge_ingress(ctx: TcContext) -> i32 {
-    let outcome = match Skb::of_bridge(ctx.skb.skb) {
-        Some(skb) => from_container(skb).unwrap_or_else(|outcome| outcome),
-        None => Outcome::NotIp,
+    let Ok(config) = config() else {
+        return DROP;
     };
-    log!(&ctx, "from a container", outcome);
-    if outcome.action() == Action::Pass {
-        bypass(&ctx);
-    }
-    classify(&ctx, outcome)
+    let (Ok(course) | Err(course)) = match Skb::of_bridge(ctx.skb.skb) {
+        Some(skb) => from_container(skb, config).map_err(Course::from),
+        None => Err(Outcome::NotIp.into()),
+    };
+    log!(&ctx, "from a container", course.outcome);
+    count(course.outcome);
+    lead(&ctx, config, course)
 }
 
 /// A container receives.
@@ -86,7 +87,11 @@ pub fn bridge_egress(ctx: TcContext) -> i32 {
         None => Outcome::NotIp,
     };
     log!(&ctx, "to a container", outcome);
-    classify(&ctx, outcome)
+    count(outcome);
+    match outcome.action() {
+        Action::Pass | Action::Steer => NEXT,
+        Action::Drop => DROP,
+    }
 }
 
 /// A process sends.
@@ -170,43 +175,45 @@ pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn from_container(skb: Skb) -> Result<Outcome, Outcome> {
-    skb.packet(Slot::SOFTIRQ)?;
-    let origin = u64::from(skb.ifindex());
-    names::questions(skb, Slot::SOFTIRQ, origin)?;
-    outgoing(skb.ifindex());
-    let outcome = Slot::SOFTIRQ.told()?;
+fn from_container(skb: Skb, config: &'static Config) -> Result<Course, Outcome> {
+    let scratch = skb.read_packet(Slot::SOFTIRQ)?;
+    let packet = &scratch.packet;
+    let origin = || u64::from(skb.ifindex());
+    names::questions(skb, Slot::SOFTIRQ, packet, origin)?;
+    let course = match decide::going_on(&Maps { config }, origin(), packet) {
+        Some(course) => course,
+        None => {
+            outgoing(skb.ifindex());
+            Slot::SOFTIRQ.told()?
+        }
+    };
+    let outcome = course.outcome;
     if outcome == Outcome::ScopeUnknown {
         scopes::keep(skb, Slot::SOFTIRQ);
-        return Ok(outcome);
+        return Ok(course);
     }
     let by_vpn = outcome.action() == Action::Steer;
-    hellos::see(skb, Slot::SOFTIRQ, origin, by_vpn)?;
+    hellos::see(skb, Slot::SOFTIRQ, packet, origin, by_vpn)?;
     let looked_at = match outcome {
         Outcome::Unmatched | Outcome::Left => true,
-        _ => by_vpn && config()?.blocks != 0,
+        _ => by_vpn && config.blocks != 0,
     };
     if looked_at {
         let first = matches!(outcome, Outcome::Unmatched | Outcome::Begun);
-        initials::see(skb, Slot::SOFTIRQ, origin, first, by_vpn)?;
+        initials::see(skb, Slot::SOFTIRQ, packet, origin, first, by_vpn)?;
     }
     if outcome.action() != Action::Drop {
-        let path = if by_vpn {
-            Slot::SOFTIRQ.path()?
-        } else {
-            Path::DIRECT
-        };
         let way = Way {
             bridge: skb.ifindex(),
-            path,
+            path: course.path,
             came: 0,
         };
-        usage::account(skb, Slot::SOFTIRQ, way);
+        usage::account(skb, Slot::SOFTIRQ, scratch, config, way);
     }
-    Ok(outcome)
+    Ok(course)
 }
 
-/// Judges the packet at hand, which came from behind a bridge; [`Slot::told`] has the outcome.
+/// Judges the packet at hand, which came from behind a bridge; [`Slot::told`] has its course.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn outgoing(bridge: u32) -> u32 {
@@ -214,24 +221,25 @@ extern "C" fn outgoing(bridge: u32) -> u32 {
 }
 
 #[inline(always)]
-fn judge(bridge: u32) -> Result<Outcome, Outcome> {
+fn judge(bridge: u32) -> Result<Course, Outcome> {
     let config = config()?;
     let packet = &Slot::SOFTIRQ.scratch()?.packet;
-    let course = decide::outgoing(&Maps { config }, u64::from(bridge), packet);
-    Ok(Slot::SOFTIRQ.take(course))
+    Ok(decide::judged(&Maps { config }, u64::from(bridge), packet))
 }
 
 #[inline(always)]
 fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
-    let packet = skb.packet(Slot::SOFTIRQ)?;
-    let origin = u64::from(skb.ifindex());
+    let scratch = skb.read_packet(Slot::SOFTIRQ)?;
+    let packet = &scratch.packet;
+    let origin = || u64::from(skb.ifindex());
     let path = config.by_interface(skb.ingress_ifindex());
-    let answers = names::answers(skb, Slot::SOFTIRQ, origin)?;
+    let answers = names::answers(skb, Slot::SOFTIRQ, packet, origin)?;
+    let is_answer = answers && packet.protocol == UDP;
     let mut outcome = Outcome::Left;
-    if !answers || packet.protocol != UDP {
+    if !is_answer && decide::is_noted(&Maps { config }, packet, path) {
         incoming(skb.ifindex(), skb.ingress_ifindex());
-        outcome = Slot::SOFTIRQ.told()?;
+        outcome = Slot::SOFTIRQ.told()?.outcome;
     }
     if outcome.action() != Action::Drop {
         let way = Way {
@@ -239,7 +247,7 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
             path,
             came: 1,
         };
-        usage::account(skb, Slot::SOFTIRQ, way);
+        usage::account(skb, Slot::SOFTIRQ, scratch, config, way);
     }
     Ok(outcome)
 }
@@ -248,7 +256,7 @@ fn to_container(skb: Skb) -> Result<Outcome, Outcome> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn incoming(bridge: u32, interface: u32) -> u32 {
-    Slot::SOFTIRQ.tell(note(bridge, interface))
+    Slot::SOFTIRQ.tell(note(bridge, interface).map(Course::from))
 }
 
 #[inline(always)]
@@ -264,17 +272,18 @@ fn note(bridge: u32, interface: u32) -> Result<Outcome, Outcome> {
 fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
     Slot::with_task(|slot| {
-        let packet = skb.packet(slot)?;
-        let cookie = skb.cookie();
-        names::questions(skb, slot, cookie)?;
+        let scratch = skb.read_packet(slot)?;
+        let packet = &scratch.packet;
+        let cookie = || skb.cookie();
+        names::questions(skb, slot, packet, cookie)?;
         if strays(skb, packet, config) {
             return Err(Outcome::WrongPath);
         }
-        processes::leaves(skb, slot, cookie)?;
+        processes::leaves(skb, slot, config)?;
         let by_vpn = config.by_mark(skb.mark()).is_vpn();
-        hellos::see(skb, slot, cookie, by_vpn)?;
-        initials::see(skb, slot, cookie, false, false)?;
-        usage::account(skb, slot, of_process(skb, config, 0));
+        hellos::see(skb, slot, packet, cookie, by_vpn)?;
+        initials::see(skb, slot, packet, cookie, false, false)?;
+        usage::account(skb, slot, scratch, config, of_process(skb, config, 0));
         Ok(Outcome::Left)
     })
 }
@@ -282,11 +291,18 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
 #[inline(always)]
 fn to_process(skb: Skb) -> Result<Outcome, Outcome> {
     let config = config()?;
-    skb.packet(Slot::SOFTIRQ)?;
-    relay::at_embedded(skb, Slot::SOFTIRQ)?;
-    processes::comes(skb, Slot::SOFTIRQ, skb.cookie())?;
-    names::answers(skb, Slot::SOFTIRQ, skb.cookie())?;
-    usage::account(skb, Slot::SOFTIRQ, of_process(skb, config, 1));
+    let scratch = skb.read_packet(Slot::SOFTIRQ)?;
+    let packet = &scratch.packet;
+    relay::at_embedded(skb, Slot::SOFTIRQ, packet, config)?;
+    processes::comes(skb, Slot::SOFTIRQ, config)?;
+    names::answers(skb, Slot::SOFTIRQ, packet, || skb.cookie())?;
+    usage::account(
+        skb,
+        Slot::SOFTIRQ,
+        scratch,
+        config,
+        of_process(skb, config, 1),
+    );
     Ok(Outcome::Left)
 }
 
@@ -329,43 +345,25 @@ fn of_datagram(skb: Skb, packet: &Packet, config: &Config) -> Path {
     }
 }
 
+/// Goes on to the next filter: `TC_ACT_UNSPEC`, which is `TCX_NEXT`.
+const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
+
+/// Lets a packet of a container take its path. What goes direct goes past a VPN that has the default route.
 #[inline(always)]
-fn classify(ctx: &TcContext, outcome: Outcome) -> i32 {
-    /// Goes on to the next filter: `TC_ACT_UNSPEC`, which is `TCX_NEXT`.
-    const NEXT: i32 = -1;
-    /// `TC_ACT_SHOT`.
-    const DROP: i32 = 2;
-    count(outcome);
-    match outcome.action() {
-        Action::Pass => NEXT,
-        Action::Steer => match steer(ctx) {
-            Ok(()) => NEXT,
-            Err(_) => DROP,
+fn lead(ctx: &TcContext, config: &Config, course: Course) -> i32 {
+    match course.outcome.action() {
+        Action::Pass if config.bypass != 0 => mark(ctx, config, config.bypass),
+        Action::Pass => {}
+        Action::Steer => match config.vpn(course.path).mark {
+            // There is no such VPN any more.
+            0 => return DROP,
+            vpn => mark(ctx, config, vpn),
         },
-        Action::Drop => DROP,
+        Action::Drop => return DROP,
     }
-}
-
-/// Marks a packet for its VPN; an error if there is no such VPN any more.
-#[inline(always)]
-fn steer(ctx: &TcContext) -> Result<(), Outcome> {
-    let config = config()?;
-    let vpn = config.vpn(Slot::SOFTIRQ.path()?);
-    if vpn.mark == 0 {
-        return Err(Outcome::NoVpn);
-    }
-    mark(ctx, config, vpn.mark);
-    Ok(())
-}
-
-/// What goes direct goes past a VPN that has the default route.
-#[inline(always)]
-fn bypass(ctx: &TcContext) {
-    if let Ok(config) = config()
-        && config.bypass != 0
-    {
-        mark(ctx, config, config.bypass);
-    }
+    NEXT
 }
 
 #[inline(always)]

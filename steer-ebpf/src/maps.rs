@@ -120,11 +120,24 @@ pub struct Scratch {
     /// How far from its beginning the IP header of the packet at hand stands.
     pub ip: slot::Slot,
     pub what: What,
-    /// The VPN that the packet at hand takes, if its outcome has it steered.
+    /// Whether addresses seen lately are home.
+    pub homes: [Home; HOMES],
     path: Path,
     outcome: Outcome,
     index: u32,
     users: u64,
+}
+
+/// Addresses of which a buffer knows whether they are home; a power of two.
+pub const HOMES: usize = 16;
+
+/// Whether flows to an address stay on the host, or on a link of it.
+#[repr(C)]
+pub struct Home {
+    pub address: Address,
+    /// Since which change of `HOME`.
+    pub since: u32,
+    pub is_home: u32,
 }
 
 /// A part of a packet: how far from the IP header it begins, and its octets.
@@ -186,39 +199,28 @@ impl Slot {
         Ok(unsafe { &mut *scratch })
     }
 
-    /// Keeps the outcome of a global function, for those return numbers: [`Self::told`] has it again.
+    /// Keeps the course of a global function, for those return numbers: [`Self::told`] has it again.
     #[inline(always)]
-    pub fn tell(self, outcome: Result<Outcome, Outcome>) -> u32 {
-        let (Ok(outcome) | Err(outcome)) = outcome;
+    pub fn tell(self, course: Result<Course, Outcome>) -> u32 {
+        let (Ok(course) | Err(course)) = course.map_err(Course::from);
         if let Ok(scratch) = self.scratch() {
-            scratch.outcome = outcome;
+            scratch.outcome = course.outcome;
+            scratch.path = course.path;
         }
         0
     }
 
-    /// The outcome that was told, of which the verifier knows nothing.
+    /// The course that was told, of which the verifier knows nothing.
     #[inline(always)]
-    pub fn told(self) -> Result<Outcome, Outcome> {
+    pub fn told(self) -> Result<Course, Outcome> {
         let scratch = self.scratch()?;
-        // SAFETY: a reference is valid and aligned, and outcomes alone are written there.
-        Ok(unsafe { (&raw const scratch.outcome).read_volatile() })
-    }
-
-    /// Keeps which VPN a packet takes: [`Self::path`] has it again.
-    #[inline(always)]
-    pub fn take(self, course: Course) -> Outcome {
-        if let Ok(scratch) = self.scratch() {
-            scratch.path = course.path;
-        }
-        course.outcome
-    }
-
-    /// The VPN that the packet takes whose outcome has it steered.
-    #[inline(always)]
-    pub fn path(self) -> Result<Path, Outcome> {
-        let scratch = self.scratch()?;
-        // SAFETY: a reference is valid and aligned, and every number is a path.
-        Ok(unsafe { (&raw const scratch.path).read_volatile() })
+        // SAFETY: a reference is valid and aligned, and outcomes and paths alone are written there.
+        Ok(unsafe {
+            Course {
+                outcome: (&raw const scratch.outcome).read_volatile(),
+                path: (&raw const scratch.path).read_volatile(),
+            }
+        })
     }
 
     /// A result as a global function can return it: zero if it is well. [`Self::kept`] has it again.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     decide::Match,
     dns::{self, Hashed, Message, Role, Step},
-    packet::{TCP, UDP},
+    packet::{Packet, TCP, UDP},
     stats::{Action, Outcome},
     types::{
         Address, Config, FlowKey, HelloEntry, Origin, Port, QueryEntry, QueryKey, Verdict, piece,
@@ -34,22 +34,30 @@ pub const AT_EMBEDDED: Side = 2;
 
 /// Remembers the DNS questions in a packet, so that their answers are believed; only one that must not pass is an error.
 #[inline(always)]
-pub fn questions(skb: Skb, slot: Slot, origin: Origin) -> Result<(), Outcome> {
-    let packet = &slot.scratch()?.packet;
+pub fn questions(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: impl FnOnce() -> Origin,
+) -> Result<(), Outcome> {
     if packet.destination_port.number() == dns::PORT {
-        read_messages(skb, slot, origin, CLIENT)?;
+        read_messages(skb, slot, packet, origin(), CLIENT)?;
     }
     Ok(())
 }
 
 /// Learns the addresses of the DNS answers in a packet, as [`questions`] does; whether there could be any.
 #[inline(always)]
-pub fn answers(skb: Skb, slot: Slot, origin: Origin) -> Result<bool, Outcome> {
-    let packet = &slot.scratch()?.packet;
+pub fn answers(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: impl FnOnce() -> Origin,
+) -> Result<bool, Outcome> {
     if packet.source_port.number() != dns::PORT {
         return Ok(false);
     }
-    read_messages(skb, slot, origin, SERVER)?;
+    read_messages(skb, slot, packet, origin(), SERVER)?;
     Ok(true)
 }
 
@@ -58,8 +66,13 @@ const LENGTH: u32 = 2;
 
 /// A datagram is a message; each message of a TCP segment has its length in front.
 #[inline(always)]
-pub fn read_messages(skb: Skb, slot: Slot, origin: Origin, side: Side) -> Result<(), Outcome> {
-    let packet = &slot.scratch()?.packet;
+pub fn read_messages(
+    skb: Skb,
+    slot: Slot,
+    packet: &Packet,
+    origin: Origin,
+    side: Side,
+) -> Result<(), Outcome> {
     let (at, size) = (packet.payload, packet.payload_size);
     match packet.protocol {
         _ if size == 0 => Ok(()),
@@ -430,9 +443,8 @@ extern "C" fn read_name(slot: u32) -> u32 {
 
 repeated!(read_labels, read_label while MORE);
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn read_label(slot: u32) -> u32 {
+#[inline(always)]
+fn read_label(slot: u32) -> u32 {
     match Slot(slot).scratch().map(|s| s.message.read_label()) {
         Ok(Ok(true)) => DONE,
         Ok(Ok(false)) => MORE,
@@ -461,9 +473,8 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
 
 repeated!(hash_words, hash_word while MORE);
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn hash_word(slot: u32) -> u32 {
+#[inline(always)]
+fn hash_word(slot: u32) -> u32 {
     let Ok((_, message, lesson)) = at_hand(slot) else {
         return DONE;
     };

@@ -4,11 +4,12 @@ use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     packet::UDP,
     stats::Outcome,
-    types::{FlowKey, Origin, PIECE, Piece},
+    types::{FlowKey, Origin, PIECE, Path, Piece},
 };
 
 use crate::{
     maps::{SEGMENTS, Scratch, Slot, count},
+    processes,
     skb::Skb,
     turns::turns,
 };
@@ -63,12 +64,18 @@ extern "C" fn copy_piece(skb: *mut __sk_buff, slot: u32) -> u32 {
         reserved.discard(0);
         return 0;
     };
+    let process = skb.is_of_process();
+    let vpn = if process {
+        processes::vpn_of(skb.context())
+    } else {
+        0
+    };
     // SAFETY: as above, and each field is written.
     unsafe {
         let piece = &raw mut (*copied).piece;
         (*piece).flow = FlowKey::of(what.origin, packet);
         (*piece).kind = what.kind;
-        (*piece).process = u32::from(skb.is_of_process());
+        (*piece).process = u32::from(process);
         (*piece).first = what.first;
         (*piece).sequence = packet
             .sequence
@@ -82,7 +89,7 @@ extern "C" fn copy_piece(skb: *mut __sk_buff, slot: u32) -> u32 {
             0
         };
         (*piece).mark = skb.mark();
-        (*piece).zero = 0;
+        (*piece).vpn = Path::vpn(vpn);
     }
     reserved.submit(0);
     rest.at.set(at + size);

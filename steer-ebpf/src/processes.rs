@@ -67,13 +67,24 @@ extern "C" fn is_led(skb: *mut __sk_buff) -> u32 {
     of(skb).map_or(0, |scope| scope.entry.dns)
 }
 
+/// The number of the VPN of the scope of the process that sends a packet; zero if it is in none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn vpn_of(skb: *mut __sk_buff) -> u32 {
+    let scoped = config().is_ok_and(|config| config.processes != 0);
+    match scoped.then(|| of(skb)).flatten() {
+        Some(scope) => scope.entry.path.number(),
+        None => 0,
+    }
+}
+
 /// A packet that a process sends; an error if it may not leave by the interface that it is on.
 #[inline(always)]
-pub fn leaves(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
-    if config()?.processes == 0 {
+pub fn leaves(skb: Skb, slot: Slot, config: &Config) -> Result<(), Outcome> {
+    if config.processes == 0 {
         return Ok(());
     }
-    slot.kept(judged(skb.context(), slot.0, cookie))
+    slot.kept(judged(skb.context(), slot.0, skb.cookie()))
 }
 
 /// Zero, or what [`Slot::kept`] takes.
@@ -112,11 +123,11 @@ fn judge(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
 
 /// A packet that a process receives; an error if its sender could not be answered.
 #[inline(always)]
-pub fn comes(skb: Skb, slot: Slot, cookie: Origin) -> Result<(), Outcome> {
-    if config()?.processes == 0 || skb.ifindex() == LOOPBACK {
+pub fn comes(skb: Skb, slot: Slot, config: &Config) -> Result<(), Outcome> {
+    if config.processes == 0 || skb.ifindex() == LOOPBACK {
         return Ok(());
     }
-    slot.kept(noted(skb.context(), slot.0, cookie))
+    slot.kept(noted(skb.context(), slot.0, skb.cookie()))
 }
 
 /// Zero, or what [`Slot::kept`] takes.

@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::__sk_buff;
 use steer_common::{
     dns,
-    packet::UDP,
+    packet::{Packet, UDP},
     stats::Outcome,
     types::{
-        AskedEntry, AskedKey, EMBEDDED as RESOLVER, EmbeddedKey, Origin, Port, QueryEntry,
+        AskedEntry, AskedKey, Config, EMBEDDED as RESOLVER, EmbeddedKey, Origin, Port, QueryEntry,
         ScopeEntry, piece, relay,
     },
 };
@@ -34,15 +34,11 @@ pub fn elsewhere(cookie: Origin, port: Port) {
 /// Remembers what Docker's own resolver is asked by those who are not left alone; what is no whole question does not come to
 /// it, for it could not be told what it asks on.
 #[inline(always)]
-pub fn at_embedded(skb: Skb, slot: Slot) -> Result<(), Outcome> {
-    if config()?.relay & relay::EMBEDDED == 0 {
+pub fn at_embedded(skb: Skb, slot: Slot, packet: &Packet, config: &Config) -> Result<(), Outcome> {
+    if config.relay & relay::EMBEDDED == 0 || packet.destination != RESOLVER {
         return Ok(());
     }
-    let packet = &slot.scratch()?.packet;
-    if packet.destination != RESOLVER {
-        return Ok(());
-    }
-    names::read_messages(skb, slot, 0, AT_EMBEDDED)
+    names::read_messages(skb, slot, packet, 0, AT_EMBEDDED)
 }
 
 /// Remembers the question at hand, whose name was hashed.

@@ -89,15 +89,14 @@ fn give(skb: Skb, slot: Slot) -> Result<(), Outcome> {
     pieces::copy(skb, slot, what)
 }
 
-/// The number of the VPN of the scope of whoever sends the packet at hand from behind a bridge; zero if it has none, and of a
-/// process.
+/// The number of the VPN of the scope of whoever sends the packet at hand from behind a bridge; zero if it has none.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn vpn(slot: u32, bridge: u32) -> u32 {
     let (Ok(config), Ok(scratch)) = (config(), Slot(slot).scratch()) else {
         return 0;
     };
-    if config.scopes == 0 || bridge == 0 {
+    if config.scopes == 0 {
         return 0;
     }
     let scope = of(ScopeKey {

@@ -7,14 +7,18 @@ use aya_ebpf::{
 use steer_common::{
     dns,
     dns::Message,
-    packet::{self, Packet},
+    packet::{self, PLAIN_V4, PLAIN_V6, Packet, Words},
     stats::Outcome,
+    unaligned,
 };
 
 use crate::{
     maps::{OPENING, Scratch, Slot},
     turns::opaque,
 };
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
 
 /// A packet, and where its IP header begins.
 #[derive(Clone, Copy)]
@@ -34,8 +38,6 @@ impl Skb {
     /// it is not IP.
     #[inline(always)]
     pub fn of_bridge(skb: *mut __sk_buff) -> Option<Self> {
-        const IPV4: u16 = 0x0800;
-        const IPV6: u16 = 0x86dd;
         const VLAN: u16 = 0x8100;
         const SERVICE_VLAN: u16 = 0x88a8;
         const TAG: u32 = 4;
@@ -127,18 +129,39 @@ impl Skb {
         unsafe { bpf_get_socket_cookie(self.skb.cast()) }
     }
 
-    /// Reads its headers.
+    /// Reads its headers: [`Scratch::packet`].
     #[inline(always)]
-    pub fn packet(self, slot: Slot) -> Result<&'static Packet, Outcome> {
-        let Scratch { head, ip, .. } = slot.scratch()?;
+    pub fn read_packet(self, slot: Slot) -> Result<&'static Scratch, Outcome> {
+        let scratch = slot.scratch()?;
+        let Scratch {
+            head, ip, packet, ..
+        } = scratch;
         ip.set(self.ip);
+        if self.is_plain(packet) {
+            return Ok(scratch);
+        }
         let size = self
             .read(self.ip, head.buffer(), packet::SIZE as u32)
             .ok_or(Outcome::BadPacket)?;
         if parse(slot.0, size) == 0 {
             return Err(Outcome::BadPacket);
         }
-        Ok(&slot.scratch()?.packet)
+        Ok(scratch)
+    }
+
+    /// Reads the headers where they stand, if they are such as most have.
+    #[inline(always)]
+    fn is_plain(self, packet: &mut Packet) -> bool {
+        // SAFETY: the kernel hands the program a valid context.
+        let (begin, end, protocol) =
+            unsafe { ((*self.skb).data, (*self.skb).data_end, (*self.skb).protocol) };
+        let is_v4 = u16::from_be(protocol as u16) == IPV4;
+        let most = if is_v4 { PLAIN_V4 } else { PLAIN_V6 };
+        let head = begin as usize + self.ip as usize;
+        if head + most as usize > end as usize {
+            return false;
+        }
+        packet::plain(&There(head), is_v4, packet)
     }
 
     /// Reads a DNS message of that size, which stands so many octets behind the beginning of the IP header.
@@ -197,6 +220,17 @@ impl Skb {
             bpf_skb_load_bytes(self.skb.cast(), offset, buffer.as_mut_ptr().cast(), size)
         };
         (result == 0).then_some(size)
+    }
+}
+
+/// Where the IP header stands in the packet itself, of which as much is there as is read.
+struct There(usize);
+
+impl Words for There {
+    #[inline(always)]
+    fn word(&self, at: u32) -> u32 {
+        // SAFETY: the caller has compared with where the packet ends, or the verifier would refuse.
+        unsafe { unaligned::four((self.0 + at as usize) as *const u8) }
     }
 }
 

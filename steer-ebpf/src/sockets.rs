@@ -10,7 +10,7 @@ use steer_common::{
     packet::{TCP, UDP},
     process,
     stats::{Action, Outcome},
-    types::{Address, Config, FlowKey, Port, ProcessScope, ScopeEntry, Verdict, Vpn},
+    types::{Address, Config, FlowKey, Path, Port, ProcessScope, ScopeEntry, Verdict, Vpn},
 };
 
 use crate::{
@@ -113,6 +113,17 @@ impl Sock {
         result == 0
     }
 
+    /// The VPN that a datagram is to take; an error if the socket's mark, which goes before its address, sends it by another. That
+    /// is left by a connection that was dissolved, and what sets it here is heeded from the next datagram on.
+    #[inline(always)]
+    fn may_take(self, config: &Config, path: Path) -> Result<&Vpn, Outcome> {
+        let marked = config.by_mark(self.mark());
+        if marked.is_vpn() && marked != path {
+            return Err(Outcome::WrongPath);
+        }
+        Ok(config.vpn(path))
+    }
+
     #[inline(always)]
     fn netns(self) -> u64 {
         // SAFETY: the helper takes the context it was handed.
@@ -183,7 +194,7 @@ pub fn sendmsg4(sock: Sock) -> Result<Outcome, Outcome> {
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
-    let chosen = maps.config.vpn(path);
+    let chosen = sock.may_take(maps.config, path)?;
     let vpn = u32::from_ne_bytes(chosen.v4);
     if vpn == 0 {
         return without_vpn(chosen);
@@ -206,7 +217,7 @@ pub fn sendmsg6(sock: Sock) -> Result<Outcome, Outcome> {
     if outcome.action() != Action::Steer {
         return Ok(outcome);
     }
-    let chosen = maps.config.vpn(path);
+    let chosen = sock.may_take(maps.config, path)?;
     let vpn = words(&chosen.v6);
     if vpn == [0; 4] {
         return without_vpn(chosen);
@@ -296,7 +307,7 @@ fn connect(sock: Sock, remote: Address, lead: impl Fn(Sock, &Address)) -> Result
             return Err(Outcome::NotMarked);
         }
         let by_default = process::by_default(&scope, &matched);
-        maps.tell(&flow(sock, remote), &matched, path, by_default);
+        maps.tell(&flow(sock, remote), &matched, path, by_default, 0);
         return Ok(outcome);
     }
     if process::isolates(&scope) && outcome == Outcome::Direct {

@@ -121,6 +121,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_scopes(&self) -> bool {
+        self.config.scopes != 0
+    }
+
+    #[inline(always)]
     fn is_home(&self, address: &Address) -> bool {
         HOME.get(&Key::new(ADDRESS_BITS, *address)).is_some()
     }
@@ -146,8 +151,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
-        told(event::STEERED, key, matched.rule, path, scope, 0);
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, sequence: u32) {
+        told(event::STEERED, key, matched.rule, path, scope, sequence);
     }
 
     #[inline(always)]

@@ -125,6 +125,8 @@ pub struct Steered {
     pub scope: Option<usize>,
     /// Whose.
     pub origin: types::Origin,
+    /// Of what a container begins over TCP, its sequence number.
+    pub sequence: u32,
 }
 
 /// A flow begins that a rule blocks.
@@ -265,6 +267,7 @@ impl From<types::Steered> for Steered {
                 .unwrap_or_default()
                 .checked_sub(1),
             origin: event.origin,
+            sequence: event.sequence,
         }
     }
 }
@@ -277,6 +280,7 @@ impl From<types::Steered> for Refused {
             remote,
             rule,
             origin,
+            sequence,
             ..
         } = event.into();
         Self {
@@ -285,7 +289,7 @@ impl From<types::Steered> for Refused {
             remote: remote.into(),
             rule,
             origin,
-            sequence: event.sequence,
+            sequence,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     thread,
     time::{Duration, Instant},
 };
@@ -66,6 +67,15 @@ pub enum Ask {
         server: SocketAddr,
         /// Whether to connect the socket first.
         connected: bool,
+    },
+    /// Connect a new socket to one, and send a datagram to another from it; [`Told::Done`].
+    SendPast {
+        /// To whom it is connected.
+        first: SocketAddr,
+        /// Whether that is dissolved before it sends.
+        dissolved: bool,
+        /// Where to.
+        server: SocketAddr,
     },
     /// Send these octets from a new socket again and again, as QUIC does, and read the answer; from another new socket
     /// if this one is ended meanwhile. [`Told::Seen`].
@@ -216,6 +226,11 @@ fn answer(ask: Ask, held: &mut Held) -> Result<Told> {
             Ok(Told::Done)
         }
         Ask::Send { server, connected } => send(server, connected, b"hello").map(|_| Told::Done),
+        Ask::SendPast {
+            first,
+            dissolved,
+            server,
+        } => send_past(first, dissolved, server).map(|()| Told::Done),
         Ask::Datagram { server, connected } => {
             answered(&send(server, connected, b"hello")?, server).map(Told::Seen)
         }
@@ -482,6 +497,29 @@ fn send(server: SocketAddr, connected: bool, octets: &[u8]) -> Result<UdpSocket>
         socket.send_to(octets, server)?;
     }
     Ok(socket)
+}
+
+fn send_past(first: SocketAddr, dissolved: bool, server: SocketAddr) -> Result<()> {
+    let socket = UdpSocket::bind(unspecified(server))?;
+    socket.connect(first)?;
+    if dissolved {
+        dissolve(&socket)?;
+    }
+    socket.send_to(b"hello", server)?;
+    Ok(())
+}
+
+fn dissolve(socket: &UdpSocket) -> io::Result<()> {
+    let nobody = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as u16,
+        sa_data: [0; 14],
+    };
+    let size = size_of_val(&nobody) as u32;
+    // SAFETY: the kernel reads the address, which is as long as it is told.
+    match unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn insist(server: SocketAddr, connected: bool, octets: &[u8]) -> Result<SocketAddr> {

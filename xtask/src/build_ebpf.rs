@@ -119,6 +119,8 @@ pub fn cargo(toolchain: &Toolchain, verb: &str, root: &Path, machine: &Machine) 
     let own = [
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
+        // Otherwise what is filled with zeros is filled by a loop, an octet at a time.
+        "-Clink-arg=--disable-expand-memcpy-in-order",
         "-Ctarget-cpu=v3",
         linker.as_str(),
     ];

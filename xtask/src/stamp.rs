@@ -16,12 +16,13 @@ pub const OBJECT: &str = "target/bpf/steer-ebpf.o";
 pub const STAMP: &str = "target/bpf/steer-ebpf.o.stamp";
 
 /// What the object is made from: files, and folders taken whole.
-pub const INPUTS: [&str; 5] = [
+pub const INPUTS: [&str; 6] = [
     "Cargo.lock",
     "Cargo.toml",
     "steer-common/Cargo.toml",
     "steer-common/src",
     "steer-ebpf",
+    "xtask/src/build_ebpf.rs",
 ];
 
 /// Two SHA-256 sums in hex: of the sources, and of the object made from them.

@@ -74,6 +74,9 @@ impl Tables for Model {
             ..scope
         }
     }
+    fn has_scopes(&self) -> bool {
+        self.scope.is_some()
+    }
     fn is_home(&self, address: &Address) -> bool {
         *address == HOST
     }
@@ -91,7 +94,7 @@ impl Tables for Model {
     fn release(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
     }
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, _: u32) {
         assert_eq!(matched.rule, RULE);
         assert_eq!(self.flows.borrow()[key].path, path);
         self.told.borrow_mut().push((*key, scope));
@@ -447,6 +450,10 @@ fn a_vpn_that_is_named_stands_against_none_but_another() {
         assert!(!entry.learn(&matched, 10, 5));
         assert_eq!(entry.at(5), holds);
     }
+    // Longer than the one that is named: user space sees to it, for until then it must not go direct.
+    let mut longer = entry;
+    assert!(!longer.learn(&any, 15, 5));
+    assert_eq!(longer.at(12), other);
     assert_eq!(entry.contested_by(first.verdict, 5), other.rule);
     assert_eq!(entry.contested_by(other.verdict, 5), 0);
     assert!(entry.learn(&any, 20, 10), "what has expired holds nothing");

@@ -185,6 +185,13 @@ impl Settings {
         })
     }
 
+    /// The scopes with a port that their VPN's gateway assigns, and that VPN.
+    pub fn assigned(&self) -> impl Iterator<Item = (&Scope, VpnId)> {
+        let asks = |scope: &&Scope| scope.forward.iter().any(|it| it.at == At::NatPmp);
+        let scopes = self.scopes.iter().filter(asks);
+        scopes.map(|scope| (scope, scope.vpn.unwrap_or(self.default_vpn)))
+    }
+
     /// All cgroups whose processes are steered: those to attach to, and those of scopes.
     pub fn all_cgroups(&self) -> Vec<Sourced<CgroupChoice>> {
         let of_scopes = self.scoped_cgroups().map(|(_, choice)| choice);

@@ -11,24 +11,8 @@ use aya::{
 };
 use steer_common::types::Config;
 
-use super::{Datapath, error::Error, pins::Left, scopes::Scopes};
+use super::{Datapath, error::Error, maps::kept, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
-
-/// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 12] = [
-    "ADDRS",
-    "NAMES",
-    "FLOWS",
-    "DIRECT",
-    "QUERIES",
-    "HELLOS",
-    "STATS",
-    "LED",
-    "YOUNG",
-    "ELSEWHERE",
-    "EVENTS",
-    "SEGMENTS",
-];
 
 /// What there is of a killed run.
 #[derive(Debug)]
@@ -146,7 +130,7 @@ fn configuration(left: &Left, own: &Ebpf) -> Result<Config, Unfit> {
     if !left.has_layout() {
         return Err(Unfit::Layout);
     }
-    for name in KEPT.into_iter().chain(["CONFIG"]) {
+    for name in kept().chain(["CONFIG"]) {
         let theirs = left.map(name).map(|map| shape(&map));
         let ours = own.map(name).and_then(data).and_then(|map| map.info().ok());
         if theirs.is_none() || theirs != ours.map(|map| shape(&map)) {

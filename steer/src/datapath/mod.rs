@@ -7,6 +7,7 @@ mod clsact;
 mod error;
 mod learn;
 mod link;
+mod maps;
 mod netns;
 mod pins;
 mod reenter;
@@ -27,7 +28,6 @@ use steer_common::{
     types::{AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry},
 };
 
-use self::{adopt::KEPT, attach::Attached, error::hint, pins::Hold, rules::entries};
 pub use self::{
     adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
@@ -37,6 +37,13 @@ pub use self::{
     rules::NewRules,
     scopes::{Listeners, Processes, Scopes},
     view::{Table, View},
+};
+use self::{
+    attach::Attached,
+    error::hint,
+    maps::{MAPS, PinnedMap},
+    pins::Hold,
+    rules::entries,
 };
 use crate::host::NetnsCookie;
 
@@ -50,34 +57,6 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
         .map(|(name, _)| *name)
         .chain(attach::CGROUP)
 }
-
-/// The maps that are pinned.
-const MAPS: [&str; 24] = [
-    "CONFIG",
-    "RULES",
-    "RULESETS",
-    "NETS",
-    "NETSETS",
-    "ADDRS",
-    "NAMES",
-    "FLOWS",
-    "DIRECT",
-    "QUERIES",
-    "HELLOS",
-    "STATS",
-    "TRAFFIC",
-    "USAGE",
-    "HOME",
-    "SCOPES",
-    "EMBEDDED",
-    "ASKED",
-    "CGROUPS",
-    "LED",
-    "YOUNG",
-    "ELSEWHERE",
-    "EVENTS",
-    "SEGMENTS",
-];
 
 /// How many rules of each kind there is room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +103,9 @@ pub struct Datapath {
     attached: Attached,
     /// What `HOME` has.
     home: BTreeSet<crate::rules::Net>,
+    /// How often that changed ([`Config::home`]).
+    homes: u32,
+    config: Config,
 }
 
 impl Datapath {
@@ -175,6 +157,8 @@ impl Datapath {
             pins: None,
             attached: Attached::default(),
             home: BTreeSet::new(),
+            homes: 1,
+            config: Config::default(),
         })
     }
 
@@ -213,7 +197,7 @@ impl Datapath {
             }
             Legacy::Fit(left, _) => {
                 self.pins = Some((pins.clone(), left.into_hold()));
-                self.pin_maps(pins, |name| !KEPT.contains(&name))?;
+                self.pin_maps(pins, |map| !map.kept)?;
                 self.pin_programs(pins).map(|()| None)
             }
         }
@@ -234,8 +218,8 @@ impl Datapath {
         Ok(())
     }
 
-    fn pin_maps(&self, pins: &Pins, which: impl Fn(&str) -> bool) -> Result<(), Error> {
-        for name in MAPS.into_iter().filter(|name| which(name)) {
+    fn pin_maps(&self, pins: &Pins, which: impl Fn(&PinnedMap) -> bool) -> Result<(), Error> {
+        for PinnedMap { name, .. } in MAPS.into_iter().filter(which) {
             let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
             pins.replace(pins.map(name), |path| map.pin(path))?;
         }
@@ -255,10 +239,20 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be written.
     pub fn configure(&mut self, config: &Config) -> Result<(), Error> {
+        self.config = *config;
+        self.tell()
+    }
+
+    /// Tells the programs what they were told last, and which `HOME` is in force.
+    fn tell(&mut self) -> Result<(), Error> {
         let map = self
             .ebpf
             .map_mut("CONFIG")
             .ok_or(Error::Missing { name: "CONFIG" })?;
+        let config = Config {
+            home: self.homes,
+            ..self.config
+        };
         Array::<_, Config>::try_from(map)
             .and_then(|mut map| map.set(0, config, 0))
             .map_err(in_map("CONFIG"))
@@ -418,7 +412,7 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
     let mut loader = loader(room)?;
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     if let Some(left) = left {
-        for name in KEPT {
+        for name in maps::kept() {
             loader.map_pin_path(name, left.pins().map(name));
         }
     }
@@ -428,32 +422,12 @@ fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Resul
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 14] = [
-        "ADDRS",
-        "NAMES",
-        "FLOWS",
-        "DIRECT",
-        "QUERIES",
-        "HELLOS",
-        "USAGE",
-        "SCOPES",
-        "EMBEDDED",
-        "ASKED",
-        "CGROUPS",
-        "LED",
-        "YOUNG",
-        "ELSEWHERE",
-    ];
-    const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
-    /// The least that the kernel makes is a page; this is one on every architecture.
-    const RING: u32 = 65_536;
     let mut loader = loader(room)?;
     loader.btf(None);
-    for name in TABLES {
-        loader.map_max_entries(name, 1);
-    }
-    for name in RINGS {
-        loader.map_max_entries(name, RING);
+    for map in MAPS {
+        if let Some(least) = map.least {
+            loader.map_max_entries(map.name, least);
+        }
     }
     load_object(loader)
 }

@@ -67,7 +67,11 @@ impl Datapath {
         for net in home.difference(&self.home) {
             map.insert(&key(net), 1, 0).map_err(in_map(NAME))?;
         }
-        self.home = home;
+        if self.home != home {
+            self.home = home;
+            self.homes = self.homes.wrapping_add(1).max(1);
+            self.tell()?;
+        }
         Ok(())
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
 use crate::{
     config::{Settings, VpnSettings},
-    host::{Cgroup, Gauge, HostError, Link, docker::Ranges, inventory::Inventory, vpn},
+    host::{
+        Cgroup, Gauge, HostError, Link, cgroup::Daemon, docker::Ranges, inventory::Inventory, vpn,
+    },
+    natpmp::Refusal,
     route::{IfIndex, Survey, Taken, Vpn, VpnId},
 };
 
@@ -30,6 +33,8 @@ pub struct Facts {
     pub cgroup_notes: Vec<String>,
     /// The cgroups of scopes that are not there, a sentence each.
     pub cgroups_awaited: Vec<String>,
+    /// Who is in the cgroup of a scope and ought not to be: the scope's place, and the process.
+    pub scoped_daemons: Vec<(usize, Daemon)>,
     /// The interfaces.
     pub links: Looked<Vec<Link>>,
     /// Their sizes and counts.
@@ -42,6 +47,8 @@ pub struct Facts {
     pub echoes: BTreeMap<IfIndex, Looked<Echo>>,
     /// What the name servers say that are asked through a VPN.
     pub resolvers: BTreeMap<(VpnId, IpAddr), Looked<Resolver>>,
+    /// What the gateways say that are to assign ports.
+    pub gateways: BTreeMap<VpnId, Looked<(Ipv4Addr, Assigner)>>,
     /// Switches of the kernel.
     pub sysctls: Sysctls,
     /// Docker.
@@ -83,6 +90,17 @@ pub enum Echo {
 pub enum Resolver {
     /// It was answered.
     Answers,
+    /// It was not, within two seconds.
+    Silent,
+}
+
+/// What became of a question to a gateway by NAT-PMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assigner {
+    /// It was answered.
+    Answers,
+    /// It was answered by a refusal.
+    Refuses(Refusal),
     /// It was not, within two seconds.
     Silent,
 }

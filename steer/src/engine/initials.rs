@@ -131,7 +131,7 @@ impl Engine {
         for (sender, outcome) in outcomes {
             let fate = match outcome {
                 Outcome::Found(Greeting::Named { name, .. }) => {
-                    self.fate(&sender, name.as_str(), piece.by_vpn != 0)?
+                    self.fate(&sender, name.as_str(), piece)?
                 }
                 Outcome::Found(Greeting::Unnamed | Greeting::Foreign) => Fate::GoesOn,
                 // It is held again when its client sends again, and room may be there then.
@@ -149,8 +149,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What becomes of a flow that begins with a name, and takes a VPN already or not.
-    fn fate(&mut self, sender: &Sender, name: &str, by_vpn: bool) -> Result<Fate, Error> {
+    /// What becomes of a flow that begins with a name, which a piece made whole.
+    fn fate(&mut self, sender: &Sender, name: &str, piece: &Piece) -> Result<Fate, Error> {
         let flow = &sender.flow;
         let ruling = self.rulebook.decide(name);
         let Some(ruling) = ruling.filter(|ruling| ruling.verdict.bars_direct()) else {
@@ -161,7 +161,7 @@ impl Engine {
         let goes_on = if blocked {
             self.is_let(flow)
         } else {
-            by_vpn || self.stays_direct(flow, sender.process, ruling.verdict)
+            piece.by_vpn != 0 || self.stays_direct(piece, ruling.verdict)
         };
         if goes_on {
             return Ok(Fate::GoesOn);

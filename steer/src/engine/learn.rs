@@ -5,14 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steer_common::types::Verdict;
+use steer_common::{
+    packet::TCP,
+    types::{FlowKey, Port, Verdict},
+};
 
 use super::{Engine, Error, pieces::owner, upkeep::monotonic};
 use crate::{
     datapath::Lesson,
     error::sentence,
-    events::{Event, Late, Learned},
+    events::{Event, Late, Learned, Steered},
     learn::reset::Connection,
+    route::VpnId,
 };
 
 /// Looks for the other names of a contested address are that far apart, for each goes through the whole table of names.
@@ -43,13 +47,14 @@ impl Engine {
                     self.refuse(it.protocol, local, it.remote, it.sequence);
                 }
             }
+            Event::Steered(it) => self.refuse_while_down(it)?,
             Event::Waits(who) => self.waits(*who),
             Event::Learned(learned) => {
                 if let Some(rule) = learned.contested_by {
                     self.tell_contested(learned, rule)?;
                 }
             }
-            _ => {}
+            Event::Late(_) => {}
         }
         Ok(())
     }
@@ -74,7 +79,37 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells a container at once that what it begins is blocked; `sequence` is that of a TCP segment.
+    /// Tells a container at once that its VPN is down: the kernel tells each of them twice in a row, and then once in some seconds.
+    fn refuse_while_down(&mut self, it: &Steered) -> Result<(), Error> {
+        let vpn = VpnId::of(it.path).and_then(|id| self.vpns.get(id.0));
+        let (Some((address, port)), Some(vpn)) = (it.local, vpn) else {
+            return Ok(());
+        };
+        if vpn.is_up() || vpn.is_open() {
+            return Ok(());
+        }
+        let (remote, remote_port) = it.remote;
+        self.refuse(
+            it.protocol,
+            (address, port).into(),
+            it.remote.into(),
+            it.sequence,
+        );
+        if it.protocol == TCP {
+            // Its client may try again and again, and each try is a flow.
+            self.datapath.forget_flow(&FlowKey {
+                origin: it.origin,
+                local: address.into(),
+                remote: remote.into(),
+                local_port: Port::new(port),
+                remote_port: Port::new(remote_port),
+                protocol: TCP,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Tells a container at once that what it begins goes nowhere; `sequence` is that of a TCP segment.
     pub(super) fn refuse(
         &mut self,
         protocol: u32,

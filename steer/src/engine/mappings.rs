@@ -1,9 +1,6 @@
 //! Ports that the VPNs' gateways assign: asked for while the VPN is up, and forwarded.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -15,7 +12,7 @@ use crate::{
     config::{At, Forward, Settings},
     host::Link,
     inspect::Assigned,
-    natpmp::{Gateway, Granted, Keeper, News},
+    natpmp::{Gateway, Granted, Keeper, News, by_network},
     route::{self, VpnId},
     scope::ScopeId,
 };
@@ -271,52 +268,4 @@ fn wanted(settings: &Settings, vpn: VpnId) -> Vec<Mapping> {
         }
     };
     forwards.map(mapping).collect()
-}
-
-/// The gateway as the interface's network tells it: the other end, or the first address; of an address that is alone, the first
-/// of the 256 around it.
-fn by_network(link: &Link, own: Ipv4Addr) -> Option<Ipv4Addr> {
-    let networks = link.networks.iter().filter_map(|net| match net.address() {
-        std::net::IpAddr::V4(first) => Some((first, net.prefix())),
-        std::net::IpAddr::V6(_) => None,
-    });
-    let first = |(address, prefix): (Ipv4Addr, u8)| match prefix {
-        32 if address != own => address,
-        31 => Ipv4Addr::from(u32::from(own) ^ 1),
-        32 => Ipv4Addr::from(u32::from(own) & !0xff | 1),
-        _ => Ipv4Addr::from(u32::from(address) | 1),
-    };
-    networks.map(first).find(|address| *address != own)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{host::link::Kind, route::IfIndex};
-
-    #[test]
-    fn a_gateway_is_where_the_network_says() {
-        for (networks, own, gateway) in [
-            (vec!["10.8.0.0/24"], "10.8.0.2", Some("10.8.0.1")),
-            (vec!["10.2.0.2/32"], "10.2.0.2", Some("10.2.0.1")),
-            (vec!["10.8.0.5/32"], "10.8.0.6", Some("10.8.0.5")),
-            (vec!["10.9.0.2/31"], "10.9.0.3", Some("10.9.0.2")),
-            (vec!["fd00::/64"], "10.8.0.2", None),
-            (vec!["10.8.0.0/24"], "10.8.0.1", None),
-        ] {
-            let link = Link {
-                index: IfIndex(4),
-                name: "wg0".to_owned(),
-                kind: Kind::Wireguard,
-                up: true,
-                controller: None,
-                v4: Vec::new(),
-                v6: Vec::new(),
-                networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
-            };
-            let found = by_network(&link, own.parse().unwrap());
-            let wanted = gateway.map(|it| it.parse().unwrap());
-            assert_eq!(found, wanted, "{networks:?} {own}");
-        }
-    }
 }

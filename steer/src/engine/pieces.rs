@@ -135,7 +135,7 @@ impl Engine {
         let goes_on = if ruling.verdict == Verdict::BLOCK {
             self.is_let(flow)
         } else {
-            piece.by_vpn != 0 || self.stays_direct(flow, piece.process != 0, ruling.verdict)
+            piece.by_vpn != 0 || self.stays_direct(piece, ruling.verdict)
         };
         if goes_on {
             return Ok(self.datapath.forget_hello(&key)?);
@@ -172,11 +172,12 @@ impl Engine {
         .map(drop)
     }
 
-    /// Whether a flow of the VPN's goes direct all the same. As in the programs: a rule for networks, or the user's choice
+    /// Whether the flow of a piece, which is the VPN's, goes direct all the same. As in the programs: a rule for networks, or the user's choice
     /// while the VPN is down, may send the next try where this one goes.
-    pub(super) fn stays_direct(&self, flow: &FlowKey, process: bool, verdict: Verdict) -> bool {
-        let by_network = self.rulebook.rules().decide_address(flow.remote.to_ip());
-        let vpn = self.vpn_of(flow, process, verdict);
+    pub(super) fn stays_direct(&self, piece: &Piece, verdict: Verdict) -> bool {
+        let remote = piece.flow.remote.to_ip();
+        let by_network = self.rulebook.rules().decide_address(remote);
+        let vpn = self.vpn_of(piece, verdict);
         by_network.is_some() || self.config.vpn(vpn).open != 0
     }
 

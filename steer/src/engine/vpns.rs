@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use steer_common::types::{self, FlowKey, Path, VPNS, Verdict};
+use steer_common::types::{self, Path, Piece, VPNS, Verdict};
 
 use super::{Engine, Error, service};
 use crate::{
@@ -139,15 +139,17 @@ impl Engine {
         Ok(())
     }
 
-    /// The VPN that the rules of a flow mean where they do not say which.
-    pub(super) fn vpn_of(&self, flow: &FlowKey, process: bool, verdict: Verdict) -> Path {
-        let scope = if process {
-            None
-        } else {
-            self.scope_of_flow(flow)
+    /// The VPN that a verdict means for the flow of a piece.
+    pub(super) fn vpn_of(&self, piece: &Piece, verdict: Verdict) -> Path {
+        let of_container = || {
+            let scope = self.scope_of_flow(&piece.flow)?;
+            self.settings.scopes.get(scope)?.vpn
         };
-        let of_scope = scope.and_then(|scope| self.settings.scopes.get(scope)?.vpn);
-        let of_scope = of_scope.map_or(Path::DIRECT, VpnId::path);
+        let of_scope = if piece.process == 0 {
+            of_container().map_or(Path::DIRECT, VpnId::path)
+        } else {
+            piece.vpn
+        };
         self.config.meant(verdict, of_scope)
     }
 }

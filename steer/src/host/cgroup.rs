@@ -247,6 +247,19 @@ impl Hierarchy {
 
     /// The daemons of this network namespace, each with its cgroup's path from the hierarchy's root.
     fn daemons(&self) -> Result<Vec<(Daemon, PathBuf)>, HostError> {
+        self.processes(&DAEMONS)
+    }
+
+    /// The processes of this network namespace that have one of these names, each with its cgroup's directory. This one is none.
+    pub fn named_processes(&self, names: &[&str]) -> Vec<(Daemon, PathBuf)> {
+        let own = std::process::id();
+        let found = self.processes(names).unwrap_or_default().into_iter();
+        let others = found.filter(|(process, _)| process.pid != own);
+        let there = others.filter_map(|(process, of)| Some((process, self.below_mounts(&of)?.0)));
+        there.collect()
+    }
+
+    fn processes(&self, names: &[&str]) -> Result<Vec<(Daemon, PathBuf)>, HostError> {
         let entries = fs::read_dir(&self.proc).map_err(|source| HostError::Read {
             what: self.proc.display().to_string(),
             source,
@@ -258,7 +271,7 @@ impl Hierarchy {
         // A process that ends meanwhile is as good as one that was never there.
         Ok(pids
             .into_iter()
-            .filter_map(|pid| self.daemon(pid))
+            .filter_map(|pid| self.process(pid, names))
             .collect())
     }
 
@@ -286,13 +299,13 @@ impl Hierarchy {
         Some(PathBuf::from(cgroup))
     }
 
-    fn daemon(&self, pid: u32) -> Option<(Daemon, PathBuf)> {
+    fn process(&self, pid: u32, names: &[&str]) -> Option<(Daemon, PathBuf)> {
         let process = self.proc.join(pid.to_string());
         let name = fs::read_to_string(process.join("comm"))
             .ok()?
             .trim_end()
             .to_owned();
-        if !DAEMONS.contains(&name.as_str()) || !self.shares_netns(pid) {
+        if !names.contains(&name.as_str()) || !self.shares_netns(pid) {
             return None;
         }
         let cgroup = self.cgroup_of(&pid.to_string())?;

@@ -1,11 +1,14 @@
 //! Which interface is the VPN's.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{HostError, Link};
 use crate::config::VpnChoice;
 use crate::origin::Sourced;
-use crate::route::Vpn;
+use crate::route::{Vpn, VpnId};
 use crate::suggest;
 
 /// The VPN's interface, or what keeps steer waiting for it.
@@ -25,6 +28,20 @@ impl Choice {
             Self::Awaited(_) => None,
         }
     }
+}
+
+/// The addresses that several VPNs have, each with the places of those.
+pub fn shared_addresses<'a>(
+    vpns: impl IntoIterator<Item = (VpnId, &'a Vpn)>,
+) -> Vec<(IpAddr, Vec<VpnId>)> {
+    let mut of: BTreeMap<IpAddr, Vec<VpnId>> = BTreeMap::new();
+    for (id, vpn) in vpns {
+        for address in vpn.addresses() {
+            of.entry(address).or_default().push(id);
+        }
+    }
+    of.retain(|_, ids| ids.len() > 1);
+    of.into_iter().collect()
 }
 
 /// The VPN's interface among those that are there. Where none is named, it is the obvious VPN that is up.

@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use steer_common::types::{self, Verdict};
 
 use super::Snapshot;
-use crate::route::{OnDown, Vpn, VpnId};
+use crate::{
+    config::Settings,
+    host::vpn::shared_addresses,
+    route::{OnDown, Vpn, VpnId},
+};
 
 /// A VPN of the configuration, and its interface as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,5 +105,57 @@ pub(super) fn troubles(snapshot: &Snapshot, config: &types::Config) -> Vec<Strin
             format!("{what}: what must take it is blocked meanwhile")
         })
     });
-    troubles.collect()
+    troubles
+        .chain(shared(&snapshot.settings, &snapshot.vpns))
+        .collect()
+}
+
+/// Addresses that several of them have.
+fn shared(settings: &Settings, vpns: &[Option<Vpn>]) -> Vec<String> {
+    let there = vpns.iter().enumerate();
+    let there = there.filter_map(|(place, vpn)| Some((VpnId(place), vpn.as_ref()?)));
+    let name = |id: &VpnId| settings.vpns[id.0].name.clone();
+    let told = |(address, ids): (IpAddr, Vec<VpnId>)| {
+        let names: Vec<_> = ids.iter().map(name).collect();
+        format!(
+            "the VPNs {} have one address, {address}: unconnected datagrams for any but the first are stopped, and who comes by \
+             those is answered by the first; have all but one given another",
+            names.join(" and ")
+        )
+    };
+    shared_addresses(there).into_iter().map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        config::{ConfigFile, Overrides},
+        route::IfIndex,
+    };
+
+    #[test]
+    fn an_address_that_several_have_is_told() {
+        let text = "[[vpn]]\nname = \"us\"\ninterface = \"tun0\"\n[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n";
+        let file = ConfigFile::parse(Path::new("steer.toml"), text).unwrap();
+        let settings = Settings::resolve(file, Overrides::default()).unwrap();
+        let vpn = |index, address: &str| {
+            Some(Vpn {
+                name: String::new(),
+                index: IfIndex(index),
+                up: true,
+                v4: vec![address.parse().unwrap()],
+                v6: vec![],
+            })
+        };
+        let of = |other: &str| shared(&settings, &[vpn(3, "10.2.0.2"), vpn(4, other)]);
+        assert!(of("10.2.0.3").is_empty());
+        let told = of("10.2.0.2");
+        assert!(
+            told[0].starts_with("the VPNs us and de have one address, 10.2.0.2"),
+            "{told:?}"
+        );
+    }
 }

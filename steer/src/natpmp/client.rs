@@ -1,6 +1,7 @@
 //! Asks a VPN's gateway for ports, and keeps them.
 
 use std::{
+    future::pending,
     io,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -10,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::UdpSocket,
     sync::mpsc::UnboundedSender,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Granted, PORT, Refusal, Request};
@@ -20,7 +21,7 @@ use crate::{error::sentence, route::Protocol};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How often is asked.
 const TRIES: u32 = 9;
-/// Whoever has not answered so often is told of.
+/// What was not answered so often is told, and keeps no other waiting.
 const SILENT: u32 = 5;
 /// After a failure it is asked again.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -72,32 +73,6 @@ pub enum Error {
 pub type News = (usize, Result<Granted, String>);
 
 impl Gateway {
-    /// Asks until it answers.
-    async fn ask(&self, request: &Request, silent: impl FnOnce(Error)) -> Result<Granted, Error> {
-        let gateway = self.address;
-        let mut socket = None;
-        let mut silent = Some(silent);
-        let mut patience = PATIENCE;
-        for tries in 1..=TRIES {
-            match timeout(patience, self.exchange(&mut socket, request)).await {
-                Ok(Ok(answer)) => {
-                    return answer.map_err(|source| Error::Refused { gateway, source });
-                }
-                // Nobody listens there yet, or there is no way yet.
-                Ok(Err(source)) if tries == TRIES => return Err(Error::Ask { gateway, source }),
-                Ok(Err(_)) => sleep(patience).await,
-                Err(_) => {}
-            }
-            patience *= 2;
-            if tries == SILENT
-                && let Some(silent) = silent.take()
-            {
-                silent(Error::Silent(gateway));
-            }
-        }
-        Err(Error::Silent(gateway))
-    }
-
     /// Gives mappings back, and waits no longer than for one answer: they end by themselves.
     pub async fn give_back(&self, mappings: &[(Protocol, u16)]) {
         let mut socket = None;
@@ -140,11 +115,15 @@ impl Gateway {
     }
 }
 
-/// Mappings of one gateway.
+/// Mappings of one gateway. It is asked for one at a time, since the other protocol's is to have the same number; but whatever was
+/// not answered for long is asked for beside the others, so that it keeps none of them waiting.
 #[derive(Debug)]
 pub struct Keeper {
     gateway: Gateway,
     mappings: Vec<Mapping>,
+    socket: Option<UdpSocket>,
+    /// Why it could not be asked, since it answered last.
+    trouble: Option<io::Error>,
     /// What the gateway said last of its age, and when.
     epoch: Option<(u32, Instant)>,
 }
@@ -155,56 +134,145 @@ struct Mapping {
     internal: u16,
     /// The port that is assigned, or was last.
     external: u16,
+    /// When it is asked for, or asked for again.
     due: Instant,
+    /// How often it was asked for since it was due.
+    tries: u32,
+    /// When it was asked for last.
+    asked: Instant,
+    /// It was asked for so often in vain that nobody waits for it.
+    silent: bool,
+}
+
+impl Mapping {
+    /// It is to be asked for from then on.
+    fn rest(&mut self, due: Instant) {
+        (self.due, self.tries) = (due, 0);
+    }
+
+    /// Whether its answer is awaited before any other is asked for.
+    fn is_awaited(&self) -> bool {
+        self.tries > 0 && !self.silent
+    }
 }
 
 impl Keeper {
     /// Of these protocols and ports that the gateway is to send to.
     pub fn new(gateway: Gateway, mappings: &[(Protocol, u16)]) -> Self {
+        let now = Instant::now();
         let mapping = |&(protocol, internal): &(Protocol, u16)| Mapping {
             protocol,
             internal,
             external: 0,
-            due: Instant::now(),
+            due: now,
+            tries: 0,
+            asked: now,
+            silent: false,
         };
         Self {
             gateway,
             mappings: mappings.iter().map(mapping).collect(),
+            socket: None,
+            trouble: None,
             epoch: None,
         }
     }
 
     /// Asks for them and renews them, until nobody wants to hear of it.
     pub async fn keep(mut self, news: UnboundedSender<News>) {
+        while let Some((place, due)) = self.next() {
+            let told = match timeout_at(due, self.answered()).await {
+                Ok((place, answer)) => Some((place, self.take(place, answer))),
+                Err(_) => self.ask(place).await.map(|why| (place, Err(why))),
+            };
+            let told = told.map(|(place, told)| (place, told.map_err(|why| sentence(&why))));
+            if told.is_some_and(|told| news.send(told).is_err()) {
+                return;
+            }
+        }
+    }
+
+    /// Which is asked for next, and when.
+    fn next(&self) -> Option<(usize, Instant)> {
+        let awaits = self.mappings.iter().any(Mapping::is_awaited);
+        let may_be = |it: &Mapping| !awaits || it.is_awaited() || it.silent;
+        let all = self.mappings.iter().enumerate();
+        let next = all
+            .filter(|(_, it)| may_be(it))
+            .min_by_key(|(_, it)| it.due);
+        next.map(|(place, it)| (place, it.due))
+    }
+
+    /// Asks for one, and says why not if that was often enough.
+    async fn ask(&mut self, place: usize) -> Option<Error> {
+        let gateway = self.gateway.address;
+        let now = Instant::now();
+        if self.mappings[place].tries == TRIES {
+            self.mappings[place].rest(now + AGAIN);
+            return Some(match self.trouble.take() {
+                // Nobody listens there, or there is no way.
+                Some(source) => Error::Ask { gateway, source },
+                None => Error::Silent(gateway),
+            });
+        }
+        let request = self.request(place);
+        if let Err(error) = self.send(&request).await {
+            self.trouble = Some(error);
+            self.socket = None;
+        }
+        let mapping = &mut self.mappings[place];
+        mapping.asked = now;
+        mapping.due = now + PATIENCE * 2u32.pow(mapping.tries);
+        mapping.tries += 1;
+        if mapping.tries <= SILENT || mapping.silent {
+            return None;
+        }
+        mapping.silent = true;
+        Some(Error::Silent(gateway))
+    }
+
+    fn request(&self, place: usize) -> Request {
+        let Mapping {
+            protocol, internal, ..
+        } = self.mappings[place];
+        Request {
+            protocol,
+            internal,
+            external: self.suggested(place),
+            lifetime: LIFETIME,
+        }
+    }
+
+    async fn send(&mut self, request: &Request) -> io::Result<()> {
+        let socket = match &mut self.socket {
+            Some(socket) => socket,
+            none => none.insert(self.gateway.socket().await?),
+        };
+        socket.send(&request.encode()).await.map(drop)
+    }
+
+    /// The next answer to what was asked. Not all say which it is of: then it is of what was asked last.
+    async fn answered(&mut self) -> (usize, Result<Granted, Refusal>) {
+        let mut octets = [0; 64];
         loop {
-            let dues = self.mappings.iter().enumerate();
-            let Some((place, mapping)) = dues.min_by_key(|(_, mapping)| mapping.due) else {
-                return;
+            let Some(socket) = &self.socket else {
+                return pending().await;
             };
-            sleep_until(mapping.due).await;
-            let request = Request {
-                protocol: mapping.protocol,
-                internal: mapping.internal,
-                external: self.suggested(place),
-                lifetime: LIFETIME,
-            };
-            let silent = |error| {
-                let _ = news.send((place, Err(sentence(&error))));
-            };
-            let asked = self.gateway.ask(&request, silent).await;
-            let now = Instant::now();
-            let told = match asked {
-                Ok(granted) => {
-                    self.take(place, &granted, now);
-                    Ok(granted)
-                }
+            let size = match socket.recv(&mut octets).await {
+                Ok(size) => size,
                 Err(error) => {
-                    self.mappings[place].due = now + AGAIN;
-                    Err(sentence(&error))
+                    self.trouble = Some(error);
+                    continue;
                 }
             };
-            if news.send((place, told)).is_err() {
-                return;
+            let asked = self.mappings.iter().enumerate();
+            let asked = asked.filter(|(_, it)| it.tries > 0);
+            let answers = asked.filter_map(|(place, it)| {
+                let answer = self.request(place).answer(&octets[..size])?;
+                Some((it.asked, place, answer))
+            });
+            if let Some((_, place, answer)) = answers.max_by_key(|(asked, ..)| *asked) {
+                return (place, answer);
             }
         }
     }
@@ -220,17 +288,29 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, place: usize, granted: &Granted, now: Instant) {
-        let half = Duration::from_secs(granted.lifetime.into()) / 2;
+    fn take(&mut self, place: usize, answer: Result<Granted, Refusal>) -> Result<Granted, Error> {
+        let now = Instant::now();
+        self.trouble = None;
         let mapping = &mut self.mappings[place];
+        mapping.silent = false;
+        let granted = match answer {
+            Ok(granted) => granted,
+            Err(source) => {
+                mapping.rest(now + AGAIN);
+                let gateway = self.gateway.address;
+                return Err(Error::Refused { gateway, source });
+            }
+        };
+        let half = Duration::from_secs(granted.lifetime.into()) / 2;
         mapping.external = granted.external;
-        mapping.due = now + half.max(LEAST);
+        mapping.rest(now + half.max(LEAST));
         let before = self.epoch.replace((granted.epoch, now));
         if before.is_some_and(|(epoch, then)| has_forgotten(epoch, now - then, granted.epoch)) {
             let others = self.mappings.iter_mut().enumerate();
-            let others = others.filter(|(other, _)| *other != place);
+            let others = others.filter(|(other, it)| *other != place && it.tries == 0);
             others.for_each(|(_, mapping)| mapping.due = now);
         }
+        Ok(granted)
     }
 }
 

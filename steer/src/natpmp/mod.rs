@@ -4,9 +4,11 @@ mod client;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 pub use client::{Error, Gateway, Keeper, News};
 
-use crate::route::Protocol;
+use crate::{host::Link, route::Protocol};
 
 /// Where a gateway listens.
 pub const PORT: u16 = 5351;
@@ -66,6 +68,46 @@ pub enum Refusal {
     Other(u16),
 }
 
+impl Refusal {
+    fn of(code: u16) -> Option<Self> {
+        Some(match code {
+            0 => return None,
+            1 => Self::Version,
+            2 => Self::NotAuthorized,
+            3 => Self::Network,
+            4 => Self::Resources,
+            5 => Self::Unsupported,
+            other => Self::Other(other),
+        })
+    }
+}
+
+/// The question for a gateway's own address (section 3.2), which has it assign nothing.
+pub const WHO: [u8; 2] = [VERSION, 0];
+
+/// Reads the answer to [`WHO`]; `None` if these octets are none.
+pub fn who_answers(octets: &[u8]) -> Option<Result<(), Refusal>> {
+    let [_, code, result @ ..] = *octets.first_chunk::<4>()?;
+    let refusal = Refusal::of(u16::from_be_bytes(result));
+    (code == ANSWER | WHO[1]).then(|| refusal.map_or(Ok(()), Err))
+}
+
+/// The gateway as the interface's network tells it: the other end, or the first address; of an address that is alone, the first
+/// of the 256 around it.
+pub fn by_network(link: &Link, own: Ipv4Addr) -> Option<Ipv4Addr> {
+    let networks = link.networks.iter().filter_map(|net| match net.address() {
+        IpAddr::V4(first) => Some((first, net.prefix())),
+        IpAddr::V6(_) => None,
+    });
+    let first = |(address, prefix): (Ipv4Addr, u8)| match prefix {
+        32 if address != own => address,
+        31 => Ipv4Addr::from(u32::from(own) ^ 1),
+        32 => Ipv4Addr::from(u32::from(own) & !0xff | 1),
+        _ => Ipv4Addr::from(u32::from(address) | 1),
+    };
+    networks.map(first).find(|address| *address != own)
+}
+
 impl Request {
     /// Octets of it.
     pub fn encode(&self) -> [u8; 12] {
@@ -78,15 +120,7 @@ impl Request {
     /// Reads the answer to it; `None` if these octets are none.
     pub fn answer(&self, octets: &[u8]) -> Option<Result<Granted, Refusal>> {
         let [version, code, result @ ..] = *octets.first_chunk::<4>()?;
-        let refusal = match u16::from_be_bytes(result) {
-            0 => None,
-            1 => Some(Refusal::Version),
-            2 => Some(Refusal::NotAuthorized),
-            3 => Some(Refusal::Network),
-            4 => Some(Refusal::Resources),
-            5 => Some(Refusal::Unsupported),
-            other => Some(Refusal::Other(other)),
-        };
+        let refusal = Refusal::of(u16::from_be_bytes(result));
         // Who speaks another version answers in that.
         let is_other = refusal == Some(Refusal::Version);
         if code != ANSWER | self.code() || (version != VERSION && !is_other) {

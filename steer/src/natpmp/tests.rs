@@ -2,8 +2,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Granted, Refusal, Request, client::has_forgotten};
-use crate::route::Protocol;
+use super::{Granted, Refusal, Request, by_network, client::has_forgotten, who_answers};
+use crate::{
+    host::{Link, link::Kind},
+    route::{IfIndex, Protocol},
+};
 
 fn request() -> impl Strategy<Value = Request> {
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
@@ -77,6 +80,46 @@ fn a_gateway_that_began_anew_is_known_by_its_age() {
         (u32::MAX, u32::MAX, true),
     ] {
         assert_eq!(has_forgotten(before, minute, now), has, "{before} {now}");
+    }
+}
+
+#[test]
+fn a_gateway_is_where_the_network_says() {
+    for (networks, own, gateway) in [
+        (vec!["10.8.0.0/24"], "10.8.0.2", Some("10.8.0.1")),
+        (vec!["10.2.0.2/32"], "10.2.0.2", Some("10.2.0.1")),
+        (vec!["10.8.0.5/32"], "10.8.0.6", Some("10.8.0.5")),
+        (vec!["10.9.0.2/31"], "10.9.0.3", Some("10.9.0.2")),
+        (vec!["fd00::/64"], "10.8.0.2", None),
+        (vec!["10.8.0.0/24"], "10.8.0.1", None),
+    ] {
+        let link = Link {
+            index: IfIndex(4),
+            name: "wg0".to_owned(),
+            kind: Kind::Wireguard,
+            up: true,
+            controller: None,
+            v4: Vec::new(),
+            v6: Vec::new(),
+            networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
+        };
+        let found = by_network(&link, own.parse().unwrap());
+        let wanted = gateway.map(|it| it.parse().unwrap());
+        assert_eq!(found, wanted, "{networks:?} {own}");
+    }
+}
+
+#[test]
+fn who_answers_is_told_from_noise() {
+    for (octets, said) in [
+        (&[0, 128, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4][..], Some(Ok(()))),
+        (&[0, 128, 0, 3], Some(Err(Refusal::Network))),
+        // PCP alone is spoken there.
+        (&[2, 128, 0, 1], Some(Err(Refusal::Version))),
+        (&[0, 129, 0, 0], None),
+        (&[0, 0], None),
+    ] {
+        assert_eq!(who_answers(octets), said, "{octets:?}");
     }
 }
 

@@ -643,8 +643,8 @@ fn advice(outcome: Outcome) -> &'static str {
         }
         Outcome::NoVpn => "datagrams were refused while the VPN has no address",
         Outcome::WrongPath => {
-            "packets for the VPN were about to leave by another interface and were stopped; \
-             did somebody change the rules or routes?"
+            "packets for a VPN were about to leave by another interface, or by the VPN that their socket was connected by \
+             before, and were stopped; did somebody change the rules or routes?"
         }
         Outcome::Busy => "DNS questions came faster than they could be remembered",
         Outcome::EventLost => "lines are missing here; what is steered is not affected",

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use steer_tests::{
     fixture::Shared,
-    lab::{HostSnapshot, cgroup2},
+    lab::{HostSnapshot, cgroup2, plan::TUNNEL_V4},
 };
 
 /// Of what processes run, the machine's own cannot be told apart.
@@ -27,6 +27,10 @@ const DEAF: &str = "ip link add vpn9 type veth peer name vpn9far
     ip addr add 10.99.0.2/24 dev vpn9
     ip link set vpn9far up
     ip link set vpn9 up";
+
+/// The reverse path filter of the VPN, whose answers else count for nothing while steer does not run.
+const LOOSE: &str = "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 2 >$it; done";
+const STRICT: &str = "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 1 >$it; done";
 
 /// A host that is broken in one way.
 struct Host {
@@ -232,10 +236,14 @@ fn hosts(patient: &Patient) -> Result<Vec<Host>> {
         ),
         broken("scope-resolvers", "no answer through")
             .config("resolve = false", "resolve = false\nvpn = \"10.200.0.1\"")
-            .network(
-                "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 2 >$it; done",
-                "for it in tun0 wg0; do it=/proc/sys/net/ipv4/conf/$it/rp_filter; [ ! -e $it ] || echo 1 >$it; done",
-            ),
+            .network(LOOSE, STRICT),
+        broken("nat-pmp", "gives no answer by NAT-PMP")
+            .config(
+                "docker = \"off\"",
+                "docker = \"/nonexistent.sock\"\n[[scope]]\nnetwork = \"under\"\ndns = \"198.51.100.53\"\n\
+                 forward = [\"nat-pmp/tcp -> torrent:4666\"]",
+            )
+            .network(LOOSE, STRICT),
         broken("docker-cgroup", "nowhere").config("/steered\"", "/nowhere\""),
         advice("docker-mtu", "\"mtu\": 1400").network(
             format!("{DOCKER0}; ip link set eth0 mtu 1400"),
@@ -250,6 +258,15 @@ fn hosts(patient: &Patient) -> Result<Vec<Host>> {
             format!("{DEAF}; ip link set vpn9 down"),
             "ip link del vpn9",
         ),
+        broken("vpn-addresses", &format!("have {TUNNEL_V4}"))
+            .config(
+                "[vpn]\n",
+                "[[vpn]]\nname = \"us\"\ninterface = \"vpn9\"\n[[vpn]]\nname = \"de\"\n",
+            )
+            .network(
+                format!("{DEAF}; ip addr add {TUNNEL_V4}/32 dev vpn9"),
+                "ip link del vpn9",
+            ),
         broken("vpn-answers", "10.99.0.1 does not answer").network(DEAF, "ip link del vpn9"),
         advice("vpn-mtu", "1200").network(
             format!("{DEAF}; ip link set vpn9 mtu 1200"),

@@ -22,7 +22,7 @@ pub fn request(name: &str, cut: bool) -> Vec<Vec<u8>> {
 }
 
 /// Sends the pieces on a connection: whether they came back.
-fn greet(client: &mut Client, connection: usize, pieces: Vec<Vec<u8>>) -> Result<bool> {
+pub fn greet(client: &mut Client, connection: usize, pieces: Vec<Vec<u8>>) -> Result<bool> {
     match client.ask(&Ask::Greet { connection, pieces }) {
         Ok(Told::Done) => Ok(true),
         Err(error) => {

@@ -7,6 +7,8 @@ use steer_tests::{
     lab::{HostSnapshot, plan::Path},
 };
 
+use crate::first_packet::{greet, http, request};
+
 /// A second VPN, whose far end nobody is, and what is counted that leaves by it with its addresses.
 const UP: &str = "ip link add vpn2 type veth peer name far2 && ip address add 10.41.0.2/24 dev vpn2
      ip -6 address add fd00:41::2/64 dev vpn2 nodad && ip link set far2 up
@@ -17,23 +19,23 @@ const COUNT: &str = "nft add table inet counted; nft add counter inet counted by
      nft 'add rule inet counted out oifname vpn2 meta l4proto { tcp, udp } ip6 saddr fd00:41::2 counter name by_it'";
 const DOWN: &str = "nft delete table inet counted; ip link del vpn2";
 
+/// A `config` with a second VPN, which has these keys too.
+fn with_second(config: &str, keys: &str) -> String {
+    let config = config.replacen("[vpn]\n", "[[vpn]]\nname = \"first\"\ndefault = true\n", 1);
+    let second = format!("[[vpn]]\nname = \"second\"\ninterface = \"vpn2\"\n{keys}[attach]\n");
+    config.replacen("[attach]\n", &second, 1).replacen(
+        "vpn = [",
+        "vpn = [{ rule = \".second.example\", vpn = \"second\" }, ",
+        1,
+    )
+}
+
 #[test]
 fn each_rule_has_its_own() -> Result<()> {
     let mut lab = Shared::unsteered()?;
     let before = HostSnapshot::take(&lab.lab)?;
     lab.in_box(UP)?;
-    let config = lab.config();
-    let config = config.replacen("[vpn]\n", "[[vpn]]\nname = \"first\"\ndefault = true\n", 1);
-    let config = config.replacen(
-        "[attach]\n",
-        "[[vpn]]\nname = \"second\"\ninterface = \"vpn2\"\n[attach]\n",
-        1,
-    );
-    let config = config.replacen(
-        "vpn = [",
-        "vpn = [{ rule = \".second.example\", vpn = \"second\" }, ",
-        1,
-    );
+    let config = with_second(&lab.config(), "");
     lab.start_with(&config)?;
     for line in ["vpn      first ", "vpn      second vpn2 (10.41.0.2"] {
         lab.wait_said(line)?;
@@ -50,6 +52,7 @@ fn each_rule_has_its_own() -> Result<()> {
                 let (_, path) = open(client, server(number, v6))?;
                 assert_eq!(path, right, "{who}, v6 {v6}");
             }
+            let first = server(number, v6);
             let server = server(number + 1, v6);
             servers.push(server);
             for connected in [true, false] {
@@ -58,6 +61,20 @@ fn each_rule_has_its_own() -> Result<()> {
                 ensure!(
                     now > left,
                     "{who}, v6 {v6}, connected {connected}: not by the second"
+                );
+                left = now;
+            }
+            for dissolved in [false, true] {
+                let sent = client.ask(&Ask::SendPast {
+                    first,
+                    dissolved,
+                    server,
+                });
+                // A guest's is judged where it comes to the bridge.
+                let now = by_second(&lab)?;
+                ensure!(
+                    sent.is_ok() == (now > left) && sent.is_ok() == (*who == "a guest"),
+                    "{who}, v6 {v6}, dissolved {dissolved}: {sent:?}, by the second {now} after {left}"
                 );
                 left = now;
             }
@@ -78,6 +95,49 @@ fn each_rule_has_its_own() -> Result<()> {
     assert!(leaked.is_empty(), "these leaked: {leaked:?}");
     lab.stop()?;
     lab.in_box(DOWN)?;
+    assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
+    lab.done()
+}
+
+#[test]
+fn a_scope_of_processes_has_its_own_for_the_names_that_connections_begin_with() -> Result<()> {
+    let mut lab = Shared::unsteered()?;
+    let before = HostSnapshot::take(&lab.lab)?;
+    lab.in_box(UP)?;
+    let cgroup = lab.lab.box_cgroup("steered")?;
+    let scope = format!(
+        "[[scope]]\ncgroup = \"{}\"\ndefault = \"direct\"\nvpn = \"second\"\n",
+        cgroup.display()
+    );
+    let config = with_second(&http(&lab, "reset"), "on_down = \"direct\"\n") + &scope;
+    lab.start_with(&config)?;
+    let [(_, mut process), _] = lab.clients()?;
+    for up in [true, false] {
+        if !up {
+            lab.in_box("ip link set vpn2 down")?;
+            lab.wait_said("second is down")?;
+        }
+        for v6 in [false, true] {
+            for cut in [false, true] {
+                let number = lab.numbers(1)?;
+                let server = server(number, v6);
+                let (connection, path) = open(&mut process, server)?;
+                assert_eq!(path, Path::Direct, "nothing is known of {server}");
+                let mut pieces = request(&format!("n{number}.fresh.example"), cut);
+                if cut {
+                    // User space is behind the packet, so it ends a little later.
+                    pieces.extend(vec![b"more".to_vec(); 5]);
+                }
+                let went_on = greet(&mut process, connection, pieces)?;
+                assert_eq!(went_on, !up, "second is up {up}, v6 {v6}, cut {cut}");
+                if !up {
+                    assert_eq!(open(&mut process, server)?.1, Path::Direct, "{server}");
+                }
+            }
+        }
+    }
+    lab.stop()?;
+    lab.in_box("ip link del vpn2")?;
     assert_eq!(before.diff(&HostSnapshot::take(&lab.lab)?), "");
     lab.done()
 }

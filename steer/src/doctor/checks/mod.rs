@@ -18,7 +18,7 @@ use super::{
 type Examine = fn(&Facts) -> Finding;
 
 /// Every check with what it does: a check tells one finding.
-const ALL: [(Check, Examine); 31] = [
+const ALL: [(Check, Examine); 33] = [
     (rules::CONFIGURATION, rules::configuration),
     (system::KERNEL, system::kernel),
     (system::BTF, system::btf),
@@ -33,6 +33,7 @@ const ALL: [(Check, Examine); 31] = [
     (docker::MTU, docker::mtu),
     (vpn::FOUND, vpn::found),
     (vpn::UP, vpn::up),
+    (vpn::ADDRESSES, vpn::addresses),
     (vpn::ANSWERS, vpn::answers),
     (vpn::DEFAULT_ROUTE, vpn::default_route),
     (vpn::RP_FILTER, vpn::rp_filter),
@@ -50,6 +51,7 @@ const ALL: [(Check, Examine); 31] = [
     (rules::BROAD, rules::broad),
     (scopes::SCOPES, scopes::scopes),
     (scopes::RESOLVERS, scopes::resolvers),
+    (scopes::GATEWAYS, scopes::gateways),
 ];
 
 /// Every check there is.

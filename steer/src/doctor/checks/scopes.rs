@@ -1,16 +1,21 @@
 //! Scopes: that they select what they mean, that their ports lead somewhere, and that somebody answers their questions.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::list;
 use crate::{
     config::{Scope, Way},
     doctor::{
-        facts::{Facts, Resolver},
+        facts::{Assigner, Facts, Looked, Resolver},
         finding::{Check, Finding},
     },
     host::{
-        bridge, docker,
+        bridge,
+        cgroup::Daemon,
+        docker,
         inventory::{Container, Inventory},
     },
     route::{Vpn, VpnId},
@@ -20,6 +25,8 @@ use crate::{
 
 pub(super) const SCOPES: Check = Check::new("scopes", "the scopes of the configuration");
 pub(super) const RESOLVERS: Check = Check::new("scope-resolvers", "the name servers of scopes");
+
+pub(super) const GATEWAYS: Check = Check::new("nat-pmp", "the gateways that assign ports");
 
 /// What is wrong with scopes, by what it takes to mend it.
 #[derive(Default)]
@@ -36,6 +43,7 @@ pub(super) fn scopes(facts: &Facts) -> Finding {
     }
     let mut faults = Faults::default();
     faults.cgroups(&facts.cgroups_awaited);
+    faults.daemons(scopes, &facts.scoped_daemons);
     let count = counted(scopes.len(), "scope");
     if !facts.settings.scopes_containers() {
         return faults.told(format!("{count}, of processes"));
@@ -95,6 +103,28 @@ impl Faults {
         if !awaited.is_empty() {
             self.mend
                 .insert("systemd-cgls    # against the cgroup of the [[scope]] that is told: it is awaited until its service starts");
+        }
+    }
+
+    /// Whoever works for others is not to be judged as one of a scope.
+    fn daemons(&mut self, scopes: &[Scope], within: &[(usize, Daemon)]) {
+        for (place, Daemon { name, pid }) in within {
+            let scope = &scopes[*place];
+            if scope.default == Way::Direct && scope.dns.is_empty() {
+                continue;
+            }
+            let why = match name.as_str() {
+                "dockerd" | "containerd" => {
+                    "and what it pulls, and asks for containers, goes as the scope has it"
+                }
+                "steer" => "and what it asks for others goes as the scope has it",
+                _ => "and the VPN that it makes would have to go through itself",
+            };
+            self.broken.push(format!(
+                "{}: {name} (process {pid}) is in its cgroup, {why}",
+                scope.origin
+            ));
+            self.mend.insert("cgroup = \"app.slice\"    # in the [[scope]] that is told: one that the process is not in; or Slice=system.slice in [Service] of the process's unit, and restart it");
         }
     }
 
@@ -208,8 +238,7 @@ fn resolvers_by(
     vpn: &Vpn,
     servers: impl Iterator<Item = IpAddr>,
 ) -> Finding {
-    let value = |name: &str| facts.sysctls.rp_filter.get(name).copied();
-    let strict = value(&vpn.name).max(value("all")) == Some(1);
+    let strict = is_strict(facts, vpn);
     let (mut answered, mut silent, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for server in servers {
         match facts.resolvers.get(&(id, server)) {
@@ -241,4 +270,56 @@ fn resolvers_by(
         return RESOLVERS.unknown(unknown.join("; "));
     }
     RESOLVERS.well(format!("{} answers through {}", list(&answered), vpn.name))
+}
+
+pub(super) fn gateways(facts: &Facts) -> Finding {
+    let asked = facts.settings.assigned();
+    let of_scope =
+        asked.map(
+            |(scope, id)| match (facts.gateways.get(&id), facts.vpns().get(&id)) {
+                (Some(said), Some(vpn)) => assigns(facts, scope, vpn, said),
+                _ => GATEWAYS.unknown(super::vpn::NO_VPN),
+            },
+        );
+    let findings: Vec<_> = of_scope.collect();
+    if findings.is_empty() {
+        return GATEWAYS.well("the configuration has no port that one assigns");
+    }
+    Finding::all(findings, GATEWAYS)
+}
+
+fn assigns(
+    facts: &Facts,
+    scope: &Scope,
+    vpn: &Vpn,
+    said: &Looked<(Ipv4Addr, Assigner)>,
+) -> Finding {
+    const MATTERS: &str = "no port is assigned, so nobody outside reaches what the scope forwards";
+    let name = &vpn.name;
+    match said {
+        Err(why) => GATEWAYS.unknown(why),
+        Ok((gateway, Assigner::Answers)) => {
+            GATEWAYS.well(format!("{gateway} answers by NAT-PMP through {name}"))
+        }
+        Ok((gateway, Assigner::Refuses(why))) => GATEWAYS
+            .broken(
+                format!("{}: {gateway} refuses by NAT-PMP through {name}: {why}", scope.origin),
+                MATTERS,
+            )
+            .mend(format!("natpmpc -g {gateway}    # and switch port forwarding on at the provider, or take another of its servers")),
+        Ok((gateway, Assigner::Silent)) if is_strict(facts, vpn) => GATEWAYS.unknown(format!(
+            "whether {gateway} answers by NAT-PMP: rp_filter of {name} is strict while steer does not run"
+        )),
+        Ok((gateway, Assigner::Silent)) => GATEWAYS
+            .broken(
+                format!("{}: {gateway} gives no answer by NAT-PMP through {name}", scope.origin),
+                MATTERS,
+            )
+            .mend("gateway = \"10.2.0.1\"    # in [vpn] of /etc/steer/steer.toml, as the provider says; and a server of its that forwards ports"),
+    }
+}
+
+fn is_strict(facts: &Facts, vpn: &Vpn) -> bool {
+    let value = |name: &str| facts.sysctls.rp_filter.get(name).copied();
+    value(&vpn.name).max(value("all")) == Some(1)
 }

@@ -1,17 +1,24 @@
 //! The VPN: that it is there and answers, and what it did to the host.
 
+use std::net::IpAddr;
+
 use super::list;
 use crate::{
     doctor::{
         facts::{Echo, Facts},
         finding::{Check, Finding},
     },
-    host::{Kind, vpn::Choice},
-    route::{Family, TableId, Vpn},
+    host::{
+        Kind,
+        vpn::{Choice, shared_addresses},
+    },
+    route::{Family, TableId, Vpn, VpnId},
 };
 
 pub(super) const FOUND: Check = Check::new("vpn", "the VPN's interface");
 pub(super) const UP: Check = Check::new("vpn-up", "that the VPN is up");
+pub(super) const ADDRESSES: Check =
+    Check::new("vpn-addresses", "that each VPN has addresses of its own");
 pub(super) const ANSWERS: Check =
     Check::new("vpn-answers", "that something comes back through the VPN");
 pub(super) const DEFAULT_ROUTE: Check =
@@ -83,6 +90,35 @@ fn is_up(vpn: &Vpn) -> Finding {
             ));
     }
     UP.well(format!("{} is up", vpn.name))
+}
+
+pub(super) fn addresses(facts: &Facts) -> Finding {
+    let vpns = facts.vpns();
+    if vpns.is_empty() {
+        return ADDRESSES.unknown(NO_VPN);
+    }
+    let name = |id: &VpnId| vpns[id].name.clone();
+    let told = |(address, ids): &(IpAddr, Vec<VpnId>)| {
+        format!(
+            "{} have {address}",
+            list(&ids.iter().map(name).collect::<Vec<_>>())
+        )
+    };
+    let shared = shared_addresses(vpns.iter().map(|(id, vpn)| (*id, vpn)));
+    let Some((_, ids)) = shared.first() else {
+        return ADDRESSES.well("no two VPNs have one address");
+    };
+    let found: Vec<_> = shared.iter().map(told).collect();
+    let last = ids.last().map(name).unwrap_or_default();
+    ADDRESSES
+        .broken(
+            found.join("; "),
+            "the way of an unconnected datagram, and of an answer to who came by a VPN, is told by that VPN's address: with one for several, it leads \
+             by the first of them, so such datagrams for the others are stopped",
+        )
+        .mend(format!(
+            "Address = ANOTHER    # in [Interface] of /etc/wireguard/{last}.conf, one that its provider gives for another key or account; with OpenVPN, as its server assigns"
+        ))
 }
 
 pub(super) fn answers(facts: &Facts) -> Finding {

@@ -2,6 +2,7 @@
 
 mod docker;
 mod echo;
+mod gateway;
 mod names;
 mod resolver;
 mod system;
@@ -9,17 +10,21 @@ mod system;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
 };
 
 use futures_util::future::join_all;
 
-use super::facts::{Echo, Facts, Looked, Resolver};
+use super::facts::{Assigner, Echo, Facts, Looked, Resolver};
 use crate::{
-    config::{ConfigFile, Overrides, Settings},
+    config::{ConfigFile, Overrides, Selector, Settings},
     error::sentence,
-    host::{cgroup, gauge, link},
+    host::{
+        cgroup::{self, Daemon},
+        gauge, link,
+    },
+    natpmp,
     route::{self, IfIndex, TableId, Vpn, VpnId},
 };
 
@@ -45,6 +50,9 @@ pub async fn collect(places: Places<'_>) -> Facts {
     let cgroups_awaited = cgroup::Hierarchy::read()
         .map(|hierarchy| awaited(&hierarchy, &settings))
         .unwrap_or_default();
+    let scoped_daemons = cgroup::Hierarchy::read()
+        .map(|hierarchy| scoped_daemons(&hierarchy, &settings))
+        .unwrap_or_default();
     let has_scopes = settings.scopes_containers();
     let docker = docker::collect(&settings.docker.value, places.daemon_json, has_scopes).await;
     let mut facts = Facts {
@@ -55,12 +63,14 @@ pub async fn collect(places: Places<'_>) -> Facts {
         cgroups: looked(cgroups),
         cgroup_notes,
         cgroups_awaited,
+        scoped_daemons,
         links,
         gauges,
         survey,
         taken: Err("there is no VPN to look for".to_owned()),
         echoes: BTreeMap::new(),
         resolvers: BTreeMap::new(),
+        gateways: BTreeMap::new(),
         docker,
         names: names::collect(),
         processes: processes(),
@@ -73,6 +83,7 @@ pub async fn collect(places: Places<'_>) -> Facts {
         let echoes = vpns.values().map(|vpn| echo(&facts, vpn));
         facts.echoes = join_all(echoes).await.into_iter().collect();
         facts.resolvers = resolvers(&facts, &vpns).await;
+        facts.gateways = gateways(&facts, &vpns).await;
     }
     facts
 }
@@ -84,6 +95,28 @@ fn awaited(hierarchy: &cgroup::Hierarchy, settings: &Settings) -> Vec<String> {
         found.err().map(|why| sentence(&why))
     });
     looked_for.flatten().collect()
+}
+
+/// Who is in the cgroup of a scope and ought not to be: those who work for others, and the VPNs' own programs. Of nested scopes the
+/// inner one counts.
+fn scoped_daemons(hierarchy: &cgroup::Hierarchy, settings: &Settings) -> Vec<(usize, Daemon)> {
+    const NAMES: [&str; 5] = ["dockerd", "containerd", "steer", "openvpn", "wireguard-go"];
+    let scopes = settings.scopes.iter().enumerate();
+    let scopes = scopes.filter_map(|(place, scope)| match &scope.selector {
+        Selector::Cgroup(path) => Some((place, hierarchy.find(path)?)),
+        _ => None,
+    });
+    let scopes: Vec<_> = scopes.collect();
+    if scopes.is_empty() {
+        return Vec::new();
+    }
+    let found = hierarchy.named_processes(&NAMES).into_iter();
+    let within = found.filter_map(|(process, cgroup)| {
+        let of = scopes.iter().filter(|(_, path)| cgroup.starts_with(path));
+        let (place, _) = of.max_by_key(|(_, path)| path.components().count())?;
+        Some((*place, process))
+    });
+    within.collect()
 }
 
 /// What the far end of a VPN says.
@@ -123,6 +156,30 @@ async fn resolvers(
     let servers = facts.settings.resolvers();
     let said = join_all(servers.into_iter().map(ask)).await;
     said.into_iter().collect()
+}
+
+/// What those say whom a run would ask for ports.
+async fn gateways(
+    facts: &Facts,
+    vpns: &BTreeMap<VpnId, Vpn>,
+) -> BTreeMap<VpnId, Looked<(Ipv4Addr, Assigner)>> {
+    let settings = &facts.settings;
+    let ask = async |id: VpnId| {
+        let Some(vpn) = vpns.get(&id).filter(|vpn| vpn.up) else {
+            return (id, Err("its VPN is not up".to_owned()));
+        };
+        let by_link = || natpmp::by_network(facts.link(vpn.index)?, *vpn.v4.first()?);
+        let said = match settings.vpns[id.0].gateway.or_else(by_link) {
+            Some(gateway) => gateway::ask(&vpn.name, gateway).await,
+            None => Err(format!("{} does not tell its gateway", vpn.name)),
+        };
+        (id, said)
+    };
+    let ids: BTreeSet<_> = settings.assigned().map(|(_, id)| id).collect();
+    join_all(ids.into_iter().map(ask))
+        .await
+        .into_iter()
+        .collect()
 }
 
 fn configuration(named: Option<&Path>) -> (Looked<Option<std::path::PathBuf>>, Settings) {

@@ -142,6 +142,23 @@ fn daemons_of_another_network_namespace_are_not_ours() {
 }
 
 #[test]
+fn processes_of_a_name_are_found_with_their_cgroups() {
+    let machine = Machine::new()
+        .with_process(10, "dockerd", "/app.slice/docker", OWN)
+        .with_process(11, "steer", "/steer", OWN)
+        .with_process(12, "steer", "/steer", OTHER)
+        .with_process(13, "nginx", "/app.slice", OWN);
+    let hierarchy = Hierarchy::read_at(&machine.proc("")).unwrap();
+    let found = hierarchy.named_processes(&["dockerd", "steer"]);
+    let found: Vec<_> = found
+        .into_iter()
+        .map(|(it, cgroup)| (it.pid, cgroup))
+        .collect();
+    let at = |path| machine.cgroup(path);
+    assert_eq!(found, [(10, at("app.slice/docker")), (11, at("steer"))]);
+}
+
+#[test]
 fn a_unit_whose_daemon_is_not_seen_counts_unless_it_is_anothers() {
     let machine = Machine::new().with_cgroup("system.slice/docker.service");
     assert_eq!(machine.found(&["auto"]), ["system.slice/docker.service"]);

@@ -101,6 +101,7 @@ fn well() -> Facts {
         }]),
         cgroup_notes: vec![],
         cgroups_awaited: vec![],
+        scoped_daemons: vec![],
         links: Ok(vec![
             link(2, "eth0", card, "192.0.2.2/24"),
             link(3, "tun0", Kind::Tun, "10.8.0.2/24"),
@@ -120,6 +121,7 @@ fn well() -> Facts {
         taken: Ok(Taken::default()),
         echoes: BTreeMap::from([(IfIndex(3), Ok(Echo::Answered("10.8.0.1".parse().unwrap())))]),
         resolvers: BTreeMap::new(),
+        gateways: BTreeMap::new(),
         sysctls: Sysctls {
             ip_forward: Ok(true),
             rp_filter: BTreeMap::from([("all".to_owned(), 0), ("tun0".to_owned(), 1)]),

@@ -1,10 +1,12 @@
 use super::*;
 use crate::{
-    doctor::facts::Resolver,
+    doctor::facts::{Assigner, Looked, Resolver},
     host::{
+        cgroup::Daemon,
         docker::NetworkOf,
         inventory::{Inventory, Network, tests::container},
     },
+    natpmp::Refusal,
     route::VpnId,
 };
 
@@ -145,4 +147,51 @@ fn a_scopes_name_server_must_answer_through_the_vpn() {
     assert_eq!(of(Ok(Resolver::Silent), 2), State::Broken);
     assert_eq!(of(Ok(Resolver::Silent), 1), State::Unknown);
     assert_eq!(of(Err("no route".to_owned()), 0), State::Unknown);
+}
+
+#[test]
+fn who_works_for_others_is_not_to_be_in_a_scope() {
+    let of = |keys: &str, name: &str| {
+        let text = format!("[[scope]]\ncgroup = \"app.slice\"\n{keys}");
+        let mut facts = scoped(&text, |_| {});
+        let daemon = Daemon {
+            name: name.to_owned(),
+            pid: 7,
+        };
+        facts.scoped_daemons = vec![(0, daemon)];
+        let finding = finding(&facts, scopes::SCOPES);
+        assert!(finding.state == State::Well || finding.mend.is_some());
+        (finding.state, finding.found)
+    };
+    for name in ["dockerd", "containerd", "steer", "openvpn"] {
+        let (state, found) = of("dns = \"1.1.1.1\"\n", name);
+        assert_eq!(state, State::Broken);
+        assert!(
+            found.contains(&format!("{name} (process 7) is in its cgroup")),
+            "{found}"
+        );
+    }
+    let (state, _) = of("default = \"direct\"\n", "dockerd");
+    assert_eq!(state, State::Well);
+}
+
+#[test]
+fn a_gateway_that_is_to_assign_ports_must_answer() {
+    let forward = format!("{UNDER}forward = [\"nat-pmp/tcp -> torrent:80\"]\n");
+    let of = |text: &str, said: Looked<Assigner>, strict: u8| {
+        let mut facts = scoped(text, |_| {});
+        facts.sysctls.rp_filter = BTreeMap::from([("tun0".to_owned(), strict)]);
+        let said = said.map(|said| ("10.8.0.1".parse().unwrap(), said));
+        facts.gateways = BTreeMap::from([(VpnId(0), said)]);
+        let finding = finding(&facts, scopes::GATEWAYS);
+        assert!(finding.state < State::Advice || finding.mend.is_some());
+        finding.state
+    };
+    assert_eq!(of(UNDER, Ok(Assigner::Silent), 0), State::Well, "not asked");
+    assert_eq!(of(&forward, Ok(Assigner::Answers), 1), State::Well);
+    assert_eq!(of(&forward, Ok(Assigner::Silent), 2), State::Broken);
+    assert_eq!(of(&forward, Ok(Assigner::Silent), 1), State::Unknown);
+    let refuses = Assigner::Refuses(Refusal::NotAuthorized);
+    assert_eq!(of(&forward, Ok(refuses), 0), State::Broken);
+    assert_eq!(of(&forward, Err("no route".to_owned()), 0), State::Unknown);
 }

@@ -139,3 +139,19 @@ fn packets_that_do_not_fit_are_told() {
     assert_eq!(found.state, State::Advice);
     assert!(matches!(found.fix, Some(Fix::DaemonJson(_, keys)) if keys[0].1 == 1450));
 }
+
+#[test]
+fn no_two_have_one_address() {
+    const BOTH: &str = "[[vpn]]\nname = \"us\"\ninterface = \"tun0\"\n[[vpn]]\nname = \"de\"\ninterface = \"wg0\"\n";
+    for (address, state) in [("10.8.0.2/32", State::Broken), ("10.8.0.3/32", State::Well)] {
+        let facts = with(|facts| {
+            facts.settings = configured(BOTH);
+            let other = link(6, "wg0", Kind::Wireguard, address);
+            facts.links.as_mut().unwrap().push(other);
+        });
+        let found = finding(&facts, vpn::ADDRESSES);
+        assert_eq!(found.state, state, "{found:?}");
+        let told = found.found == "tun0 and wg0 have 10.8.0.2";
+        assert_eq!(told, state == State::Broken, "{found:?}");
+    }
+}
