@@ -22,10 +22,13 @@ pub struct Arguments {
     /// Only these groups of measurements.
     #[arg(long, value_name = "GROUP", num_args = 1..)]
     only: Vec<String>,
+    /// Only these contenders: nothing, steer, nftset, squid.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    contender: Vec<String>,
     /// The folder for the report: docs/benchmarks, or where only a part is measured or quickly, target/bench.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How often everything is measured; 3 times, and once if quickly.
+    /// How often everything is measured; 5 times, and once if quickly.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
 }
@@ -66,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 
 /// A part or a quick run is nothing to keep.
 fn default_out(arguments: &Arguments, root: &Path) -> Result<PathBuf> {
-    if arguments.quick || !arguments.only.is_empty() {
+    if arguments.quick || !arguments.only.is_empty() || !arguments.contender.is_empty() {
         return Ok(test::target_directory(root)?.join("bench"));
     }
     Ok(root.join("docs/benchmarks"))
@@ -81,6 +84,9 @@ fn words(arguments: &Arguments, steer: &Path, out: &Path) -> Vec<OsString> {
     }
     for group in &arguments.only {
         words.extend(["--only".into(), group.into()]);
+    }
+    for contender in &arguments.contender {
+        words.extend(["--contender".into(), contender.into()]);
     }
     if let Some(rounds) = arguments.rounds {
         words.extend(["--rounds".into(), rounds.to_string().into()]);

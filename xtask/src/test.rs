@@ -74,7 +74,16 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "units of steer",
-        selection: &["-p", "steer", "-p", "steer-tests", "--lib", "--bins"],
+        selection: &[
+            "-p",
+            "steer",
+            "-p",
+            "steer-tests",
+            "-p",
+            "steer-bench",
+            "--lib",
+            "--bins",
+        ],
         as_root: false,
     },
     Group {
