@@ -1,9 +1,11 @@
 //! What steer costs: against nothing at all, and against what people use instead. `cargo xtask bench` starts it, as root.
 
 mod contender;
+mod kernel;
 mod load;
 mod measure;
 mod options;
+mod programs;
 mod report;
 mod stage;
 
@@ -49,10 +51,16 @@ struct Group {
 }
 
 /// All there is to measure, in the order of the report.
-const GROUPS: &[Group] = &[Group {
-    names: measure::NAMES,
-    run: measure::run,
-}];
+const GROUPS: &[Group] = &[
+    Group {
+        names: measure::NAMES,
+        run: measure::run,
+    },
+    Group {
+        names: programs::NAMES,
+        run: programs::run,
+    },
+];
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {

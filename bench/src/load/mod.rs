@@ -10,7 +10,7 @@ mod latency;
 mod questions;
 pub mod server;
 mod way;
-mod wire;
+pub mod wire;
 
 use std::{
     net::{IpAddr, SocketAddr},

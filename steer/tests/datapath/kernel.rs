@@ -28,11 +28,6 @@ use steer_common::{
     usage::{UsageKey, Volume},
 };
 
-use crate::{
-    message::{Answer, answer, question},
-    packet::{ACK, SYN, tcp, udp},
-};
-
 pub const NEXT: i32 = -1;
 pub const DROP: i32 = 2;
 pub const MARK: u32 = 0x1000;
@@ -121,6 +116,7 @@ impl Kernel {
             Room {
                 rules: 16,
                 nets: 16,
+                ..Room::default()
             },
         )
         .unwrap_or_else(|error| panic!("{}", steer::error::sentence(&error)));
@@ -497,133 +493,6 @@ impl Kernel {
                 (name, verified.filter(|&count| count != 0))
             })
             .collect()
-    }
-
-    /// Nanoseconds of each kind of packet, as the kernel measures them over many runs.
-    pub fn figures(&mut self, client: &str, server: &str) -> Vec<(&'static str, u128)> {
-        let mut figures = Vec::new();
-        let mut time = |kernel: &Self, what, program: &str, frame: &[u8]| {
-            let result = kernel.test_run(
-                program,
-                TestRunOptions {
-                    data_in: Some(frame),
-                    repeat: 200_000,
-                    ..TestRunOptions::new()
-                },
-            );
-            figures.push((what, result.duration.as_nanos()));
-        };
-        let arp = crate::packet::ethernet(0x0806, &[0; 28]);
-        time(self, "from a container: not IP", "bridge_ingress", &arp);
-        let data = tcp(client, 9, server, 443, ACK);
-        time(self, "from a container: TCP, miss", "bridge_ingress", &data);
-        time(
-            self,
-            "from a container: SYN, miss",
-            "bridge_ingress",
-            &tcp(client, 9, server, 443, SYN),
-        );
-        time(
-            self,
-            "from a container: UDP, direct",
-            "bridge_ingress",
-            &udp(client, 9, server, 443, b"x"),
-        );
-        self.knows(server, Verdict::VPN);
-        self.run("bridge_ingress", &tcp(client, 9, server, 443, SYN), 0);
-        time(self, "from a container: TCP, hit", "bridge_ingress", &data);
-        self.run("bridge_ingress", &udp(client, 10, server, 443, b"x"), 0);
-        time(
-            self,
-            "from a container: UDP, hit",
-            "bridge_ingress",
-            &udp(client, 10, server, 443, b"x"),
-        );
-        time(
-            self,
-            "to a container: TCP",
-            "bridge_egress",
-            &tcp(server, 443, client, 9, ACK),
-        );
-        time(
-            self,
-            "to a process: TCP",
-            "cgroup_ingress",
-            &tcp(server, 443, client, 9, ACK),
-        );
-        let home = (0..8).map(|i| format!("172.{}.0.0/16", 17 + i).parse().unwrap());
-        self.datapath.set_home(&home.collect()).unwrap();
-        time(
-            self,
-            "to a container: TCP, eight networks",
-            "bridge_egress",
-            &tcp(server, 443, client, 9, ACK),
-        );
-        self.configured(|config| Config {
-            watched: u64::MAX,
-            ..config
-        });
-        time(
-            self,
-            "to a container: TCP, watched",
-            "bridge_egress",
-            &tcp(server, 443, client, 9, ACK),
-        );
-        self.configured(|config| Config {
-            watched: 0,
-            ..config
-        });
-        let ask = |name| udp(client, 40_000, "192.0.2.53", 53, &question(7, name));
-        time(
-            self,
-            "DNS question",
-            "bridge_ingress",
-            &ask("registry.blocked.example"),
-        );
-        let reply = |octets: &[u8]| udp("192.0.2.53", 53, client, 40_000, octets);
-        let four: Vec<_> = (1..5)
-            .map(|i| Answer::Address([198, 51, 100, i].into(), 60))
-            .collect();
-        time(
-            self,
-            "DNS answer, unasked",
-            "bridge_egress",
-            &reply(&answer(8, "registry.blocked.example", &four)),
-        );
-        // One question teaches once, so the answer is timed with the question before it.
-        figures.push((
-            "DNS question and answer, no rule",
-            self.pair("registry.other.example", &four),
-        ));
-        figures.push((
-            "DNS question and answer, 4 addresses",
-            self.pair("registry.blocked.example", &four),
-        ));
-        figures
-    }
-
-    fn pair(&self, name: &str, answers: &[Answer<'_>]) -> u128 {
-        let ask = udp("172.17.0.9", 40_000, "192.0.2.53", 53, &question(7, name));
-        let reply = udp(
-            "192.0.2.53",
-            53,
-            "172.17.0.9",
-            40_000,
-            &answer(7, name, answers),
-        );
-        const ROUNDS: u128 = 2_000;
-        let once = |program: &str, frame: &[u8]| {
-            let options = TestRunOptions {
-                data_in: Some(frame),
-                ..TestRunOptions::new()
-            };
-            self.test_run(program, options).duration.as_nanos()
-        };
-        let mut sums: Vec<_> = (0..ROUNDS)
-            .map(|_| once("bridge_ingress", &ask) + once("bridge_egress", &reply))
-            .collect();
-        sums.sort_unstable();
-        sums[sums.len() / 2]
     }
 }
 
