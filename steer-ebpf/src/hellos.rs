@@ -8,7 +8,7 @@ use steer_common::{
     packet::{Packet, Place, TCP},
     stats::Outcome,
     tls,
-    types::{FlowKey, HelloEntry, Late, Origin, Path, Port, Verdict, event, piece, source},
+    types::{Config, FlowKey, HelloEntry, Late, Origin, Path, Port, Verdict, event, piece, source},
 };
 
 use crate::{
@@ -46,21 +46,31 @@ pub fn see(
     skb: Skb,
     slot: Slot,
     packet: &Packet,
+    config: &Config,
     origin: impl FnOnce() -> Origin,
     by_vpn: bool,
 ) -> Result<(), Outcome> {
-    let is_looked_at = packet.place == Place::First || packet.payload_size != 0;
-    if packet.protocol != TCP || !is_looked_at {
+    let begins = packet.place == Place::First;
+    if packet.protocol != TCP || !begins && packet.payload_size == 0 {
         return Ok(());
     }
-    let kind = kind(packet.destination_port);
+    // Nearly always it is the first one.
+    let kind = match packet.destination_port {
+        port if port == config.tls_ports[0] => TLS,
+        port => kind(port),
+    };
     if kind == NEITHER {
+        return Ok(());
+    }
+    let origin = origin();
+    // Of most connections the name was read long ago.
+    if !begins && HELLOS.get_ptr(&key(skb, origin, packet)).is_none() {
         return Ok(());
     }
     slot.kept(segment(
         skb.context(),
         slot.0,
-        origin(),
+        origin,
         u32::from(by_vpn),
         kind,
     ))
@@ -90,11 +100,7 @@ fn see_segment(
 ) -> Result<(), Outcome> {
     let skb = Skb::at_hand(skb, slot)?;
     let packet = &slot.scratch()?.packet;
-    let key = &if skb.is_of_process() {
-        FlowKey::of_socket(origin)
-    } else {
-        FlowKey::of(origin, packet)
-    };
+    let key = &key(skb, origin, packet);
     if packet.place == Place::First {
         begins(skb, key, packet.sequence.wrapping_add(1));
         return Ok(());
@@ -138,6 +144,15 @@ fn see_segment(
         }
     }
     to_user_space(skb, slot, key, entry, by_vpn)
+}
+
+#[inline(always)]
+fn key(skb: Skb, origin: Origin, packet: &Packet) -> FlowKey {
+    if skb.is_of_process() {
+        FlowKey::of_socket(origin)
+    } else {
+        FlowKey::of(origin, packet)
+    }
 }
 
 #[inline(always)]

@@ -193,7 +193,7 @@ fn from_container(skb: Skb, config: &'static Config) -> Result<Course, Outcome> 
         return Ok(course);
     }
     let by_vpn = outcome.action() == Action::Steer;
-    hellos::see(skb, Slot::SOFTIRQ, packet, origin, by_vpn)?;
+    hellos::see(skb, Slot::SOFTIRQ, packet, config, origin, by_vpn)?;
     let looked_at = match outcome {
         Outcome::Unmatched | Outcome::Left => true,
         _ => by_vpn && config.blocks != 0,
@@ -281,7 +281,7 @@ fn from_process(skb: Skb) -> Result<Outcome, Outcome> {
         }
         processes::leaves(skb, slot, config)?;
         let by_vpn = config.by_mark(skb.mark()).is_vpn();
-        hellos::see(skb, slot, packet, cookie, by_vpn)?;
+        hellos::see(skb, slot, packet, config, cookie, by_vpn)?;
         initials::see(skb, slot, packet, cookie, false, false)?;
         usage::account(skb, slot, scratch, config, of_process(skb, config, 0));
         Ok(Outcome::Left)
