@@ -9,7 +9,7 @@ use crate::{load::Load, options::Options, report::model::Better};
 
 /// The group.
 pub const NAME: &str = "latency";
-/// Requests in a second, a few percent of what the slowest contender can.
+/// Requests in a second: on two shared processors about a fifth of what squid managed by the VPN, the slowest.
 const RATE: u32 = 200;
 
 pub fn measure(scene: &mut Scene) -> Result<()> {

@@ -71,7 +71,7 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     }
     recorder.note(format!(
         "Before a contender was set up, others had {:.0} % of the processors at most{}",
-        others * 100.0,
+        others.min(1.0) * 100.0,
         if others > QUIET {
             ": the machine was not quiet, and the figures are by chance as much as by contender."
         } else {

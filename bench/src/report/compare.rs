@@ -23,7 +23,7 @@ impl Change<'_> {
 
     /// What to make of it: better or worse only where the ranges have nothing in common.
     fn verdict(&self) -> &'static str {
-        if self.now.overlaps(&self.before) {
+        if !self.is_beyond() {
             return "within the range";
         }
         let more = self.now.median > self.before.median;
@@ -32,6 +32,11 @@ impl Change<'_> {
         } else {
             "WORSE"
         }
+    }
+
+    /// Whether the ranges have nothing in common.
+    fn is_beyond(&self) -> bool {
+        !assumed(self.now).overlaps(&assumed(self.before))
     }
 
     /// How far it is from what it was, either way.
@@ -43,7 +48,7 @@ impl Change<'_> {
 /// Writes it as Markdown: what changed beyond its range first and the furthest of those at the top, then how much was as before.
 pub fn render(old: &Report, new: &Report) -> String {
     let mut text = format!(
-        "# What changed since {}\n\nMedians of {} and {} rounds. A difference counts where the ranges have no value in common.\n",
+        "# What changed since {}\n\nMedians of {} and {} rounds. A difference counts where the ranges have no value in common; that of a single round is taken for a quarter either way.\n",
         old.date, old.rounds, new.rounds
     );
     if old.quick || new.quick {
@@ -58,9 +63,8 @@ pub fn render(old: &Report, new: &Report) -> String {
         }
     }
     let changes = changes(&old.records, &new.records);
-    let (mut beyond, within): (Vec<_>, Vec<_>) = changes
-        .iter()
-        .partition(|change| !change.now.overlaps(&change.before));
+    let (mut beyond, within): (Vec<_>, Vec<_>) =
+        changes.iter().partition(|change| change.is_beyond());
     beyond.sort_by(|a, b| b.distance().total_cmp(&a.distance()));
     if !beyond.is_empty() {
         text.push_str("\n| | | before | now | | |\n| --- | --- | ---: | ---: | ---: | --- |\n");
@@ -108,6 +112,18 @@ fn changes<'a>(old: &[Record], new: &'a [Record]) -> Vec<Change<'a>> {
         })
     };
     new.iter().filter_map(change).collect()
+}
+
+/// A range; of one round, which has none, a quarter either way.
+fn assumed(of: Summary) -> Summary {
+    if of.min < of.max {
+        return of;
+    }
+    Summary {
+        min: of.min * 0.75,
+        max: of.max * 1.25,
+        ..of
+    }
 }
 
 fn name(record: &Record) -> String {
@@ -164,11 +180,13 @@ mod tests {
             record("delay", Better::Lower, &[10.0, 12.0]),
             record("noise", Better::Lower, &[10.0, 12.0]),
             record("gone", Better::Lower, &[1.0]),
+            record("once", Better::Lower, &[1.0]),
         ]);
         let new = report(vec![
             record("speed", Better::Higher, &[20.0, 24.0]),
             record("delay", Better::Lower, &[40.0, 48.0]),
             record("noise", Better::Lower, &[11.0, 30.0]),
+            record("once", Better::Lower, &[1.2]),
         ]);
         let text = render(&old, &new);
         let lines: Vec<_> = text.lines().filter(|line| line.contains("bulk")).collect();
@@ -179,7 +197,7 @@ mod tests {
                 "| bulk: speed | steer | 11.0 (10.0–12.0) | 22.0 (20.0–24.0) x | ×2.00 | better |",
             ]
         );
-        assert!(text.contains("1 of 3 within their ranges."), "{text}");
+        assert!(text.contains("2 of 4 within their ranges."), "{text}");
         assert!(
             text.contains("1 measured only before, 0 only now."),
             "{text}"
