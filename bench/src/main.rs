@@ -1,6 +1,7 @@
 //! What steer costs: against nothing at all, and against what people use instead. `cargo xtask bench` starts it, as root.
 
 mod contender;
+mod growth;
 mod kernel;
 mod load;
 mod measure;
@@ -59,6 +60,10 @@ const GROUPS: &[Group] = &[
     Group {
         names: programs::NAMES,
         run: programs::run,
+    },
+    Group {
+        names: growth::NAMES,
+        run: growth::run,
     },
 ];
 
