@@ -9,6 +9,7 @@ mod options;
 mod programs;
 mod report;
 mod stage;
+mod start;
 
 use std::{fs, process::ExitCode};
 
@@ -64,6 +65,10 @@ const GROUPS: &[Group] = &[
     Group {
         names: growth::NAMES,
         run: growth::run,
+    },
+    Group {
+        names: start::NAMES,
+        run: start::run,
     },
 ];
 
