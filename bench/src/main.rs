@@ -107,18 +107,15 @@ fn run(options: &Options) -> Result<bool> {
         .to_string();
     let machine = Machine::here();
     let mut recorder = Recorder::default();
-    let mut well = true;
     for group in GROUPS {
         if !group.names.iter().any(|name| options.wants(name)) {
             continue;
         }
         if let Err(error) = (group.run)(options, &mut recorder) {
-            let text = format!("FAILED, so something is missing here: {error:#}");
-            eprintln!("{text}");
-            recorder.note(text);
-            well = false;
+            recorder.fail(&error);
         }
     }
+    let well = !recorder.failed;
     let report = Report {
         date,
         quick: options.quick,

@@ -4,6 +4,7 @@ use crate::{
     slot::Slot,
     suffix::{Hasher, Key, keep, lower},
     types::Address,
+    unaligned,
 };
 
 /// The port of DNS.
@@ -488,8 +489,8 @@ impl Message {
         }
         found.ttl = self.ttl(record + 4);
         found.address = match (self.short(record), octets) {
-            (TYPE_A, 4) => Address::v4(self.array(data)),
-            (TYPE_AAAA, 16) => Address::new(self.array(data)),
+            (TYPE_A, 4) => self.v4(data),
+            (TYPE_AAAA, 16) => self.v6(data),
             (TYPE_CNAME, 1..) => return Ok(self.leads_to(data)),
             (TYPE_HTTPS | TYPE_SVCB, 3..) => return Ok(self.service(data, end)),
             (TYPE_A | TYPE_AAAA | TYPE_CNAME | TYPE_HTTPS | TYPE_SVCB, _) => {
@@ -588,9 +589,9 @@ impl Message {
             return Err(Error::Malformed);
         }
         found.address = if octets == 4 {
-            Address::v4(self.array(at))
+            self.v4(at)
         } else {
-            Address::new(self.array(at))
+            self.v6(at)
         };
         self.cursor.set(at + octets);
         Ok(Step::Address)
@@ -603,27 +604,45 @@ impl Message {
 
     #[inline(always)]
     fn short(&self, at: u32) -> u32 {
-        let [a, b] = self.array(at);
-        u32::from(a) << 8 | u32::from(b)
+        // SAFETY: as many are left from there on.
+        let short = unsafe { unaligned::two(self.from(at)) };
+        u32::from(u16::from_be(short))
     }
 
     /// A TTL has 31 bits; one with the highest set counts as zero (RFC 2181 section 8).
     #[inline(always)]
     fn ttl(&self, at: u32) -> u32 {
-        let ttl = u32::from_be_bytes(self.array(at));
+        let ttl = u32::from_be(self.half(at));
         if ttl > i32::MAX as u32 { 0 } else { ttl }
     }
 
     #[inline(always)]
-    fn word(&self, at: u32) -> u64 {
-        u64::from_le_bytes(self.array(at))
+    fn v4(&self, at: u32) -> Address {
+        Address::of_v4_word(self.half(at))
     }
 
     #[inline(always)]
-    fn array<const N: usize>(&self, at: u32) -> [u8; N] {
-        const { assert!(N <= SLACK) };
-        let at = (at & MASK) as usize;
-        core::array::from_fn(|i| self.octets[at + i])
+    fn v6(&self, at: u32) -> Address {
+        Address::of_words([0, 4, 8, 12].map(|from| self.half(at + from)))
+    }
+
+    #[inline(always)]
+    fn half(&self, at: u32) -> u32 {
+        // SAFETY: as in `short`.
+        unsafe { unaligned::four(self.from(at)) }
+    }
+
+    #[inline(always)]
+    fn word(&self, at: u32) -> u64 {
+        // SAFETY: as in `short`.
+        u64::from_le(unsafe { unaligned::eight(self.from(at)) })
+    }
+
+    /// Where octets begin of which [`SLACK`] are left.
+    #[inline(always)]
+    fn from(&self, at: u32) -> *const u8 {
+        // SAFETY: a masked offset lies within the octets.
+        unsafe { self.octets.as_ptr().add((at & MASK) as usize) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What steer's kernel programs and its user space share: the layouts of the maps, and every parser and every
 //! decision as pure functions over values, so that the code the kernel runs is tested on the host.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;
 pub mod decide;
@@ -16,4 +17,5 @@ pub mod stats;
 pub mod suffix;
 pub mod tls;
 pub mod types;
+pub mod unaligned;
 pub mod usage;

@@ -1,6 +1,6 @@
 //! The first octets of a flow, and the name of a server that stands in them as text.
 
-use crate::slot::Slot;
+use crate::{slot::Slot, unaligned};
 
 /// A read at any masked offset stays within the buffer, a word too.
 const SLACK: usize = 8;
@@ -99,23 +99,24 @@ impl<const SIZE: usize> Opening<SIZE> {
     /// The number of two octets at an offset.
     #[inline(always)]
     pub fn short(&self, at: u32) -> u32 {
-        let [a, b] = self.array(at);
-        u32::from(a) << 8 | u32::from(b)
+        // SAFETY: as many are left from there on.
+        let short = unsafe { unaligned::two(self.from(at)) };
+        u32::from(u16::from_be(short))
     }
 
     /// The eight octets at an offset, the first one lowest.
     #[inline(always)]
     pub fn word(&self, at: u32) -> u64 {
-        u64::from_le_bytes(self.array(at))
+        // SAFETY: as many are left from there on.
+        u64::from_le(unsafe { unaligned::eight(self.from(at)) })
     }
 
+    /// Where octets begin of which [`SLACK`] are left: they stand at the beginning of this struct, and the slack behind them.
     #[inline(always)]
-    fn array<const N: usize>(&self, at: u32) -> [u8; N] {
-        const { assert!(N <= SLACK) };
+    fn from(&self, at: u32) -> *const u8 {
         let at = (at & Self::MASK) as usize;
-        // SAFETY: the octets stand at the beginning of this struct, the slack right behind them, both are octets, and
-        // N of them from a masked offset on do not go beyond the slack.
-        unsafe { (&raw const *self).byte_add(at).cast::<[u8; N]>().read() }
+        // SAFETY: a masked offset lies within the octets.
+        unsafe { (&raw const *self).cast::<u8>().add(at) }
     }
 }
 

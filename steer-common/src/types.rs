@@ -428,6 +428,16 @@ pub struct ScopeKey {
     pub address: Address,
 }
 
+impl ScopeKey {
+    /// A bridge as a whole.
+    pub fn of_bridge(bridge: u32) -> Self {
+        Self {
+            bridge,
+            ..Self::default()
+        }
+    }
+}
+
 /// Value of `SCOPES`: what becomes of flows of which no rule speaks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

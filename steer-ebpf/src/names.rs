@@ -443,9 +443,8 @@ extern "C" fn read_name(slot: u32) -> u32 {
 
 repeated!(read_labels, read_label while MORE);
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn read_label(slot: u32) -> u32 {
+#[inline(always)]
+fn read_label(slot: u32) -> u32 {
     match Slot(slot).scratch().map(|s| s.message.read_label()) {
         Ok(Ok(true)) => DONE,
         Ok(Ok(false)) => MORE,
@@ -474,9 +473,8 @@ pub extern "C" fn hash_name(slot: u32, matching: u32) -> u64 {
 
 repeated!(hash_words, hash_word while MORE);
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn hash_word(slot: u32) -> u32 {
+#[inline(always)]
+fn hash_word(slot: u32) -> u32 {
     let Ok((_, message, lesson)) = at_hand(slot) else {
         return DONE;
     };

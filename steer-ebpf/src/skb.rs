@@ -1,7 +1,5 @@
 //! The one way to a packet.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes},
@@ -11,6 +9,7 @@ use steer_common::{
     dns::Message,
     packet::{self, PLAIN_V4, PLAIN_V6, Packet, Words},
     stats::Outcome,
+    unaligned,
 };
 
 use crate::{
@@ -230,14 +229,8 @@ struct There(usize);
 impl Words for There {
     #[inline(always)]
     fn word(&self, at: u32) -> u32 {
-        let from = self.0 + at as usize;
-        let word: u64;
-        // SAFETY: the caller has compared with where the packet ends, or the verifier would refuse. The machine reads words
-        // that are not aligned; the compiler does not.
-        unsafe {
-            asm!("{0} = *(u32 *)({1} + 0)", out(reg) word, in(reg) from, options(pure, readonly, nostack, preserves_flags));
-        }
-        word as u32
+        // SAFETY: the caller has compared with where the packet ends, or the verifier would refuse.
+        unsafe { unaligned::four((self.0 + at as usize) as *const u8) }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Loops that the verifier follows turn by turn.
 //!
-//! Every turn costs it the instructions of the loop's own body, so that body is the call of a global function, and a
-//! long loop is one of loops. And it looks for the deepest stack along every way from call to call, so that the compiler
+//! Every turn costs it the instructions of the loop's own body, so that body is short or the call of a global function,
+//! and a long loop is one of loops. And it looks for the deepest stack along every way from call to call, so that the compiler
 //! must not make one call into many by unrolling.
 
 use core::arch::asm;
 
 /// Turns of the inner loop.
-pub const TURNS: u32 = 32;
+pub const TURNS: u32 = 8;
 
 /// So many turns, of which the compiler does not know how many they are.
 pub struct Turns {
@@ -43,7 +43,7 @@ pub fn opaque(mut number: u64) -> u64 {
     number
 }
 
-/// A global function that calls another one [`TURNS`] times, as long as that returns a certain number.
+/// A global function that takes a step [`TURNS`] times, as long as that returns a certain number.
 macro_rules! repeated {
     ($name:ident, $step:ident while $on:expr) => {
         #[unsafe(no_mangle)]

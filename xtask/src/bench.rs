@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::{build_ebpf, setup, step, system, test};
 
 /// What is measured, and where it is written.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Arguments {
     /// Everything once, each for a moment: that it works, never how fast.
     #[arg(long)]
@@ -22,10 +23,13 @@ pub struct Arguments {
     /// Only these groups of measurements.
     #[arg(long, value_name = "GROUP", num_args = 1..)]
     only: Vec<String>,
+    /// Only these contenders: nothing, steer, nftset, squid.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    contender: Vec<String>,
     /// The folder for the report: docs/benchmarks, or where only a part is measured or quickly, target/bench.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How often everything is measured; 3 times, and once if quickly.
+    /// How often everything is measured; 5 times, and once if quickly.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
 }
@@ -44,29 +48,62 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     setup::toolchain(None)?;
     build_ebpf::run(None, false)?;
     let steer = test::build_steer(&root)?;
-    step::run(
-        "compiling the benchmark",
-        test::cargo(&root).args(["build", "--locked", "--release", "--package", "steer-bench"]),
-    )?;
-    let bench = steer.with_file_name("steer-bench");
-
+    compile(&root, &["--release"])?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => default_out(arguments, &root)?,
     };
-    // By the user, whose it is to be.
-    fs::create_dir_all(&out)
-        .with_context(|| format!("the folder {} cannot be made", out.display()))?;
-    let status = system::as_root(&bench)
-        .args(words(arguments, &steer, &out))
+    let mut command = measuring(arguments, &steer, &out)?;
+    let status = command
         .status()
-        .with_context(|| format!("{} cannot be started", bench.display()))?;
+        .with_context(|| format!("{} cannot be started", step::render(&command)))?;
     Ok(status.success())
+}
+
+/// The quick run as a phase of `cargo xtask test`, which has built steer, without what makes it fast: whether everything can be
+/// measured.
+///
+/// # Errors
+/// When something cannot.
+pub fn phase() -> Result<()> {
+    let root = system::workspace();
+    system::ensure_root("The benchmark")?;
+    setup::peers()?;
+    compile(&root, &[])?;
+    let arguments = Arguments {
+        quick: true,
+        ..Arguments::default()
+    };
+    let steer = test::target_directory(&root)?.join("debug/steer");
+    let out = default_out(&arguments, &root)?;
+    step::run(
+        "everything measured once",
+        &mut measuring(&arguments, &steer, &out)?,
+    )
+}
+
+fn compile(root: &Path, profile: &[&str]) -> Result<()> {
+    step::run(
+        "compiling the benchmark",
+        test::cargo(root)
+            .args(["build", "--locked", "--package", "steer-bench"])
+            .args(profile),
+    )
+}
+
+/// What measures; it is beside the steer that it measures.
+fn measuring(arguments: &Arguments, steer: &Path, out: &Path) -> Result<Command> {
+    // By the user, whose it is to be.
+    fs::create_dir_all(out)
+        .with_context(|| format!("the folder {} cannot be made", out.display()))?;
+    let mut command = system::as_root(steer.with_file_name("steer-bench"));
+    command.args(words(arguments, steer, out));
+    Ok(command)
 }
 
 /// A part or a quick run is nothing to keep.
 fn default_out(arguments: &Arguments, root: &Path) -> Result<PathBuf> {
-    if arguments.quick || !arguments.only.is_empty() {
+    if arguments.quick || !arguments.only.is_empty() || !arguments.contender.is_empty() {
         return Ok(test::target_directory(root)?.join("bench"));
     }
     Ok(root.join("docs/benchmarks"))
@@ -81,6 +118,9 @@ fn words(arguments: &Arguments, steer: &Path, out: &Path) -> Vec<OsString> {
     }
     for group in &arguments.only {
         words.extend(["--only".into(), group.into()]);
+    }
+    for contender in &arguments.contender {
+        words.extend(["--contender".into(), contender.into()]);
     }
     if let Some(rounds) = arguments.rounds {
         words.extend(["--rounds".into(), rounds.to_string().into()]);

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build_ebpf, cross, licences, report::Report, setup, step, system, tally::Tally, vm};
+use crate::{
+    bench, build_ebpf, cross, licences, report::Report, setup, step, system, tally::Tally, vm,
+};
 
 /// What the tests need root for.
 const PURPOSE: &str = "Loading programs and making network namespaces";
@@ -40,6 +42,7 @@ pub fn run(filter: Option<&str>, extra: &[String]) -> Result<()> {
         report.tests(group.name, |tally| selection.run(&root, group, tally));
     }
     if filter.is_none() {
+        report.phase("benchmarks, quickly", bench::phase);
         report.tests("kernel matrix", vm::phase);
     }
     if let Some(filter) = filter
@@ -74,7 +77,16 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "units of steer",
-        selection: &["-p", "steer", "-p", "steer-tests", "--lib", "--bins"],
+        selection: &[
+            "-p",
+            "steer",
+            "-p",
+            "steer-tests",
+            "-p",
+            "steer-bench",
+            "--lib",
+            "--bins",
+        ],
         as_root: false,
     },
     Group {

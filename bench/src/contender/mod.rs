@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A way to send some names through a VPN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contender {
     /// Nothing chooses: a route leads the addresses of the VPN's names there. The limit.
     Nothing,

@@ -68,6 +68,15 @@ pub fn drive(
     failed.map_or(told, Err)
 }
 
+/// The part of all processors that is busy, looked at for so long.
+pub fn occupied(looking: Duration) -> Result<f64> {
+    let window = Window::begin(0)?;
+    thread::sleep(looking);
+    let seen = window.end(0)?;
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    Ok(seen.busy / seen.seconds / processors as f64)
+}
+
 /// A stretch of time.
 pub struct Window {
     count: u64,

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-pub use drive::busy;
+pub use drive::{busy, occupied};
 use way::Way;
 
 /// One load.

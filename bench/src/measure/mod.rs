@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result};
 use steer_tests::lab::Ns;
 
 use crate::{
-    contender::{Contender, Standing},
-    load::{Ask, Load, Told},
+    contender::Standing,
+    load::{Ask, Load, Told, occupied},
     options::Options,
     report::model::{Better, Measure, Recorder},
     stage::{Stage, Via, Who},
@@ -34,6 +34,9 @@ pub const NAMES: &[&str] = &[
     pull::NAME,
 ];
 
+/// The part of the processors that others may have.
+const QUIET: f64 = 0.05;
+
 /// Names that loads go to, each with an address, so that ports are not used up.
 const NAMES_OF_LOADS: u32 = 64;
 
@@ -45,11 +48,14 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     let image = options.wants(pull::NAME).then(|| pull::size(options));
     let mut stage = Stage::up(options, image)?;
     versions(&stage, options, recorder)?;
-    let count = Contender::ALL.len();
+    let contenders = options.contenders();
+    let count = contenders.len();
+    let mut others: f64 = 0.0;
     for round in 0..options.rounds() {
         for place in 0..count {
-            let contender = Contender::ALL[(round as usize + place) % count];
+            let contender = contenders[(round as usize + place) % count];
             eprintln!("  round {}: {}", round + 1, contender.name());
+            others = others.max(occupied(options.looking())?);
             let standing = contender
                 .up(&stage)
                 .with_context(|| format!("{} cannot be set up", contender.name()))?;
@@ -59,10 +65,19 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
                 options,
                 recorder,
             };
-            scene.measure().context(contender.name())?;
+            scene.measure();
             standing.down(&stage)?;
         }
     }
+    recorder.note(format!(
+        "Before a contender was set up, others had {:.0} % of the processors at most{}",
+        others * 100.0,
+        if others > QUIET {
+            ": the machine was not quiet, and the figures are by chance as much as by contender."
+        } else {
+            "."
+        }
+    ));
     Ok(())
 }
 
@@ -78,7 +93,8 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn measure(&mut self) -> Result<()> {
+    /// Measures what is wanted; what fails is told, and the rest goes on.
+    fn measure(&mut self) {
         let groups: [(&[&str], Take); 8] = [
             (&[bulk::NAME, cost::NAME], bulk::measure),
             (&[datagrams::NAME], datagrams::measure),
@@ -91,10 +107,13 @@ impl Scene<'_> {
         ];
         for (names, measure) in groups {
             if names.iter().any(|name| self.options.wants(name)) {
-                measure(self).context(names[0])?;
+                let name = self.standing.contender.name();
+                if let Err(error) = measure(self) {
+                    let error = error.context(format!("{}, {name}", names[0]));
+                    self.recorder.fail(&error);
+                }
             }
         }
-        Ok(())
     }
 
     /// Puts a load on from everywhere, and hands on what came of it with where that was.

@@ -88,6 +88,8 @@ pub struct Recorder {
     pub notes: Vec<String>,
     /// Programs and their versions.
     pub versions: BTreeMap<String, String>,
+    /// Whether something could not be measured.
+    pub failed: bool,
 }
 
 impl Recorder {
@@ -118,6 +120,14 @@ impl Recorder {
             Some(known) => known.samples.push(sample),
             None => self.records.push(record),
         }
+    }
+
+    /// Says that something is missing, and why.
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        let text = format!("FAILED, so something is missing here: {error:#}");
+        eprintln!("{text}");
+        self.note(text);
+        self.failed = true;
     }
 
     /// Says something of this run, once.

@@ -450,6 +450,10 @@ fn a_vpn_that_is_named_stands_against_none_but_another() {
         assert!(!entry.learn(&matched, 10, 5));
         assert_eq!(entry.at(5), holds);
     }
+    // Longer than the one that is named: user space sees to it, for until then it must not go direct.
+    let mut longer = entry;
+    assert!(!longer.learn(&any, 15, 5));
+    assert_eq!(longer.at(12), other);
     assert_eq!(entry.contested_by(first.verdict, 5), other.rule);
     assert_eq!(entry.contested_by(other.verdict, 5), 0);
     assert!(entry.learn(&any, 20, 10), "what has expired holds nothing");

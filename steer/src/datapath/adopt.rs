@@ -11,24 +11,8 @@ use aya::{
 };
 use steer_common::types::Config;
 
-use super::{Datapath, carry::SIZED, error::Error, pins::Left, scopes::Scopes};
+use super::{Datapath, carry::SIZED, error::Error, maps::kept, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
-
-/// The maps that one run hands to the next.
-pub(super) const KEPT: [&str; 12] = [
-    "ADDRS",
-    "NAMES",
-    "FLOWS",
-    "DIRECT",
-    "QUERIES",
-    "HELLOS",
-    "STATS",
-    "LED",
-    "YOUNG",
-    "ELSEWHERE",
-    "EVENTS",
-    "SEGMENTS",
-];
 
 /// What there is of a killed run.
 #[derive(Debug)]
@@ -171,7 +155,7 @@ fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, Vec<&'static str>),
         return Err(Unfit::Layout);
     }
     let mut outgrown = Vec::new();
-    for name in KEPT.into_iter().chain(["CONFIG"]) {
+    for name in kept().chain(["CONFIG"]) {
         let ours = own.map(name).and_then(data).and_then(|map| map.info().ok());
         let (Some(theirs), Some(ours)) = (left.map(name), ours) else {
             return Err(Unfit::Map(name));

@@ -8,6 +8,7 @@ mod clsact;
 mod error;
 mod learn;
 mod link;
+mod maps;
 mod netns;
 mod pins;
 mod reenter;
@@ -28,9 +29,6 @@ use steer_common::{
     types::{AddrEntry, Address, Config, FlowEntry, FlowKey, NameEntry, NameKey, NetEntry},
 };
 
-use self::{
-    adopt::KEPT, attach::Attached, carry::Outgrown, error::hint, pins::Hold, rules::entries,
-};
 pub use self::{
     adopt::{Inherited, Legacy, Unfit},
     attach::Attachment,
@@ -40,6 +38,14 @@ pub use self::{
     rules::NewRules,
     scopes::{Listeners, Processes, Scopes},
     view::{Table, View},
+};
+use self::{
+    attach::Attached,
+    carry::Outgrown,
+    error::hint,
+    maps::{MAPS, PinnedMap},
+    pins::Hold,
+    rules::entries,
 };
 use crate::host::NetnsCookie;
 
@@ -53,34 +59,6 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
         .map(|(name, _)| *name)
         .chain(attach::CGROUP)
 }
-
-/// The maps that are pinned.
-const MAPS: [&str; 24] = [
-    "CONFIG",
-    "RULES",
-    "RULESETS",
-    "NETS",
-    "NETSETS",
-    "ADDRS",
-    "NAMES",
-    "FLOWS",
-    "DIRECT",
-    "QUERIES",
-    "HELLOS",
-    "STATS",
-    "TRAFFIC",
-    "USAGE",
-    "HOME",
-    "SCOPES",
-    "EMBEDDED",
-    "ASKED",
-    "CGROUPS",
-    "LED",
-    "YOUNG",
-    "ELSEWHERE",
-    "EVENTS",
-    "SEGMENTS",
-];
 
 /// How much there is room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,9 +227,7 @@ impl Datapath {
                 self.outgrown = Outgrown::open(pins, &outgrown)?;
                 self.lost = self.outgrown.carry(&self.ebpf)?;
                 self.pins = Some((pins.clone(), left.into_hold()));
-                self.pin_maps(pins, |name| {
-                    !KEPT.contains(&name) || outgrown.contains(&name)
-                })?;
+                self.pin_maps(pins, |map| !map.kept || outgrown.contains(&map.name))?;
                 self.pin_programs(pins).map(|()| None)
             }
         }
@@ -274,8 +250,8 @@ impl Datapath {
         Ok(())
     }
 
-    fn pin_maps(&self, pins: &Pins, which: impl Fn(&str) -> bool) -> Result<(), Error> {
-        for name in MAPS.into_iter().filter(|name| which(name)) {
+    fn pin_maps(&self, pins: &Pins, which: impl Fn(&PinnedMap) -> bool) -> Result<(), Error> {
+        for PinnedMap { name, .. } in MAPS.into_iter().filter(which) {
             let map = self.ebpf.map(name).ok_or(Error::Missing { name })?;
             pins.replace(pins.map(name), |path| map.pin(path))?;
         }
@@ -473,7 +449,7 @@ fn open(
     let mut loader = loader(room)?;
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     if let Some(left) = left {
-        for name in KEPT.into_iter().filter(|name| !outgrown.contains(name)) {
+        for name in maps::kept().filter(|name| !outgrown.contains(name)) {
             loader.map_pin_path(name, left.pins().map(name));
         }
     }
@@ -483,32 +459,12 @@ fn open(
 /// Makes the maps of the rules, to be taken from the object, and the others of it as small as can be. So they have the
 /// types that `bpftool map dump` tells: those of the maps in force are had with `CAP_SYS_ADMIN` alone (6.18).
 fn open_rules(room: Room) -> Result<Ebpf, Error> {
-    const TABLES: [&str; 14] = [
-        "ADDRS",
-        "NAMES",
-        "FLOWS",
-        "DIRECT",
-        "QUERIES",
-        "HELLOS",
-        "USAGE",
-        "SCOPES",
-        "EMBEDDED",
-        "ASKED",
-        "CGROUPS",
-        "LED",
-        "YOUNG",
-        "ELSEWHERE",
-    ];
-    const RINGS: [&str; 2] = ["EVENTS", "SEGMENTS"];
-    /// The least that the kernel makes is a page; this is one on every architecture.
-    const RING: u32 = 65_536;
     let mut loader = loader(room)?;
     loader.btf(None);
-    for name in TABLES {
-        loader.map_max_entries(name, 1);
-    }
-    for name in RINGS {
-        loader.map_max_entries(name, RING);
+    for map in MAPS {
+        if let Some(least) = map.least {
+            loader.map_max_entries(map.name, least);
+        }
     }
     load_object(loader)
 }

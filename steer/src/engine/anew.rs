@@ -15,7 +15,7 @@ use crate::{datapath::in_map, events::Name};
 /// lost.
 const ROUNDS: usize = 4;
 /// `BPF_EXIST`.
-const THERE: u64 = 2;
+pub(super) const THERE: u64 = 2;
 
 /// What became of the addresses that were known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,16 @@
 //! How long an address stays known: while flows to it live, and no longer than that once its answers have expired.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use steer_common::types::{AddrEntry, Address, NameEntry};
+use steer_common::{
+    decide::Match,
+    types::{AddrEntry, Address, NameEntry},
+};
 
 use super::{
-    Engine, Error, sockets,
+    Engine, Error,
+    anew::THERE,
+    sockets,
     upkeep::{GRACE, SECOND, monotonic},
 };
 
@@ -58,6 +63,52 @@ impl Engine {
         Ok(())
     }
 
+    /// Has addresses take the VPN that their names mean now: what a name for a certain one was granted may have ended, while the
+    /// address goes on by another's, for the programs prolong the entry as a whole rather than let the address go direct.
+    pub(super) fn follow_names(&mut self) -> Result<(), Error> {
+        if self.settings.vpns.len() < 2 {
+            return Ok(());
+        }
+        let now = monotonic();
+        // Addresses first: a program writes an address before its name.
+        let held: HashMap<Address, AddrEntry> = self
+            .datapath
+            .addresses()?
+            .iter()
+            .flatten()
+            .filter(|(_, entry)| entry.vpn_until > now && entry.vpn.named().is_vpn())
+            .collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut names: HashMap<Address, Vec<Match>> = HashMap::new();
+        for (key, entry) in self.datapath.names()?.iter().flatten() {
+            let NameEntry { verdict, rule, .. } = entry;
+            if entry.until > now && verdict.is_vpn() && held.contains_key(&key.address) {
+                let of = names.entry(key.address).or_default();
+                of.push(Match { verdict, rule });
+            }
+        }
+        let mut addresses = self.datapath.addresses()?;
+        for (address, names) in names {
+            let seen = held[&address];
+            let Some(Match { verdict, rule }) = instead(&seen, &names) else {
+                continue;
+            };
+            // What a program has written since is newer.
+            if addresses.get(&address, 0).is_ok_and(|entry| entry == seen) {
+                let entry = AddrEntry {
+                    vpn: verdict,
+                    vpn_rule: rule,
+                    ..seen
+                };
+                // It may have gone, which is as good.
+                let _ = addresses.insert(address, entry, THERE);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes addresses and names that expired that long ago.
     pub(super) fn make_room(&mut self, long: u64) -> Result<(), Error> {
         let now = monotonic();
@@ -103,4 +154,40 @@ impl Engine {
 fn last(entry: &AddrEntry) -> u64 {
     let granted = entry.vpn_until.max(entry.direct_until);
     granted.max(entry.block_until)
+}
+
+/// The rule that an address takes a VPN by from now on, by the names that are granted; none where it stays as it is.
+fn instead(seen: &AddrEntry, names: &[Match]) -> Option<Match> {
+    if names.iter().any(|it| it.verdict == seen.vpn) {
+        return None;
+    }
+    let named = names.iter().find(|it| it.verdict.named().is_vpn());
+    named.or(names.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use steer_common::types::{Path, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn a_vpn_that_no_name_means_any_more_gives_way_to_those_that_are_meant() {
+        let by = |verdict, rule| Match { verdict, rule };
+        let any = by(Verdict::VPN, 1);
+        let [first, second] = [1, 2].map(|number| by(Verdict::by(Path::vpn(number)), 2));
+        let mut seen = AddrEntry::default();
+        seen.begin(&first, 10);
+        seen.learn(&any, 20, 5);
+        for (names, taken) in [
+            (&[any, first][..], None),
+            (&[any, second, first], None),
+            (&[any], Some(any)),
+            (&[any, second], Some(second)),
+            // For them there was no room.
+            (&[], None),
+        ] {
+            assert_eq!(instead(&seen, names), taken, "{names:?}");
+        }
+    }
 }

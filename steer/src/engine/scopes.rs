@@ -276,10 +276,7 @@ impl Engine {
 
     /// A packet of somebody who is not known; he may be by now.
     pub(super) fn take_waiting(&mut self, piece: &Piece, octets: &[u8]) -> Result<(), Error> {
-        let bridge = ScopeKey {
-            bridge: piece.flow.origin as u32,
-            ..ScopeKey::default()
-        };
+        let bridge = ScopeKey::of_bridge(piece.flow.origin as u32);
         let who = match self.scoped.told.get(&bridge) {
             None => bridge,
             Some(_) => ScopeKey {
@@ -336,9 +333,8 @@ impl Engine {
     /// The scope that a container is in, counted from zero.
     pub(super) fn scope_of_flow(&self, flow: &FlowKey) -> Option<usize> {
         self.scope_of(&ScopeKey {
-            bridge: flow.origin as u32,
-            zero: 0,
             address: flow.local,
+            ..ScopeKey::of_bridge(flow.origin as u32)
         })
     }
 
@@ -597,10 +593,7 @@ fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
         ..ScopeEntry::default()
     };
     let bridges = assignment.bridges.iter().map(|(index, scope)| {
-        let key = ScopeKey {
-            bridge: index.0,
-            ..ScopeKey::default()
-        };
+        let key = ScopeKey::of_bridge(index.0);
         let entry = match scope {
             BridgeScope::Known(id) => entry(id),
             BridgeScope::Each => each,
@@ -609,9 +602,8 @@ fn entries(scopes: &[Scope], assignment: &Assignment) -> Scopes {
     });
     let containers = assignment.addresses.iter().map(|((index, address), id)| {
         let key = ScopeKey {
-            bridge: index.0,
-            zero: 0,
             address: (*address).into(),
+            ..ScopeKey::of_bridge(index.0)
         };
         (key, entry(id))
     });
@@ -674,10 +666,7 @@ fn strictest(
         else {
             continue;
         };
-        let bridge = ScopeKey {
-            bridge: index.0,
-            ..ScopeKey::default()
-        };
+        let bridge = ScopeKey::of_bridge(index.0);
         let whole = *told.get(&bridge)?;
         let mut entries = vec![whole];
         if whole.default == ScopeEntry::EACH {

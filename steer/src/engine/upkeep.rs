@@ -48,6 +48,7 @@ impl Engine {
         }
         tracing::debug!("{} flows that had ended made room", ended.len());
         self.keep_used()?;
+        self.follow_names()?;
         if tick.is_multiple_of(ADDRESS_TICKS) {
             self.make_room(EXPIRED_LONG)?;
         }

@@ -258,8 +258,9 @@ pub async fn explain(
         None => None,
     };
     if let Some((entry, _)) = &scope {
+        let is_process = asked.is_some_and(|from| from.cgroup.is_some());
         for fact in &mut addresses {
-            facts.within(entry, fact)?;
+            facts.within(entry, is_process, fact)?;
         }
     }
     let leaves = |fact: &&mut AddressFact| !is_stopped(fact.because, fact.rule.as_ref());
@@ -303,7 +304,7 @@ pub async fn explain(
     Ok(explanation)
 }
 
-/// The path of what begins now, is no question of DNS, and goes to an address from somebody of whom the programs were told
+/// The path of what begins now, is no question of DNS, and goes to an address from a container of which the programs were told
 /// this, and its VPN; none where the programs stop it.
 ///
 /// # Errors
@@ -316,7 +317,7 @@ pub(super) fn path_of(
 ) -> Result<Option<(Path, types::Path)>, Error> {
     let facts = Facts::new(snapshot, view);
     let mut fact = facts.address(address, Vec::new(), 0)?;
-    facts.within(scope, &mut fact)?;
+    facts.within(scope, false, &mut fact)?;
     Ok((!is_stopped(fact.because, fact.rule.as_ref())).then_some((fact.path, fact.by)))
 }
 
@@ -572,11 +573,20 @@ impl<'a> Facts<'a> {
     }
 
     /// What becomes of an address where a scope has a say in it.
-    fn within(&self, scope: &ScopeEntry, fact: &mut AddressFact) -> Result<(), Error> {
+    fn within(
+        &self,
+        scope: &ScopeEntry,
+        is_process: bool,
+        fact: &mut AddressFact,
+    ) -> Result<(), Error> {
         let key = Address::from(fact.address);
         let verdict = fact.verdict;
-        let is_home = key.is_steerable() && self.view.is_home(key)?;
-        let judged = match scopes::judge(scope, &key, is_home, verdict) {
+        let is_home = self.view.is_home(key)?;
+        let judged = match is_process {
+            true => scopes::judge_process(scope, &key, is_home, verdict),
+            false => scopes::judge(scope, &key, is_home, verdict),
+        };
+        let judged = match judged {
             // What that is has a word of its own.
             Judged::Stays if fact.because == Because::NeverSteered => Judged::Free,
             judged => judged,
@@ -815,10 +825,10 @@ fn why(it: &Explanation) -> String {
         ),
         Because::Isolated => {
             let fact = it.addresses.first();
-            let is_link_local =
+            let is_of_link =
                 fact.is_some_and(|fact| !Address::from(fact.address).is_steerable());
-            match is_link_local {
-                true => format!("it is link-local, and {} lets nothing out there", scope(it)),
+            match is_of_link {
+                true => format!("it is for its own link alone, and {} lets nothing out there", scope(it)),
                 false => format!("no rule speaks of it, and {} lets nothing else out", scope(it)),
             }
         }

@@ -253,9 +253,8 @@ fn in_force(
     let now = assign(scopes, inventory, &all);
     let is_told = |bridge: IfIndex, address: Option<IpAddr>, of: Option<ScopeId>| {
         let key = ScopeKey {
-            bridge: bridge.0,
-            zero: 0,
             address: address.map(Address::from).unwrap_or_default(),
+            ..ScopeKey::of_bridge(bridge.0)
         };
         told.get(&key)
             .is_some_and(|entry| entry.default != ScopeEntry::UNKNOWN && scope_id(entry) == of)
@@ -333,6 +332,21 @@ pub(super) fn judge(
         (Verdict::NONE, ScopeEntry::BLOCK) => Judged::Nowhere,
         (Verdict::NONE, _) => Judged::Vpn,
         _ => Judged::Rule,
+    }
+}
+
+/// The same of what a process sends, as [`steer_common::process::leaves`] does it: what is for its own link would leave the host.
+pub(super) fn judge_process(
+    scope: &ScopeEntry,
+    remote: &Address,
+    is_home: bool,
+    verdict: Verdict,
+) -> Judged {
+    match scope.default {
+        ScopeEntry::FREE => Judged::Free,
+        _ if is_home || remote.is_loopback() => Judged::Stays,
+        _ if !remote.is_steerable() => Judged::Nowhere,
+        _ => judge(scope, remote, is_home, verdict),
     }
 }
 

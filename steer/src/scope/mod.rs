@@ -64,10 +64,7 @@ pub fn entry(
     bridge: IfIndex,
     address: IpAddr,
 ) -> ScopeEntry {
-    let bridge = ScopeKey {
-        bridge: bridge.0,
-        ..ScopeKey::default()
-    };
+    let bridge = ScopeKey::of_bridge(bridge.0);
     let found = match told(&bridge) {
         Some(each) if each.default == ScopeEntry::EACH => told(&ScopeKey {
             address: address.into(),

@@ -24,9 +24,8 @@ const BRIDGE: u32 = 1;
 fn key(address: Option<&str>) -> ScopeKey {
     let address = address.map(|it| it.parse::<IpAddr>().unwrap());
     ScopeKey {
-        bridge: BRIDGE,
-        zero: 0,
         address: address.map(Address::from).unwrap_or_default(),
+        ..ScopeKey::of_bridge(BRIDGE)
     }
 }
 

@@ -28,10 +28,7 @@ fn address(text: &str) -> Address {
 
 /// The container's scope, on the bridge that test runs are on.
 fn scoped(kernel: &mut Kernel, default: u32, path: Path) {
-    let key = ScopeKey {
-        bridge: 1,
-        ..ScopeKey::default()
-    };
+    let key = ScopeKey::of_bridge(1);
     let entry = ScopeEntry {
         default,
         dns: 1,

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod containers;
+mod internal;
 mod lab;
 mod leaks;
 mod mappings;

@@ -74,20 +74,28 @@ fn others(v6: bool) -> [SocketAddr; 2] {
     }
 }
 
-/// All of a process's goes by the VPN.
-fn goes_by_the_vpn(client: &mut Client, number: u16) -> Result<()> {
+/// Connections and datagrams of a process take a path.
+fn takes(client: &mut Client, number: u16, right: Path) -> Result<()> {
     for v6 in [false, true] {
         let server = server(number, v6);
         let (connection, path) = open(client, server)?;
-        ensure!(path == Path::Vpn, "TCP {server}: {path:?}");
+        ensure!(path == right, "TCP {server}: {path:?}");
         exchange(client, connection, 10_000)?;
         for connected in [true, false] {
             let path = datagram(client, server, connected)?;
-            ensure!(path == Path::Vpn, "UDP {server}, {connected}: {path:?}");
+            ensure!(path == right, "UDP {server}, {connected}: {path:?}");
         }
-        client
-            .ask(&Ask::Ping(server.ip()))
-            .with_context(|| format!("ping {server}"))?;
+    }
+    client.ask(&Ask::Close).map(drop)
+}
+
+/// All of a process's goes by the VPN.
+fn goes_by_the_vpn(client: &mut Client, number: u16) -> Result<()> {
+    takes(client, number, Path::Vpn)?;
+    for v6 in [false, true] {
+        let address = fresh(number, v6);
+        let pinged = client.ask(&Ask::Ping(address));
+        pinged.with_context(|| format!("ping {address}"))?;
     }
     let mapped = Ipv4Addr::new(10, 200, (number >> 8) as u8, number as u8).to_ipv6_mapped();
     let mapped = SocketAddr::new(mapped.into(), server(number, false).port());
@@ -155,17 +163,7 @@ fn nothing_works(client: &mut Client, number: u16) -> Result<()> {
 }
 
 fn goes_direct(client: &mut Client, number: u16) -> Result<()> {
-    for v6 in [false, true] {
-        let server = server(number, v6);
-        let (connection, path) = open(client, server)?;
-        ensure!(path == Path::Direct, "TCP {server}: {path:?}");
-        exchange(client, connection, 10_000)?;
-        for connected in [true, false] {
-            let path = datagram(client, server, connected)?;
-            ensure!(path == Path::Direct, "UDP {server}, {connected}: {path:?}");
-        }
-    }
-    client.ask(&Ask::Close).map(drop)
+    takes(client, number, Path::Direct)
 }
 
 /// Somebody at the provider comes to the scope's listener, and is answered.
@@ -217,6 +215,11 @@ fn is_told(lab: &Fixture, cgroup: &path::Path) -> Result<()> {
         let words = ["explain", "--from", "process", pid, &address];
         let told = lab.lab.ask_steer(&words)?.stdout()?;
         ensure!(told.contains(wanted), "{told}");
+    }
+    for of_link in ["224.0.0.251", "fe80::1"] {
+        let words = ["explain", "--from", "process", pid, of_link];
+        let told = lab.lab.ask_steer(&words)?.stdout()?;
+        ensure!(told.contains("for its own link alone"), "{told}");
     }
     Ok(())
 }

@@ -19,8 +19,11 @@ use steer_tests::{
 
 #[test]
 fn blocked_by_default() -> Result<()> {
-    let mut lab = Shared::steered()?;
+    let mut lab = Shared::unsteered()?;
+    lab.start()?;
     take_tunnel_down(&lab)?;
+    // What a container begins before that is noticed waits for the kernel's word.
+    lab.wait_said(" is down")?;
     let mut servers = Vec::new();
     for (who, client) in &mut lab.clients()? {
         for v6 in [false, true] {

@@ -81,15 +81,17 @@ impl Fleet<'_> {
     /// When a guest cannot be started, or the user wants no more.
     pub fn run(&self, kernels: &[Kernel], jobs: usize) -> Result<Vec<Outcome>> {
         let own = std::env::current_exe().context("this program's own path cannot be found")?;
-        let plan = self.folder.join(format!("plan-{}.json", process::id()));
-        for path in [&own, &plan]
+        let [whole, short] = ["plan", "short-plan"]
+            .map(|name| self.folder.join(format!("{name}-{}.json", process::id())));
+        for path in [&own, &whole]
             .into_iter()
             .chain(kernels.iter().map(|kernel| &kernel.image))
         {
             ensure_visible(path)?;
         }
-        self.plan.write(&plan)?;
-        let plan = Remove(plan);
+        self.plan.write(&whole)?;
+        self.plan.without_ends_only().write(&short)?;
+        let (whole, short) = (Remove(whole), Remove(short));
 
         let _watch = interrupt::Watch::begin();
         let width = kernels.iter().map(|it| it.version.len()).max().unwrap_or(0);
@@ -107,6 +109,8 @@ impl Fleet<'_> {
                     kernel,
                     row: screen.row(&kernel.version),
                 };
+                let is_end = place == 0 || place == kernels.len() - 1;
+                let plan = if is_end { &whole } else { &short };
                 outcomes.push((place, guest.run(&own, &plan.0)));
             }
             outcomes

@@ -35,6 +35,9 @@ pub struct Group {
     pub directory: PathBuf,
     /// After how many seconds it is killed.
     pub limit: u64,
+    /// Whether only the oldest and the newest kernel run it.
+    #[serde(skip)]
+    pub ends_only: bool,
 }
 
 /// Ways for a guest to go wrong on purpose, which try this harness.
@@ -94,6 +97,15 @@ pub enum Ending {
 }
 
 impl Plan {
+    /// What a kernel between the oldest and the newest runs of it.
+    pub fn without_ends_only(&self) -> Self {
+        let groups = self.groups.iter().filter(|group| !group.ends_only);
+        Self {
+            groups: groups.cloned().collect(),
+            fault: self.fault,
+        }
+    }
+
     /// Reads a plan.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use std::path::Path;
 use steer_common::{
     decide::{Match, Tables},
     packet::{Packet, Place, TCP},
-    scope,
+    process, scope,
     stats::{Action, Outcome},
     types::{FlowEntry, FlowKey, Origin, Path as FlowPath, Port},
 };
@@ -47,7 +47,7 @@ impl Tables for Told {
     }
     fn leave(&self, _: &FlowKey) {}
     fn release(&self, _: &FlowKey) {}
-    fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32) {}
+    fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32, _: u32) {}
     fn refuse(&self, _: &FlowKey, _: &Match, _: u32) {}
 }
 
@@ -99,6 +99,61 @@ fn a_scope_is_judged_as_the_programs_do() {
     );
 }
 
+#[test]
+fn a_process_is_judged_as_the_programs_do() {
+    let vpn = FlowPath::vpn(1);
+    for remote in [
+        "203.0.113.7",
+        "169.254.169.254",
+        "224.0.0.251",
+        "255.255.255.255",
+        "fe80::1",
+        "ff02::fb",
+    ] {
+        let remote = Address::from(remote.parse::<IpAddr>().unwrap());
+        for default in [ScopeEntry::VPN, ScopeEntry::BLOCK] {
+            for (verdict, is_home) in [
+                Verdict::NONE,
+                Verdict::by(vpn),
+                Verdict::DIRECT,
+                Verdict::BLOCK,
+            ]
+            .into_iter()
+            .flat_map(|it| [(it, false), (it, true)])
+            {
+                let entry = ScopeEntry {
+                    default,
+                    path: vpn,
+                    ..ScopeEntry::default()
+                };
+                let packet = Packet {
+                    place: Place::First,
+                    destination_port: Port::new(443),
+                    ..Packet::new(Address::v4([192, 0, 2, 2]), remote, TCP)
+                };
+                let told = Told { is_home, verdict };
+                let done = process::leaves(&told, &entry, 7, &packet, FlowPath::DIRECT).ok();
+                let judged = match judge_process(&entry, &remote, is_home, verdict) {
+                    Judged::Nowhere => None,
+                    Judged::Vpn => Some(vpn),
+                    Judged::Rule if verdict == Verdict::BLOCK => None,
+                    Judged::Rule if verdict.is_vpn() => Some(vpn),
+                    Judged::Rule | Judged::Stays => Some(FlowPath::DIRECT),
+                    other => panic!("{remote:?}: {other:?}"),
+                };
+                assert_eq!(judged, done, "{default} {verdict:?} {remote:?} {is_home}");
+            }
+        }
+    }
+    let entry = ScopeEntry {
+        default: ScopeEntry::VPN,
+        ..ScopeEntry::default()
+    };
+    let loopback = Address::v4([127, 0, 0, 1]);
+    let judged = judge_process(&entry, &loopback, false, Verdict::NONE);
+    assert_eq!(judged, Judged::Stays, "what it sends there leaves no host");
+}
+
 const UNDER: IfIndex = IfIndex(6);
 const WEB: IfIndex = IfIndex(5);
 
@@ -139,9 +194,8 @@ fn docker() -> Inventory {
 
 fn key(bridge: IfIndex, address: Option<&str>) -> ScopeKey {
     ScopeKey {
-        bridge: bridge.0,
-        zero: 0,
         address: address.map_or_else(Address::default, |it| it.parse::<IpAddr>().unwrap().into()),
+        ..ScopeKey::of_bridge(bridge.0)
     }
 }
 
