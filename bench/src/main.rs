@@ -1,6 +1,7 @@
 //! What steer costs: against nothing at all, and against what people use instead. `cargo xtask bench` starts it, as root.
 
 mod contender;
+mod growth;
 mod kernel;
 mod load;
 mod measure;
@@ -8,6 +9,7 @@ mod options;
 mod programs;
 mod report;
 mod stage;
+mod start;
 
 use std::{fs, process::ExitCode};
 
@@ -59,6 +61,14 @@ const GROUPS: &[Group] = &[
     Group {
         names: programs::NAMES,
         run: programs::run,
+    },
+    Group {
+        names: growth::NAMES,
+        run: growth::run,
+    },
+    Group {
+        names: start::NAMES,
+        run: start::run,
     },
 ];
 

@@ -51,6 +51,7 @@ fn measure(count: usize) -> Result<()> {
         Room {
             rules: count,
             nets: 0,
+            ..Room::default()
         },
     )?;
 

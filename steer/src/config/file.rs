@@ -32,6 +32,8 @@ pub struct ConfigFile {
     pub(super) mask: Option<Sourced<u32>>,
     pub(super) table: Option<Sourced<u32>>,
     pub(super) priority: Option<Sourced<u32>>,
+    pub(super) addresses: Option<Sourced<u32>>,
+    pub(super) flows: Option<Sourced<u32>>,
     pub(super) scopes: Vec<FileScope>,
     pub(super) path: Option<Arc<Path>>,
 }
@@ -224,6 +226,8 @@ impl ConfigFile {
             mask: raw.routing.mask.map(number),
             table: raw.routing.table.map(number),
             priority: raw.routing.priority.map(number),
+            addresses: raw.tables.addresses.map(number),
+            flows: raw.tables.flows.map(number),
             scopes: raw.scope.into_iter().map(scope).collect(),
             path: Some(path.clone()),
         })
@@ -248,6 +252,7 @@ struct Raw {
     dns: RawDns,
     sni: RawSni,
     routing: RawRouting,
+    tables: RawTables,
     scope: Vec<Spanned<RawScope>>,
 }
 
@@ -393,6 +398,13 @@ struct RawRouting {
     mask: Option<Spanned<u32>>,
     table: Option<Spanned<u32>>,
     priority: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawTables {
+    addresses: Option<Spanned<u32>>,
+    flows: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -70,6 +70,10 @@ impl Settings {
                 "table": self.routing.table.0,
                 "priority": self.routing.priority.0,
             },
+            "tables": {
+                "addresses": self.tables.addresses,
+                "flows": self.tables.flows,
+            },
         })
     }
 

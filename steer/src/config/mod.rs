@@ -9,6 +9,7 @@ mod rules;
 pub mod sample;
 mod scope;
 mod sni;
+mod tables;
 mod vpn;
 
 pub use crate::route::OnDown;
@@ -21,6 +22,7 @@ pub use scope::{At, Forward, OnStop, Protocol, Scope, Selector, Way};
 pub use sni::{Late, Sni};
 pub use vpn::VpnSettings;
 
+use crate::datapath::Tables;
 use crate::origin::{Origin, Sourced};
 use crate::route::{Numbers, VpnId};
 use crate::rules::{BuildError, RuleSet};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub scopes: Vec<Scope>,
     /// The numbers that routing uses.
     pub routing: Numbers,
+    /// How much the tables of the kernel programs have room for.
+    pub tables: Tables,
     /// How much is printed.
     pub output: Output,
     /// What the kernel programs log.

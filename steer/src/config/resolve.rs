@@ -4,7 +4,7 @@ use super::{
     BridgeChoice, CgroupChoice, ConfigError, ConfigFile, DockerChoice, Late, LogBpf, OnDown,
     Output, Settings, Sni, VpnChoice,
     rules::{self, Rules},
-    scope,
+    scope, tables,
     vpn::Vpns,
 };
 use crate::origin::{Origin, Sourced};
@@ -103,6 +103,7 @@ impl Settings {
         let Rules { set, lists, files } = rules::resolve(&file, &flags, &vpns, progress)?;
         let routing = routing(&file, &flags)?;
         let sni = Sni::resolve(&file, &flags)?;
+        let tables = tables::resolve(&file)?;
         let given = flags.clone();
         let docker = docker_choice(one(flags.docker, "--docker", file.docker, "auto"))?;
         let scopes = scope::resolve(file.scopes, &vpns, &docker)?;
@@ -125,6 +126,7 @@ impl Settings {
             sni,
             scopes,
             routing,
+            tables,
             output: flags.output,
             log_bpf: flags.log_bpf,
             bpffs: absolute(flags.bpffs, "--bpffs", Self::default_bpffs())?,

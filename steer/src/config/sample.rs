@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::OnDown;
+use crate::datapath::Tables;
 
 /// What a user decides of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub fn sample(choices: &Choices, found: &Found) -> String {
         OnDown::Block => "block",
         OnDown::Direct => "direct",
     };
+    let tables = Tables::default();
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write!(
@@ -78,6 +80,11 @@ pub fn sample(choices: &Choices, found: &Found) -> String {
          # Lists that others keep: {{ path = \"blocked.txt\" }}, beside this file.\n\
          lists = []\n\
          \n\
+         [tables]\n\
+         # How many addresses can be known at once, and how many flows, of each path; `steer status` says how many are.\n\
+         addresses = {addresses}\n\
+         flows = {flows}\n\
+         \n\
          # A scope takes one path as a whole: all that the containers on this network of Docker's send, questions included,\n\
          # leaves by the VPN or not at all.\n\
          # [[scope]]\n\
@@ -92,6 +99,8 @@ pub fn sample(choices: &Choices, found: &Found) -> String {
         cgroups = now(&found.cgroups),
         bridges = now(&found.bridges),
         names = names.join(", "),
+        addresses = tables.addresses,
+        flows = tables.flows,
     );
     text
 }

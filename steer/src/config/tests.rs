@@ -45,6 +45,9 @@ mark = 0x100
 mask = 0xff00
 table = 100
 priority = 200
+[tables]
+addresses = 250_000
+flows = 1_024
 "#;
 
 #[test]
@@ -66,6 +69,7 @@ fn nothing_said_is_the_defaults() {
     );
     assert_eq!(settings.docker, Sourced::default_value(DockerChoice::Auto));
     assert_eq!(settings.routing, Numbers::default());
+    assert_eq!(settings.tables, Tables::default());
     assert!(settings.resolve);
     assert_eq!(
         settings.sni,
@@ -120,6 +124,13 @@ fn the_file_arrives_with_its_lines() {
             table: TableId(100),
             priority: Priority(200),
             vpns: 1,
+        }
+    );
+    assert_eq!(
+        settings.tables,
+        Tables {
+            addresses: 250_000,
+            flows: 1_024
         }
     );
     assert!(!settings.resolve);
@@ -387,6 +398,18 @@ fn every_bad_line_is_named_with_what_was_expected() {
         (
             "[routing]\nmask = 0",
             "steer.toml:2: the mark 0x1000 with mask 0x0 cannot be used: it must not be zero and all its bits must be within the mask; set [routing] mark and mask, for example 0x1000 and 0x3000",
+        ),
+        (
+            "[tables]\naddresses = 1023",
+            "steer.toml:2: tables.addresses must be from 1024 to 4194304; this is 1023",
+        ),
+        (
+            "[tables]\naddresses = 4194304\nflows = 4194305",
+            "steer.toml:3: tables.flows must be from 1024 to 4194304; this is 4194305",
+        ),
+        (
+            "[tables]\nflows = \"many\"",
+            "steer.toml:2: tables.flows must be a whole number from 1024 to 4194304, such as 65536; this is the string \"many\"",
         ),
         (
             "[routing]\ntable = 254",

@@ -11,7 +11,7 @@ use aya::{
 };
 use steer_common::types::Config;
 
-use super::{Datapath, error::Error, maps::kept, pins::Left, scopes::Scopes};
+use super::{Datapath, carry::SIZED, error::Error, maps::kept, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// What there is of a killed run.
@@ -19,8 +19,8 @@ use crate::host::NetnsCookie;
 pub enum Legacy {
     /// Nothing is pinned.
     None,
-    /// Its maps are as this binary makes them, and were used with this configuration.
-    Fit(Left, Box<Config>),
+    /// Its maps are as this binary makes them, but for the room of some, and were used with this configuration.
+    Fit(Left, Box<Config>, Vec<&'static str>),
     /// They are not.
     Unfit(Left, Unfit),
 }
@@ -30,7 +30,7 @@ pub enum Legacy {
 pub enum Unfit {
     /// They belong to a binary that means other things by them, or were not pinned to the end.
     Layout,
-    /// A map has keys, values or room that this binary's has not.
+    /// A map has keys, values or a fixed room that this binary's has not.
     Map(&'static str),
     /// Sockets and interfaces go by other numbers there.
     Netns,
@@ -53,11 +53,17 @@ pub struct Inherited {
     pub addresses: usize,
     /// Flows on the VPN.
     pub flows: usize,
+    /// What found no room: addresses, names and flows.
+    pub lost: usize,
 }
 
 impl fmt::Display for Inherited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { addresses, flows } = self;
+        let Self {
+            addresses,
+            flows,
+            lost,
+        } = self;
         write!(
             f,
             "adopted what a killed run left: {addresses} {}, {flows} {}",
@@ -67,7 +73,14 @@ impl fmt::Display for Inherited {
                 "addresses"
             },
             if *flows == 1 { "flow" } else { "flows" },
-        )
+        )?;
+        match lost {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                "; {lost} more of its addresses, names and flows find no room: make [tables] larger"
+            ),
+        }
     }
 }
 
@@ -75,10 +88,12 @@ impl Legacy {
     /// Compares what was left with what this object makes for itself, in the network namespace with that cookie.
     pub(super) fn of(left: Left, own: &Ebpf, netns: Option<NetnsCookie>) -> Self {
         match configuration(&left, own) {
-            Ok(config) if config.netns != 0 && netns.is_some_and(|own| own.0 != config.netns) => {
+            Ok((config, _))
+                if config.netns != 0 && netns.is_some_and(|own| own.0 != config.netns) =>
+            {
                 Self::Unfit(left, Unfit::Netns)
             }
-            Ok(config) => Self::Fit(left, Box::new(config)),
+            Ok((config, outgrown)) => Self::Fit(left, Box::new(config), outgrown),
             Err(unfit) => Self::Unfit(left, unfit),
         }
     }
@@ -86,22 +101,30 @@ impl Legacy {
     /// What to go on with.
     pub(super) fn left(&self) -> Option<&Left> {
         match self {
-            Self::Fit(left, _) => Some(left),
+            Self::Fit(left, ..) => Some(left),
             Self::None | Self::Unfit(..) => None,
+        }
+    }
+
+    /// The maps that have other room, so that what is in them is carried over.
+    pub(super) fn outgrown(&self) -> &[&'static str] {
+        match self {
+            Self::Fit(_, _, outgrown) => outgrown,
+            Self::None | Self::Unfit(..) => &[],
         }
     }
 
     /// The configuration that the maps to go on with were used with.
     pub fn config(&self) -> Option<Config> {
         match self {
-            Self::Fit(_, config) => Some(**config),
+            Self::Fit(_, config, _) => Some(**config),
             Self::None | Self::Unfit(..) => None,
         }
     }
 
     /// In which scopes bridges and containers were; none where nobody was, or that cannot be read any more.
     pub fn scopes(&self) -> Scopes {
-        let Self::Fit(left, config) = self else {
+        let Self::Fit(left, config, _) = self else {
             return Scopes::new();
         };
         let map = MapData::from_pin(left.pins().map("SCOPES"));
@@ -121,34 +144,43 @@ impl Datapath {
         Ok(Inherited {
             addresses: self.addresses()?.keys().flatten().count(),
             flows: self.flows()?.keys().flatten().count(),
+            lost: self.lost,
         })
     }
 }
 
-/// The configuration that was left, if it and the tables are such as this object has.
-fn configuration(left: &Left, own: &Ebpf) -> Result<Config, Unfit> {
+/// The configuration that was left, if it and the tables are such as this object has, and those of them that have other room.
+fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, Vec<&'static str>), Unfit> {
     if !left.has_layout() {
         return Err(Unfit::Layout);
     }
+    let mut outgrown = Vec::new();
     for name in kept().chain(["CONFIG"]) {
-        let theirs = left.map(name).map(|map| shape(&map));
         let ours = own.map(name).and_then(data).and_then(|map| map.info().ok());
-        if theirs.is_none() || theirs != ours.map(|map| shape(&map)) {
+        let (Some(theirs), Some(ours)) = (left.map(name), ours) else {
+            return Err(Unfit::Map(name));
+        };
+        if shape(&theirs) != shape(&ours) {
             return Err(Unfit::Map(name));
         }
+        match theirs.max_entries() == ours.max_entries() {
+            true => {}
+            false if SIZED.contains(&name) => outgrown.push(name),
+            false => return Err(Unfit::Map(name)),
+        }
     }
-    MapData::from_pin(left.pins().map("CONFIG"))
+    let config = MapData::from_pin(left.pins().map("CONFIG"))
         .and_then(|map| Array::<_, Config>::try_from(Map::Array(map))?.get(&0, 0))
-        .map_err(|_| Unfit::Map("CONFIG"))
+        .map_err(|_| Unfit::Map("CONFIG"))?;
+    Ok((config, outgrown))
 }
 
-/// What two maps must have in common for one to stand for the other.
-fn shape(map: &MapInfo) -> (Option<u32>, u32, u32, u32, u32) {
+/// What two maps must have in common, besides their room, for one to stand for the other.
+fn shape(map: &MapInfo) -> (Option<u32>, u32, u32, u32) {
     (
         map.map_type().ok().map(|kind| kind as u32),
         map.key_size(),
         map.value_size(),
-        map.max_entries(),
         map.map_flags(),
     )
 }

@@ -3,6 +3,7 @@
 mod adopt;
 mod attach;
 mod bpf;
+mod carry;
 mod clsact;
 mod error;
 mod learn;
@@ -40,6 +41,7 @@ pub use self::{
 };
 use self::{
     attach::Attached,
+    carry::Outgrown,
     error::hint,
     maps::{MAPS, PinnedMap},
     pins::Hold,
@@ -58,13 +60,33 @@ pub fn programs() -> impl Iterator<Item = &'static str> {
         .chain(attach::CGROUP)
 }
 
-/// How many rules of each kind there is room for.
+/// How much there is room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Suffixes of names.
     pub rules: usize,
     /// Networks of addresses.
     pub nets: usize,
+    /// What the programs remember.
+    pub tables: Tables,
+}
+
+/// How much of what the programs remember there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Addresses that have a verdict, and as many names that they have it by.
+    pub addresses: u32,
+    /// Flows that keep a path, and as many that are known to go direct.
+    pub flows: u32,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            addresses: 65_536,
+            flows: 65_536,
+        }
+    }
 }
 
 /// A network of addresses with its rule, as the kernel's map has it.
@@ -106,6 +128,10 @@ pub struct Datapath {
     /// How often that changed ([`Config::home`]).
     homes: u32,
     config: Config,
+    /// Tables of a killed run that go on until this is attached everywhere.
+    outgrown: Outgrown,
+    /// How much of them found no room.
+    lost: usize,
 }
 
 impl Datapath {
@@ -115,7 +141,7 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses a program or a map.
     pub fn load(level: Option<aya_log::Level>, room: Room) -> Result<Self, Error> {
-        Self::with_programs(open(level, room, None)?)
+        Self::with_programs(open(level, room, None, &[])?)
     }
 
     /// Loads the programs as [`Self::load`] does, but on the maps that a killed run left in `pins` if they fit. What was
@@ -130,13 +156,13 @@ impl Datapath {
         room: Room,
     ) -> Result<(Self, Legacy), Error> {
         // Maps of one's own are made first, to compare with, so that nothing but the object says what they are like.
-        let own = open(level, room, None)?;
+        let own = open(level, room, None, &[])?;
         let legacy = match pins.left()? {
             Some(left) => Legacy::of(left, &own, netns),
             None => Legacy::None,
         };
         let ebpf = match legacy.left() {
-            Some(left) => open(level, room, Some(left))?,
+            Some(left) => open(level, room, Some(left), legacy.outgrown())?,
             None => own,
         };
         Ok((Self::with_programs(ebpf)?, legacy))
@@ -159,6 +185,8 @@ impl Datapath {
             home: BTreeSet::new(),
             homes: 1,
             config: Config::default(),
+            outgrown: Outgrown::default(),
+            lost: 0,
         })
     }
 
@@ -195,15 +223,17 @@ impl Datapath {
                 left.remove()?;
                 self.pin(pins).map(|()| Some(why))
             }
-            Legacy::Fit(left, _) => {
+            Legacy::Fit(left, _, outgrown) => {
+                self.outgrown = Outgrown::open(pins, &outgrown)?;
+                self.lost = self.outgrown.carry(&self.ebpf)?;
                 self.pins = Some((pins.clone(), left.into_hold()));
-                self.pin_maps(pins, |map| !map.kept)?;
+                self.pin_maps(pins, |map| !map.kept || outgrown.contains(&map.name))?;
                 self.pin_programs(pins).map(|()| None)
             }
         }
     }
 
-    /// Detaches from what a killed run was attached to and this one is not.
+    /// Detaches from what a killed run was attached to and this one is not, and lets go of its tables.
     ///
     /// # Errors
     /// When something stays.
@@ -215,6 +245,8 @@ impl Datapath {
         }
         let filters = clsact::sweep(|index| self.attached.has_filters(index))?;
         filters.iter().for_each(|done| tracing::debug!("{done}"));
+        self.lost = self.outgrown.carry(&self.ebpf)?;
+        self.outgrown = Outgrown::default();
         Ok(())
     }
 
@@ -406,13 +438,18 @@ impl Drop for Datapath {
     }
 }
 
-/// Makes the maps, or takes those that are to be kept from what was left.
-fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Result<Ebpf, Error> {
+/// Makes the maps, or takes those that are to be kept from what was left, but for the outgrown.
+fn open(
+    level: Option<aya_log::Level>,
+    room: Room,
+    left: Option<&Left>,
+    outgrown: &[&str],
+) -> Result<Ebpf, Error> {
     let level = level.map_or(0, |level| level as u8);
     let mut loader = loader(room)?;
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     if let Some(left) = left {
-        for name in maps::kept() {
+        for name in maps::kept().filter(|name| !outgrown.contains(name)) {
             loader.map_pin_path(name, left.pins().map(name));
         }
     }
@@ -437,7 +474,11 @@ fn loader<'a>(room: Room) -> Result<EbpfLoader<'a>, Error> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("RULES", entries(room.rules)?)
-        .map_max_entries("NETS", entries(room.nets)?);
+        .map_max_entries("NETS", entries(room.nets)?)
+        .map_max_entries("ADDRS", room.tables.addresses)
+        .map_max_entries("NAMES", room.tables.addresses)
+        .map_max_entries("FLOWS", room.tables.flows)
+        .map_max_entries("DIRECT", room.tables.flows);
     Ok(loader)
 }
 

@@ -27,6 +27,7 @@ impl NewRules {
         let room = Room {
             rules: rules.len(),
             nets: nets.len(),
+            ..Room::default()
         };
         let mut object = open_rules(room)?;
         let mut take = |name| object.take_map(name).ok_or(Error::Missing { name });

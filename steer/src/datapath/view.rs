@@ -15,6 +15,7 @@ use steer_common::{
 };
 
 use super::{
+    Tables,
     error::Error,
     in_map,
     pins::{Pins, file},
@@ -115,6 +116,21 @@ impl View {
     /// When the map cannot be read.
     pub fn names(&self) -> Result<Table<NameKey, NameEntry>, Error> {
         self.table("NAMES")
+    }
+
+    /// How much room the tables have.
+    ///
+    /// # Errors
+    /// When a map does not tell.
+    pub fn tables(&self) -> Result<Tables, Error> {
+        let room = |name| {
+            let info = pinned(&self.pins, name)?.info();
+            Ok(info.map_err(in_map(name))?.max_entries())
+        };
+        Ok(Tables {
+            addresses: room("ADDRS")?,
+            flows: room("FLOWS")?,
+        })
     }
 
     /// The flows that keep a path: those on the VPN, and of scopes those on the direct path too.

@@ -204,7 +204,7 @@ impl Engine {
         Stage::Load.begin()?;
         let pins = Pins::new(&settings.bpffs);
         let level = settings.log_bpf.level();
-        let room = Rulebook::room(&settings.rules);
+        let room = Rulebook::room(&settings.rules, settings.tables);
         let (mut datapath, legacy) = Datapath::load_over(&pins, host.netns, level, room)?;
         let inherited = legacy.config();
         if let Some(before) = &inherited {

@@ -261,6 +261,7 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("attach.docker", old.docker.value != new.docker.value),
         ("dns.vpn", old.dns_vpn != new.dns_vpn),
         ("[sni]", old.sni != new.sni),
+        ("[tables]", old.tables != new.tables),
         ("[[scope]]", !same_scopes(&old.scopes, &new.scopes)),
         ("[routing]", old.routing != new.routing),
     ];

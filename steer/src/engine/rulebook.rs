@@ -10,7 +10,7 @@ use steer_common::{
 
 use super::Error;
 use crate::{
-    datapath::{Net, Room},
+    datapath::{Net, Room, Tables},
     rules::{Judgement, Keyed, RuleSet, Subject, rule_hash},
 };
 
@@ -104,8 +104,9 @@ impl Rulebook {
     }
 
     /// Room for the rules, however many [`Self::nets`] adds.
-    pub(super) fn room(rules: &RuleSet) -> Room {
+    pub(super) fn room(rules: &RuleSet, tables: Tables) -> Room {
         Room {
+            tables,
             rules: rules.len(),
             nets: rules.nets().len() + 1,
         }

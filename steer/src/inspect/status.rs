@@ -16,9 +16,6 @@ use super::{
 };
 use crate::{datapath::View, engine::monotonic};
 
-/// Entries that the tables of addresses and of flows have room for.
-const ROOM: usize = 65_536;
-
 /// How steer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -163,7 +160,7 @@ pub fn status(snapshot: &Snapshot, view: &View) -> Result<Status, Error> {
                 .iter()
                 .filter(|(_, it)| it.path.is_vpn())
                 .count(),
-            room: ROOM,
+            room: view.tables()?.flows as usize,
         },
         steered: snapshot.run.as_ref().map(|run| run.steered),
         dropped: dropped(&counted),
@@ -194,7 +191,7 @@ pub(super) fn dropped(counted: &Stats) -> BTreeMap<String, u64> {
 fn addresses(view: &View) -> Result<Addresses, Error> {
     let now = monotonic();
     let mut count = Addresses {
-        room: ROOM,
+        room: view.tables()?.addresses as usize,
         ..Addresses::default()
     };
     for (_, entry) in view.addresses()?.iter() {

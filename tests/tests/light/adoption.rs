@@ -32,8 +32,12 @@ fn connect_all_along(client: &mut Client, number: u16, stop: &AtomicBool) -> Res
 
 #[test]
 fn the_next_run_goes_on_with_what_was_learned_and_begun() -> Result<()> {
+    /// Other room than the killed run's, which what is there is carried over to.
+    const TABLES: &str = "[tables]\naddresses = 100_000\nflows = 2_048\n";
     let mut lab = Shared::unsteered()?;
-    for attachment in choice(&ATTACHMENTS, &ATTACHMENTS[..1]) {
+    let runs = ["", TABLES].map(|tables| ATTACHMENTS.map(|attachment| (attachment, tables)));
+    let runs = runs.concat();
+    for &(attachment, tables) in choice(&runs, &runs[ATTACHMENTS.len()..=ATTACHMENTS.len()]) {
         let before = HostSnapshot::take(&lab.lab)?;
         let steer = lab.steer_attached(&lab.config(), attachment)?;
         let (number, seen) = (lab.numbers(1)?, lab.contacts().len());
@@ -58,7 +62,8 @@ fn the_next_run_goes_on_with_what_was_learned_and_begun() -> Result<()> {
                 .iter_mut()
                 .map(|(_, client)| scope.spawn(|| connect_all_along(client, number, &stop)))
                 .collect();
-            let steer = lab.steer_attached(&lab.config(), attachment);
+            let config = lab.config() + tables;
+            let steer = lab.steer_attached(&config, attachment);
             stop.store(true, Ordering::Relaxed);
             for busy in busy {
                 let connections = busy.join().expect("a client's thread")?;
@@ -71,6 +76,13 @@ fn the_next_run_goes_on_with_what_was_learned_and_begun() -> Result<()> {
             said.contains("adopted what a killed run left: 2 addresses, "),
             "{attachment}: {said}"
         );
+        assert!(!said.contains("find no room"), "{attachment}: {said}");
+        if !tables.is_empty() {
+            let status = lab.lab.ask_steer(&["status", "--json"])?.stdout()?;
+            let status: serde_json::Value = serde_json::from_str(&status)?;
+            let room = [&status["addresses"]["room"], &status["held"]["room"]];
+            assert_eq!(room, [100_000, 2_048], "{attachment}: {status:#}");
+        }
         for (connections, (who, client)) in held.chunks(2).zip(&mut clients) {
             for (&connection, v6) in connections.iter().zip([false, true]) {
                 exchange(client, connection, 100_000)
