@@ -249,7 +249,7 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "colour = 1",
-            "steer.toml:1: unknown key \"colour\"; keys stand in the sections [vpn], [attach], [rules], [dns], [sni], [routing], [[scope]]",
+            "steer.toml:1: unknown key \"colour\"; keys stand in the sections [vpn], [attach], [rules], [dns], [sni], [routing], [tables], [[scope]]",
         ),
         (
             "[atach]\n",
@@ -257,7 +257,7 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "[colours]\n",
-            "steer.toml:1: unknown section [colours]; the sections are [vpn], [attach], [rules], [dns], [sni], [routing], [[scope]]",
+            "steer.toml:1: unknown section [colours]; the sections are [vpn], [attach], [rules], [dns], [sni], [routing], [tables], [[scope]]",
         ),
         (
             "vpn = \"wg0\"",
