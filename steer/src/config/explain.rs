@@ -28,7 +28,7 @@ pub(super) struct Key {
 
 const NUMBER: &str = "a whole number from 0 to 4294967295, such as 7350 or 0x1000";
 
-const ENTRIES: &str = "a whole number from 1024 to 4194304, such as 65536";
+const ENTRIES: &str = "a whole number from 1024 to 1048576, such as 65536";
 
 const RULES: &str = "a list of rules such as [\"example.com\", \".example.com\", \"203.0.113.0/24\", \"keyword:example\"]";
 const PORTS: &str = "a list of ports from 1 to 65535, such as [443, 8443]";

@@ -6,8 +6,8 @@ use crate::origin::Sourced;
 
 /// The least room: with less, a browser fills it.
 const LEAST: u32 = 1_024;
-/// The most, which already takes a gibibyte of the kernel's memory.
-const MOST: u32 = 4_194_304;
+/// The most: it is gone through every ten seconds.
+const MOST: u32 = 1_048_576;
 
 /// What the file says, or the usual room.
 ///

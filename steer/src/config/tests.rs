@@ -401,15 +401,15 @@ fn every_bad_line_is_named_with_what_was_expected() {
         ),
         (
             "[tables]\naddresses = 1023",
-            "steer.toml:2: tables.addresses must be from 1024 to 4194304; this is 1023",
+            "steer.toml:2: tables.addresses must be from 1024 to 1048576; this is 1023",
         ),
         (
-            "[tables]\naddresses = 4194304\nflows = 4194305",
-            "steer.toml:3: tables.flows must be from 1024 to 4194304; this is 4194305",
+            "[tables]\naddresses = 1048576\nflows = 1048577",
+            "steer.toml:3: tables.flows must be from 1024 to 1048576; this is 1048577",
         ),
         (
             "[tables]\nflows = \"many\"",
-            "steer.toml:2: tables.flows must be a whole number from 1024 to 4194304, such as 65536; this is the string \"many\"",
+            "steer.toml:2: tables.flows must be a whole number from 1024 to 1048576, such as 65536; this is the string \"many\"",
         ),
         (
             "[routing]\ntable = 254",

@@ -11,7 +11,7 @@ use aya::{
 };
 use steer_common::types::Config;
 
-use super::{Datapath, carry::SIZED, error::Error, maps::kept, pins::Left, scopes::Scopes};
+use super::{Datapath, SIZED, error::Error, maps::kept, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// What there is of a killed run.
@@ -19,8 +19,9 @@ use crate::host::NetnsCookie;
 pub enum Legacy {
     /// Nothing is pinned.
     None,
-    /// Its maps are as this binary makes them, but for the room of some, and were used with this configuration.
-    Fit(Left, Box<Config>, Vec<&'static str>),
+    /// Its maps are as this binary makes them, and were used with this configuration; whether tables among them have other room
+    /// than is asked for now.
+    Fit(Left, Box<Config>, bool),
     /// They are not.
     Unfit(Left, Unfit),
 }
@@ -53,8 +54,8 @@ pub struct Inherited {
     pub addresses: usize,
     /// Flows on the VPN.
     pub flows: usize,
-    /// What found no room: addresses, names and flows.
-    pub lost: usize,
+    /// Whether the tables were made with other room than is asked for now.
+    pub other_room: bool,
 }
 
 impl fmt::Display for Inherited {
@@ -62,7 +63,7 @@ impl fmt::Display for Inherited {
         let Self {
             addresses,
             flows,
-            lost,
+            other_room,
         } = self;
         write!(
             f,
@@ -74,13 +75,13 @@ impl fmt::Display for Inherited {
             },
             if *flows == 1 { "flow" } else { "flows" },
         )?;
-        match lost {
-            0 => Ok(()),
-            _ => write!(
+        if *other_room {
+            write!(
                 f,
-                "; {lost} more of its addresses, names and flows find no room: make [tables] larger"
-            ),
+                "; its tables keep the room that they have: stop steer, or steer cleanup, then start it for that of [tables]"
+            )?;
         }
+        Ok(())
     }
 }
 
@@ -93,7 +94,7 @@ impl Legacy {
             {
                 Self::Unfit(left, Unfit::Netns)
             }
-            Ok((config, outgrown)) => Self::Fit(left, Box::new(config), outgrown),
+            Ok((config, other_room)) => Self::Fit(left, Box::new(config), other_room),
             Err(unfit) => Self::Unfit(left, unfit),
         }
     }
@@ -103,14 +104,6 @@ impl Legacy {
         match self {
             Self::Fit(left, ..) => Some(left),
             Self::None | Self::Unfit(..) => None,
-        }
-    }
-
-    /// The maps that have other room, so that what is in them is carried over.
-    pub(super) fn outgrown(&self) -> &[&'static str] {
-        match self {
-            Self::Fit(_, _, outgrown) => outgrown,
-            Self::None | Self::Unfit(..) => &[],
         }
     }
 
@@ -144,17 +137,17 @@ impl Datapath {
         Ok(Inherited {
             addresses: self.addresses()?.keys().flatten().count(),
             flows: self.flows()?.keys().flatten().count(),
-            lost: self.lost,
+            other_room: self.other_room,
         })
     }
 }
 
-/// The configuration that was left, if it and the tables are such as this object has, and those of them that have other room.
-fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, Vec<&'static str>), Unfit> {
+/// The configuration that was left, if it and the tables are such as this object has, and whether any of them has other room.
+fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, bool), Unfit> {
     if !left.has_layout() {
         return Err(Unfit::Layout);
     }
-    let mut outgrown = Vec::new();
+    let mut other_room = false;
     for name in kept().chain(["CONFIG"]) {
         let ours = own.map(name).and_then(data).and_then(|map| map.info().ok());
         let (Some(theirs), Some(ours)) = (left.map(name), ours) else {
@@ -163,16 +156,17 @@ fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, Vec<&'static str>),
         if shape(&theirs) != shape(&ours) {
             return Err(Unfit::Map(name));
         }
-        match theirs.max_entries() == ours.max_entries() {
-            true => {}
-            false if SIZED.contains(&name) => outgrown.push(name),
-            false => return Err(Unfit::Map(name)),
+        if theirs.max_entries() != ours.max_entries() {
+            if !SIZED.contains(&name) {
+                return Err(Unfit::Map(name));
+            }
+            other_room = true;
         }
     }
     let config = MapData::from_pin(left.pins().map("CONFIG"))
         .and_then(|map| Array::<_, Config>::try_from(Map::Array(map))?.get(&0, 0))
         .map_err(|_| Unfit::Map("CONFIG"))?;
-    Ok((config, outgrown))
+    Ok((config, other_room))
 }
 
 /// What two maps must have in common, besides their room, for one to stand for the other.

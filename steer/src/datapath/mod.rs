@@ -3,7 +3,6 @@
 mod adopt;
 mod attach;
 mod bpf;
-mod carry;
 mod clsact;
 mod error;
 mod learn;
@@ -17,7 +16,7 @@ mod scopes;
 mod usage;
 mod view;
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, os::fd::AsFd as _, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -41,7 +40,6 @@ pub use self::{
 };
 use self::{
     attach::Attached,
-    carry::Outgrown,
     error::hint,
     maps::{MAPS, PinnedMap},
     pins::Hold,
@@ -128,10 +126,8 @@ pub struct Datapath {
     /// How often that changed ([`Config::home`]).
     homes: u32,
     config: Config,
-    /// Tables of a killed run that go on until this is attached everywhere.
-    outgrown: Outgrown,
-    /// How much of them found no room.
-    lost: usize,
+    /// Whether tables go on that were made with other room than is asked for now.
+    other_room: bool,
 }
 
 impl Datapath {
@@ -141,7 +137,7 @@ impl Datapath {
     /// # Errors
     /// When the kernel refuses a program or a map.
     pub fn load(level: Option<aya_log::Level>, room: Room) -> Result<Self, Error> {
-        Self::with_programs(open(level, room, None, &[])?)
+        Self::with_programs(open(level, room, None)?)
     }
 
     /// Loads the programs as [`Self::load`] does, but on the maps that a killed run left in `pins` if they fit. What was
@@ -156,13 +152,16 @@ impl Datapath {
         room: Room,
     ) -> Result<(Self, Legacy), Error> {
         // Maps of one's own are made first, to compare with, so that nothing but the object says what they are like.
-        let own = open(level, room, None, &[])?;
+        let own = open(level, room, None)?;
         let legacy = match pins.left()? {
             Some(left) => Legacy::of(left, &own, netns),
             None => Legacy::None,
         };
         let ebpf = match legacy.left() {
-            Some(left) => open(level, room, Some(left), legacy.outgrown())?,
+            Some(left) => {
+                drop(own);
+                open(level, room, Some(left))?
+            }
             None => own,
         };
         Ok((Self::with_programs(ebpf)?, legacy))
@@ -185,8 +184,7 @@ impl Datapath {
             home: BTreeSet::new(),
             homes: 1,
             config: Config::default(),
-            outgrown: Outgrown::default(),
-            lost: 0,
+            other_room: false,
         })
     }
 
@@ -223,17 +221,16 @@ impl Datapath {
                 left.remove()?;
                 self.pin(pins).map(|()| Some(why))
             }
-            Legacy::Fit(left, _, outgrown) => {
-                self.outgrown = Outgrown::open(pins, &outgrown)?;
-                self.lost = self.outgrown.carry(&self.ebpf)?;
+            Legacy::Fit(left, _, other_room) => {
+                self.other_room = other_room;
                 self.pins = Some((pins.clone(), left.into_hold()));
-                self.pin_maps(pins, |map| !map.kept || outgrown.contains(&map.name))?;
+                self.pin_maps(pins, |map| !map.kept)?;
                 self.pin_programs(pins).map(|()| None)
             }
         }
     }
 
-    /// Detaches from what a killed run was attached to and this one is not, and lets go of its tables.
+    /// Detaches from what a killed run was attached to and this one is not.
     ///
     /// # Errors
     /// When something stays.
@@ -245,8 +242,6 @@ impl Datapath {
         }
         let filters = clsact::sweep(|index| self.attached.has_filters(index))?;
         filters.iter().for_each(|done| tracing::debug!("{done}"));
-        self.lost = self.outgrown.carry(&self.ebpf)?;
-        self.outgrown = Outgrown::default();
         Ok(())
     }
 
@@ -395,6 +390,38 @@ impl Datapath {
         self.hash_mut("FLOWS")
     }
 
+    /// All that stands in [`Self::addresses`], read at once: one by one it takes two calls an entry.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn all_addresses(&self) -> Result<Vec<(Address, AddrEntry)>, Error> {
+        self.all("ADDRS")
+    }
+
+    /// All that stands in [`Self::names`], likewise.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn all_names(&self) -> Result<Vec<(NameKey, NameEntry)>, Error> {
+        self.all("NAMES")
+    }
+
+    /// All that stands in [`Self::flows`], likewise.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn all_flows(&self) -> Result<Vec<(FlowKey, FlowEntry)>, Error> {
+        self.all("FLOWS")
+    }
+
+    fn all<K: aya::Pod, V: aya::Pod>(&self, name: &'static str) -> Result<Vec<(K, V)>, Error> {
+        let map = self.ebpf.map(name).and_then(adopt::data);
+        let map = map.ok_or(Error::Missing { name })?;
+        let room = map.info().map_err(in_map(name))?.max_entries() as usize;
+        bpf::lookup_batch(map.fd().as_fd(), room)
+            .map_err(|source| in_map(name)(MapError::IoError(source)))
+    }
+
     /// One of the programs, for those who run it by hand.
     pub fn program(&self, name: &str) -> Option<&Program> {
         self.ebpf.program(name)
@@ -438,18 +465,13 @@ impl Drop for Datapath {
     }
 }
 
-/// Makes the maps, or takes those that are to be kept from what was left, but for the outgrown.
-fn open(
-    level: Option<aya_log::Level>,
-    room: Room,
-    left: Option<&Left>,
-    outgrown: &[&str],
-) -> Result<Ebpf, Error> {
+/// Makes the maps, or takes those that are to be kept from what was left.
+fn open(level: Option<aya_log::Level>, room: Room, left: Option<&Left>) -> Result<Ebpf, Error> {
     let level = level.map_or(0, |level| level as u8);
     let mut loader = loader(room)?;
     loader.override_global("AYA_LOG_LEVEL", &level, false);
     if let Some(left) = left {
-        for name in maps::kept().filter(|name| !outgrown.contains(name)) {
+        for name in maps::kept() {
             loader.map_pin_path(name, left.pins().map(name));
         }
     }
@@ -481,6 +503,9 @@ fn loader<'a>(room: Room) -> Result<EbpfLoader<'a>, Error> {
         .map_max_entries("DIRECT", room.tables.flows);
     Ok(loader)
 }
+
+/// The tables whose room the user chooses.
+const SIZED: [&str; 4] = ["ADDRS", "NAMES", "FLOWS", "DIRECT"];
 
 fn load_object(mut loader: EbpfLoader<'_>) -> Result<Ebpf, Error> {
     loader

@@ -7,7 +7,7 @@ use std::{
 
 use steer_common::{
     packet::TCP,
-    types::{FlowKey, Port, Verdict},
+    types::{FlowEntry, FlowKey, Port, Verdict},
 };
 
 use super::{Engine, Error, pieces::owner, upkeep::monotonic};
@@ -89,6 +89,19 @@ impl Engine {
             return Ok(());
         }
         let (remote, remote_port) = it.remote;
+        let key = FlowKey {
+            origin: it.origin,
+            local: address.into(),
+            remote: remote.into(),
+            local_port: Port::new(port),
+            remote_port: Port::new(remote_port),
+            protocol: it.protocol,
+        };
+        // It may have begun long ago, while the VPN was up: such a flow keeps its path.
+        let begins = |entry: FlowEntry| entry.state == FlowEntry::BEGUN;
+        if !self.datapath.flows()?.get(&key, 0).is_ok_and(begins) {
+            return Ok(());
+        }
         self.refuse(
             it.protocol,
             (address, port).into(),
@@ -97,14 +110,7 @@ impl Engine {
         );
         if it.protocol == TCP {
             // Its client may try again and again, and each try is a flow.
-            self.datapath.forget_flow(&FlowKey {
-                origin: it.origin,
-                local: address.into(),
-                remote: remote.into(),
-                local_port: Port::new(port),
-                remote_port: Port::new(remote_port),
-                protocol: TCP,
-            })?;
+            self.datapath.forget_flow(&key)?;
         }
         Ok(())
     }

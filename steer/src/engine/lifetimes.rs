@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use steer_common::{
     decide::Match,
+    stats::Outcome,
     types::{AddrEntry, Address, NameEntry},
 };
 
@@ -28,9 +29,8 @@ impl Engine {
         let now = monotonic();
         let ending: HashSet<Address> = self
             .datapath
-            .addresses()?
-            .iter()
-            .flatten()
+            .all_addresses()?
+            .into_iter()
             .filter(|(_, entry)| (now..now + SOON).contains(&entry.vpn_until))
             .map(|(address, _)| address)
             .collect();
@@ -40,9 +40,8 @@ impl Engine {
         let tick = self.config.tick;
         let mut used: HashSet<_> = self
             .datapath
-            .flows()?
-            .iter()
-            .flatten()
+            .all_flows()?
+            .into_iter()
             .filter(|(key, entry)| entry.path.is_vpn() && !entry.is_over(key.protocol, tick))
             .map(|(key, _)| key.remote)
             .filter(|remote| ending.contains(remote))
@@ -66,23 +65,24 @@ impl Engine {
     /// Has addresses take the VPN that their names mean now: what a name for a certain one was granted may have ended, while the
     /// address goes on by another's, for the programs prolong the entry as a whole rather than let the address go direct.
     pub(super) fn follow_names(&mut self) -> Result<(), Error> {
-        if self.settings.vpns.len() < 2 {
+        // A name that found no room may have meant the VPN that an address has.
+        let lacks_names = self.datapath.stats()?.counter(Outcome::NamesFull) != 0;
+        if self.settings.vpns.len() < 2 || lacks_names {
             return Ok(());
         }
         let now = monotonic();
         // Addresses first: a program writes an address before its name.
         let held: HashMap<Address, AddrEntry> = self
             .datapath
-            .addresses()?
-            .iter()
-            .flatten()
+            .all_addresses()?
+            .into_iter()
             .filter(|(_, entry)| entry.vpn_until > now && entry.vpn.named().is_vpn())
             .collect();
         if held.is_empty() {
             return Ok(());
         }
         let mut names: HashMap<Address, Vec<Match>> = HashMap::new();
-        for (key, entry) in self.datapath.names()?.iter().flatten() {
+        for (key, entry) in self.datapath.all_names()? {
             let NameEntry { verdict, rule, .. } = entry;
             if entry.until > now && verdict.is_vpn() && held.contains_key(&key.address) {
                 let of = names.entry(key.address).or_default();

@@ -30,13 +30,14 @@ impl Engine {
         self.datapath.configure(&self.config)?;
         let tick = self.config.tick;
 
-        let mut flows = self.datapath.flows()?;
-        let ended: Vec<_> = flows
-            .iter()
-            .flatten()
+        let ended: Vec<_> = self
+            .datapath
+            .all_flows()?
+            .into_iter()
             .filter(|(key, entry)| entry.is_over(key.protocol, tick))
             .map(|(key, _)| key)
             .collect();
+        let mut flows = self.datapath.flows()?;
         for key in &ended {
             // A packet may have come since the table was read. Gone already is as good.
             if flows

@@ -96,8 +96,11 @@ impl Fleet<'_> {
         let _watch = interrupt::Watch::begin();
         let width = kernels.iter().map(|it| it.version.len()).max().unwrap_or(0);
         let screen = Screen::new(width);
-        // The newest first: a later kernel takes longer, and its guest is not to be the last, alone.
-        let queue = Mutex::new(kernels.iter().enumerate().rev());
+        // The newest and the oldest first, for they run most, and no such guest is to be the last, alone.
+        let is_end = |place: usize| place == 0 || place == kernels.len() - 1;
+        let (ends, between): (Vec<_>, Vec<_>) =
+            (kernels.iter().enumerate().rev()).partition(|&(place, _)| is_end(place));
+        let queue = Mutex::new(ends.into_iter().chain(between));
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             let mut outcomes = Vec::new();
@@ -109,8 +112,7 @@ impl Fleet<'_> {
                     kernel,
                     row: screen.row(&kernel.version),
                 };
-                let is_end = place == 0 || place == kernels.len() - 1;
-                let plan = if is_end { &whole } else { &short };
+                let plan = if is_end(place) { &whole } else { &short };
                 outcomes.push((place, guest.run(&own, &plan.0)));
             }
             outcomes

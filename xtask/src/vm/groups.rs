@@ -24,8 +24,8 @@ struct Target {
     not_here: &'static [&'static str],
     /// Its time limit under software emulation.
     minutes: u64,
-    /// Whether the oldest and the newest kernel will do, unless tests are chosen or all are asked for: how programs are attached
-    /// differs between them, and so does what they may.
+    /// Whether the oldest and the newest kernel will do, unless tests or kernels are chosen or all are asked for: how programs are
+    /// attached differs between them, and so does what they may.
     ends_only: bool,
 }
 
@@ -136,11 +136,11 @@ const START: &str = "start";
 const START_MINUTES: u64 = 5;
 
 /// Compiles the test programs, and returns the groups that run those of their tests whose names contain one of `filter`;
-/// those that are left out otherwise too, if `all` are wanted.
+/// those that are left out otherwise too, if `all` are wanted. Where kernels were `chosen`, each runs all groups.
 ///
 /// # Errors
 /// When something does not compile.
-pub fn compile(root: &Path, filter: &[String], all: bool) -> Result<Vec<Group>> {
+pub fn compile(root: &Path, filter: &[String], all: bool, chosen: bool) -> Result<Vec<Group>> {
     let build = || {
         let mut command = test::cargo(root);
         command.args(["test", "--no-run", "--locked"]);
@@ -174,7 +174,7 @@ pub fn compile(root: &Path, filter: &[String], all: bool) -> Result<Vec<Group>> 
             arguments,
             directory,
             limit: target.minutes * 60 * if all { 3 } else { 1 },
-            ends_only: target.ends_only && !all && filter.is_empty(),
+            ends_only: target.ends_only && !all && !chosen && filter.is_empty(),
         });
     }
     groups.push(start(root, filter)?);

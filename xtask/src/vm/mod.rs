@@ -145,7 +145,12 @@ fn execute(arguments: &Arguments) -> Result<Run> {
     // First, for a kernel that cannot be had is soon told.
     let kernels = kernels::fetch(&arguments.wanted(), arguments.refresh)?;
     let tools = Tools::install()?;
-    let groups = groups::compile(&root, &arguments.filter, arguments.all)?;
+    let groups = groups::compile(
+        &root,
+        &arguments.filter,
+        arguments.all,
+        !(arguments.kernels.is_empty() && arguments.vmlinuz.is_none()),
+    )?;
     let names = groups::names(&groups);
     let first = kernels.first().context("no kernel was asked for")?;
     let acceleration = Acceleration::find(&tools.qemu, &first.image);
