@@ -295,9 +295,8 @@ pub trait Tables {
     fn leave(&self, key: &FlowKey);
     /// Forgets a flow that has ended.
     fn release(&self, key: &FlowKey);
-    /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope; `sequence` is that of a
-    /// container's segment.
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, sequence: u32);
+    /// Tells user space that a flow begins and takes a VPN, by a rule or by the default of a scope.
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32);
     /// Tells user space that a rule refuses what begins here, once in a while; `sequence` is that of a container's segment.
     fn refuse(&self, key: &FlowKey, matched: &Match, sequence: u32);
 }
@@ -503,7 +502,7 @@ pub(crate) fn begin(
         if !tables.hold(key, path) {
             return Outcome::FlowsFull.into();
         }
-        tables.tell(key, &matched, path, 0, sequence);
+        tables.tell(key, &matched, path, 0);
         return Course {
             outcome: Outcome::Begun,
             path,

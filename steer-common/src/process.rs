@@ -81,7 +81,7 @@ pub fn datagram(tables: &impl Tables, scope: &ScopeEntry, key: &FlowKey) -> Cour
         return Outcome::FlowsFull.into();
     }
     if course.path.is_vpn() {
-        tables.tell(key, &matched, course.path, by_default(scope, &matched), 0);
+        tables.tell(key, &matched, course.path, by_default(scope, &matched));
     }
     course
 }

@@ -56,7 +56,7 @@ pub fn outgoing(
     } else {
         scope.scope
     };
-    tables.tell(key, &matched, path, scope, packet.sequence);
+    tables.tell(key, &matched, path, scope);
     Course {
         outcome: Outcome::Begun,
         path,

@@ -774,7 +774,7 @@ pub struct Steered {
     pub scope: u32,
     /// Which VPN.
     pub path: Path,
-    /// Of what a container begins over TCP, the sequence number; else zero.
+    /// Of what a container begins over TCP and is refused, the sequence number; else zero.
     pub sequence: u32,
 }
 

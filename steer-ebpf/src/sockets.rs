@@ -307,7 +307,7 @@ fn connect(sock: Sock, remote: Address, lead: impl Fn(Sock, &Address)) -> Result
             return Err(Outcome::NotMarked);
         }
         let by_default = process::by_default(&scope, &matched);
-        maps.tell(&flow(sock, remote), &matched, path, by_default, 0);
+        maps.tell(&flow(sock, remote), &matched, path, by_default);
         return Ok(outcome);
     }
     if process::isolates(&scope) && outcome == Outcome::Direct {

@@ -151,8 +151,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, sequence: u32) {
-        told(event::STEERED, key, matched.rule, path, scope, sequence);
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
+        told(event::STEERED, key, matched.rule, path, scope, 0);
     }
 
     #[inline(always)]

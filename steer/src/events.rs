@@ -125,8 +125,6 @@ pub struct Steered {
     pub scope: Option<usize>,
     /// Whose.
     pub origin: types::Origin,
-    /// Of what a container begins over TCP, its sequence number.
-    pub sequence: u32,
 }
 
 /// A flow begins that a rule blocks.
@@ -267,7 +265,6 @@ impl From<types::Steered> for Steered {
                 .unwrap_or_default()
                 .checked_sub(1),
             origin: event.origin,
-            sequence: event.sequence,
         }
     }
 }
@@ -280,7 +277,6 @@ impl From<types::Steered> for Refused {
             remote,
             rule,
             origin,
-            sequence,
             ..
         } = event.into();
         Self {
@@ -289,7 +285,7 @@ impl From<types::Steered> for Refused {
             remote: remote.into(),
             rule,
             origin,
-            sequence,
+            sequence: event.sequence,
         }
     }
 }

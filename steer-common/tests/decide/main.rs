@@ -94,7 +94,7 @@ impl Tables for Model {
     fn release(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
     }
-    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32, _: u32) {
+    fn tell(&self, key: &FlowKey, matched: &Match, path: Path, scope: u32) {
         assert_eq!(matched.rule, RULE);
         assert_eq!(self.flows.borrow()[key].path, path);
         self.told.borrow_mut().push((*key, scope));

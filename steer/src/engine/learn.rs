@@ -5,18 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use steer_common::{
-    packet::TCP,
-    types::{FlowEntry, FlowKey, Port, Verdict},
-};
+use steer_common::types::Verdict;
 
 use super::{Engine, Error, pieces::owner, upkeep::monotonic};
 use crate::{
     datapath::Lesson,
     error::sentence,
-    events::{Event, Late, Learned, Steered},
+    events::{Event, Late, Learned},
     learn::reset::Connection,
-    route::VpnId,
 };
 
 /// Looks for the other names of a contested address are that far apart, for each goes through the whole table of names.
@@ -47,14 +43,13 @@ impl Engine {
                     self.refuse(it.protocol, local, it.remote, it.sequence);
                 }
             }
-            Event::Steered(it) => self.refuse_while_down(it)?,
             Event::Waits(who) => self.waits(*who),
             Event::Learned(learned) => {
                 if let Some(rule) = learned.contested_by {
                     self.tell_contested(learned, rule)?;
                 }
             }
-            Event::Late(_) => {}
+            _ => {}
         }
         Ok(())
     }
@@ -79,43 +74,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells a container at once that its VPN is down: the kernel tells each of them twice in a row, and then once in some seconds.
-    fn refuse_while_down(&mut self, it: &Steered) -> Result<(), Error> {
-        let vpn = VpnId::of(it.path).and_then(|id| self.vpns.get(id.0));
-        let (Some((address, port)), Some(vpn)) = (it.local, vpn) else {
-            return Ok(());
-        };
-        if vpn.is_up() || vpn.is_open() {
-            return Ok(());
-        }
-        let (remote, remote_port) = it.remote;
-        let key = FlowKey {
-            origin: it.origin,
-            local: address.into(),
-            remote: remote.into(),
-            local_port: Port::new(port),
-            remote_port: Port::new(remote_port),
-            protocol: it.protocol,
-        };
-        // It may have begun long ago, while the VPN was up: such a flow keeps its path.
-        let begins = |entry: FlowEntry| entry.state == FlowEntry::BEGUN;
-        if !self.datapath.flows()?.get(&key, 0).is_ok_and(begins) {
-            return Ok(());
-        }
-        self.refuse(
-            it.protocol,
-            (address, port).into(),
-            it.remote.into(),
-            it.sequence,
-        );
-        if it.protocol == TCP {
-            // Its client may try again and again, and each try is a flow.
-            self.datapath.forget_flow(&key)?;
-        }
-        Ok(())
-    }
-
-    /// Tells a container at once that what it begins goes nowhere; `sequence` is that of a TCP segment.
+    /// Tells a container at once that what it begins is blocked; `sequence` is that of a TCP segment.
     pub(super) fn refuse(
         &mut self,
         protocol: u32,

@@ -1,6 +1,6 @@
-//! Answers what a rule blocks of a container's, or what goes nowhere while its VPN is down, in the far side's name, so that its
-//! client fails at once rather than waits: a reset to what begins a TCP connection, and ICMP's "administratively prohibited" to a
-//! datagram. A process needs none: the kernel refuses its call.
+//! Answers what a rule blocks of a container's, in the far side's name, so that its client fails at once rather than waits:
+//! a reset to what begins a TCP connection, and ICMP's "administratively prohibited" to a datagram. A process needs none: the
+//! kernel refuses its call.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,7 +20,7 @@ const MOST: u32 = 1_000;
 pub struct Error {
     /// Who began.
     to: SocketAddr,
-    /// Whom it may not reach.
+    /// Whom it is blocked from.
     remote: SocketAddr,
     /// Why.
     #[source]

@@ -47,7 +47,7 @@ impl Tables for Told {
     }
     fn leave(&self, _: &FlowKey) {}
     fn release(&self, _: &FlowKey) {}
-    fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32, _: u32) {}
+    fn tell(&self, _: &FlowKey, _: &Match, _: FlowPath, _: u32) {}
     fn refuse(&self, _: &FlowKey, _: &Match, _: u32) {}
 }
 
