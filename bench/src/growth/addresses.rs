@@ -1,12 +1,13 @@
 //! Addresses that were learned.
 
 use anyhow::Result;
+use fastrand::Rng;
 use steer::datapath::{Room, Tables};
 
-use super::{PACKETS, Random, TAPE, TOLD, sizes, take, turns};
+use super::{PACKETS, TAPE, TOLD, draw, in_turn, sizes, take, turns};
 use crate::{
     kernel::{
-        Clock, Kernel, Lesson, Tape, Timed, address,
+        Clock, Kernel, Lesson, address,
         frame::{Ends, SYN},
     },
     options::Options,
@@ -20,7 +21,7 @@ const MOST: u64 = 250_000;
 const ANSWERS: usize = 700;
 
 /// Measures them.
-pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) -> Result<()> {
+pub fn measure(random: &mut Rng, options: &Options, recorder: &mut Recorder) -> Result<()> {
     let mut kernel = Kernel::load(Room {
         rules: 1,
         nets: 1,
@@ -40,7 +41,7 @@ pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) 
             ("SYN to an unknown address", MOST, PACKETS),
         ] {
             // One flow for each address; those of the VPN are held.
-            let frames = random.draw(TAPE.min(size as usize), size);
+            let frames = draw(random, TAPE.min(size as usize), size);
             let frames = frames.into_iter().map(|number| {
                 let ends = Ends {
                     near: [172, 17, 0, 2].into(),
@@ -50,15 +51,10 @@ pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) 
                 };
                 ends.tcp(SYN, &[])
             });
-            let timed = Timed::Each {
-                tape: Tape::new(frames, Ends::place_v4())?,
-                before: None,
-                anew: false,
-                packets,
-            };
+            let timed = in_turn(frames, packets)?;
             clock.add(&kernel, what, "bridge_ingress", timed)?;
         }
-        let drawn = random.draw(ANSWERS * 4, size);
+        let drawn = draw(random, ANSWERS * 4, size);
         let lesson = Lesson {
             name: &|number| format!("n{number:05}.blocked.example"),
             address: &|number| address(drawn[number] as usize),

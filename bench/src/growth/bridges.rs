@@ -6,10 +6,10 @@ use anyhow::Result;
 use steer::datapath::{Room, Scopes};
 use steer_common::types::{ScopeEntry, ScopeKey};
 
-use super::{PACKETS, take, turns};
+use super::{PACKETS, in_turn, take, turns};
 use crate::{
     kernel::{
-        BRIDGE, Clock, Kernel, Tape, Timed, address,
+        BRIDGE, Clock, Kernel, address,
         frame::{ACK, Ends, SYN},
     },
     options::Options,
@@ -62,12 +62,7 @@ pub fn measure(options: &Options, recorder: &mut Recorder) -> Result<()> {
                 let ends = if turned { ends.turned() } else { ends };
                 ends.tcp(flags, &[])
             });
-            let timed = Timed::Each {
-                tape: Tape::new(frames, Ends::place_v4())?,
-                before: None,
-                anew: false,
-                packets: PACKETS,
-            };
+            let timed = in_turn(frames, PACKETS)?;
             clock.add(&kernel, what, program, timed)?;
         }
         let times = clock.run(&mut kernel, turns(options))?;

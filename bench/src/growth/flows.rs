@@ -1,12 +1,13 @@
 //! Flows that are held on the VPN.
 
 use anyhow::Result;
+use fastrand::Rng;
 use steer::datapath::{Room, Tables};
 
-use super::{PACKETS, Random, TAPE, TOLD, sizes, take, turns};
+use super::{PACKETS, TAPE, TOLD, draw, in_turn, sizes, take, turns};
 use crate::{
     kernel::{
-        Clock, Kernel, Tape, Timed, address,
+        Clock, Kernel, address,
         frame::{ACK, Ends, SYN},
     },
     options::Options,
@@ -32,7 +33,7 @@ const OTHER: u16 = 20_000;
 const NEW: u16 = 40_000;
 
 /// Measures them.
-pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) -> Result<()> {
+pub fn measure(random: &mut Rng, options: &Options, recorder: &mut Recorder) -> Result<()> {
     let mut kernel = Kernel::load(Room {
         rules: 1,
         nets: 1,
@@ -54,16 +55,11 @@ pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) 
             ("SYN of a new flow", NEW, SYN, TOLD),
         ] {
             let count = if flags == SYN { TOLD as usize } else { TAPE };
-            let drawn = random.draw(count.min(size as usize).max(1), size);
+            let drawn = draw(random, count.min(size as usize).max(1), size);
             let frames = drawn
                 .into_iter()
                 .map(|number| flow(number, ports).tcp(flags, &[]));
-            let timed = Timed::Each {
-                tape: Tape::new(frames, Ends::place_v4())?,
-                before: None,
-                anew: false,
-                packets,
-            };
+            let timed = in_turn(frames, packets)?;
             clock.add(&kernel, what, "bridge_ingress", timed)?;
         }
         take(

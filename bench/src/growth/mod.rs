@@ -9,9 +9,10 @@ mod flows;
 mod rules;
 
 use anyhow::Result;
+use fastrand::Rng;
 
 use crate::{
-    kernel::{self, Time},
+    kernel::{self, Tape, Time, Timed, frame::Ends},
     options::Options,
     report::model::{Better, Measure, Recorder},
 };
@@ -37,7 +38,7 @@ pub fn run(options: &Options, recorder: &mut Recorder) -> Result<()> {
     );
     kernel::within(|| {
         for round in 0..options.rounds() {
-            let mut random = Random::new(round);
+            let mut random = Rng::with_seed(round.into());
             rules::measure(&mut random, options, recorder)?;
             addresses::measure(&mut random, options, recorder)?;
             flows::measure(&mut random, options, recorder)?;
@@ -81,25 +82,17 @@ fn measure(group: &'static str, title: &str, unit: &'static str) -> Measure {
     }
 }
 
-/// Numbers that look random and are the same in every run: those of SplitMix64.
-struct Random(u64);
+/// So many numbers below a limit.
+fn draw(random: &mut Rng, count: usize, limit: u64) -> Vec<u64> {
+    (0..count).map(|_| random.u64(..limit)).collect()
+}
 
-impl Random {
-    fn new(round: u32) -> Self {
-        Self(u64::from(round) + 1)
-    }
-
-    /// The next one below a limit.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % limit
-    }
-
-    /// So many numbers below a limit.
-    fn draw(&mut self, count: usize, limit: u64) -> Vec<u64> {
-        (0..count).map(|_| self.below(limit)).collect()
-    }
+/// Packets of flows in turn, so many in one run.
+fn in_turn(frames: impl Iterator<Item = Vec<u8>>, packets: u32) -> Result<Timed> {
+    Ok(Timed::Each {
+        tape: Tape::new(frames, Ends::place_v4())?,
+        before: None,
+        anew: false,
+        packets,
+    })
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
 use steer::datapath::Room;
 
-use super::{Random, measure as measured, sizes, take, turns};
+use super::{draw, measure as measured, sizes, take, turns};
 use crate::{
     kernel::{
         Clock, Kernel, Lesson, Timed, address,
@@ -31,7 +32,7 @@ fn name(number: u64) -> String {
 }
 
 /// Measures them.
-pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) -> Result<()> {
+pub fn measure(random: &mut Rng, options: &Options, recorder: &mut Recorder) -> Result<()> {
     for size in sizes(options, 10, 1_000_000) {
         let mut kernel = Kernel::load(Room {
             rules: size as usize,
@@ -64,7 +65,7 @@ pub fn measure(random: &mut Random, options: &Options, recorder: &mut Recorder) 
             };
             clock.add(&kernel, what, "bridge_ingress", timed)?;
         }
-        let drawn = random.draw(ANSWERS, size);
+        let drawn = draw(random, ANSWERS, size);
         // As long as the names that have a rule, and in as many zones.
         let others = |number: usize| format!("o{:07}.y{:02}.example", number, number % 97);
         let ruled = |number: usize| name(drawn[number]);

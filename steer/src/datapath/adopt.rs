@@ -11,7 +11,7 @@ use aya::{
 };
 use steer_common::types::Config;
 
-use super::{Datapath, SIZED, error::Error, maps::kept, pins::Left, scopes::Scopes};
+use super::{Datapath, Tables, error::Error, maps::kept, pins::Left, scopes::Scopes};
 use crate::host::NetnsCookie;
 
 /// What there is of a killed run.
@@ -157,7 +157,8 @@ fn configuration(left: &Left, own: &Ebpf) -> Result<(Config, bool), Unfit> {
             return Err(Unfit::Map(name));
         }
         if theirs.max_entries() != ours.max_entries() {
-            if !SIZED.contains(&name) {
+            let is_chosen = |(sized, _): &(&str, u32)| *sized == name;
+            if !Tables::default().of_maps().iter().any(is_chosen) {
                 return Err(Unfit::Map(name));
             }
             other_room = true;

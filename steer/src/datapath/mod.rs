@@ -78,6 +78,18 @@ pub struct Tables {
     pub flows: u32,
 }
 
+impl Tables {
+    /// The maps that have it, each with its own.
+    const fn of_maps(self) -> [(&'static str, u32); 4] {
+        [
+            ("ADDRS", self.addresses),
+            ("NAMES", self.addresses),
+            ("FLOWS", self.flows),
+            ("DIRECT", self.flows),
+        ]
+    }
+}
+
 impl Default for Tables {
     fn default() -> Self {
         Self {
@@ -416,10 +428,7 @@ impl Datapath {
 
     fn all<K: aya::Pod, V: aya::Pod>(&self, name: &'static str) -> Result<Vec<(K, V)>, Error> {
         let map = self.ebpf.map(name).and_then(adopt::data);
-        let map = map.ok_or(Error::Missing { name })?;
-        let room = map.info().map_err(in_map(name))?.max_entries() as usize;
-        bpf::lookup_batch(map.fd().as_fd(), room)
-            .map_err(|source| in_map(name)(MapError::IoError(source)))
+        whole(name, map.ok_or(Error::Missing { name })?)
     }
 
     /// One of the programs, for those who run it by hand.
@@ -496,16 +505,22 @@ fn loader<'a>(room: Room) -> Result<EbpfLoader<'a>, Error> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("RULES", entries(room.rules)?)
-        .map_max_entries("NETS", entries(room.nets)?)
-        .map_max_entries("ADDRS", room.tables.addresses)
-        .map_max_entries("NAMES", room.tables.addresses)
-        .map_max_entries("FLOWS", room.tables.flows)
-        .map_max_entries("DIRECT", room.tables.flows);
+        .map_max_entries("NETS", entries(room.nets)?);
+    for (name, entries) in room.tables.of_maps() {
+        loader.map_max_entries(name, entries);
+    }
     Ok(loader)
 }
 
-/// The tables whose room the user chooses.
-const SIZED: [&str; 4] = ["ADDRS", "NAMES", "FLOWS", "DIRECT"];
+/// All that stands in a map, in one call.
+fn whole<K: aya::Pod, V: aya::Pod>(
+    name: &'static str,
+    map: &MapData,
+) -> Result<Vec<(K, V)>, Error> {
+    let room = map.info().map_err(in_map(name))?.max_entries() as usize;
+    bpf::lookup_batch(map.fd().as_fd(), room)
+        .map_err(|source| in_map(name)(MapError::IoError(source)))
+}
 
 fn load_object(mut loader: EbpfLoader<'_>) -> Result<Ebpf, Error> {
     loader

@@ -1,20 +1,19 @@
 //! How much takes each path, as the programs have counted it.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _};
+use std::collections::BTreeSet;
 
-use aya::maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie};
+use aya::maps::{LpmTrie, Map, PerCpuArray, lpm_trie};
 use steer_common::{
     types::Address,
-    usage::{HOME, Traffic, USES, UsageKey, Volume},
+    usage::{HOME, Traffic, UsageKey, Volume},
 };
 
 use super::{
     Datapath, View,
-    adopt::data,
-    bpf,
     error::Error,
     in_map,
     view::{pinned, summed},
+    whole,
 };
 use crate::rules::Net;
 
@@ -42,8 +41,7 @@ impl Datapath {
     /// # Errors
     /// When the map cannot be read.
     pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
-        let map = self.ebpf.map(USAGE).and_then(data);
-        whole(map.ok_or(Error::Missing { name: USAGE })?)
+        self.all(USAGE)
     }
 
     /// Tells the programs what does not leave the host. Beyond what there is room for it is counted as if it did.
@@ -92,11 +90,6 @@ impl View {
     /// # Errors
     /// When the map cannot be read.
     pub fn usage(&self) -> Result<Vec<(UsageKey, Volume)>, Error> {
-        whole(&pinned(&self.pins, USAGE)?)
+        whole(USAGE, &pinned(&self.pins, USAGE)?)
     }
-}
-
-fn whole(map: &MapData) -> Result<Vec<(UsageKey, Volume)>, Error> {
-    bpf::lookup_batch(map.fd().as_fd(), USES)
-        .map_err(|source| in_map(USAGE)(MapError::IoError(source)))
 }
